@@ -1,0 +1,1 @@
+//! Points, records, sweeps, symbols and statistics of the measuring lab.

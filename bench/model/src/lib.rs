@@ -1,0 +1,2 @@
+//! A parallel machine simulator: modelled clocks, a line directory, lax synchronisation, statistics.
+pub mod report;

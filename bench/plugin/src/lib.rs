@@ -1,0 +1,1 @@
+//! The machine model as a QEMU TCG plugin.

@@ -1,0 +1,2 @@
+//! The Stormcell microkernel.
+#![no_std]

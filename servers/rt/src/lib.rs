@@ -1,0 +1,2 @@
+//! The user runtime.
+#![no_std]
