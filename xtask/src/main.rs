@@ -1,2 +1,40 @@
-//! Every command a person types.
-fn main() {}
+//! Every command a person types: `cargo xtask setup`, `run`, `test`, `lint`. Each command is a module; what
+//! they share is [`setup`] (what must be there), [`toolchain`] (how bare-metal programs are built),
+//! [`build`] and [`archive`] (what a guest boots from). QEMU itself, exit codes and symbols are in the
+//! `lab` crate, so that the measuring commands use the same.
+mod archive;
+mod build;
+mod cli;
+mod host;
+mod programs;
+mod run;
+mod setup;
+mod toolchain;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use lab::exit::{Exit, code_of};
+use lab::interrupt;
+
+use cli::Command;
+
+fn main() -> ExitCode {
+    let exit = match dispatch() {
+        Ok(exit) => exit,
+        Err(_) if interrupt::requested() => Exit::Interrupted,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            code_of(&error)
+        }
+    };
+    ExitCode::from(exit as u8)
+}
+
+fn dispatch() -> Result<Exit> {
+    interrupt::install().context("registering signal handlers")?;
+    match cli::parse()? {
+        Command::Setup(args) => setup::command(&args),
+        Command::Run(args) => run::command(&args),
+    }
+}

@@ -1,0 +1,182 @@
+//! The command line: commands, their arguments, and errors in one line.
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process;
+
+use anyhow::Result;
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lab::exit::bad_input;
+use lab::qemu::Accel;
+
+/// Stormcell's commands.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Install what the other commands need (they do it themselves when they need it)
+    Setup(SetupArgs),
+    /// Boot Stormcell in QEMU
+    Run(RunArgs),
+}
+
+/// Arguments of `setup`.
+#[derive(Args)]
+pub struct SetupArgs {
+    /// Install nothing: say what is missing and how to install it
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// Which system a guest runs.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum System {
+    /// The microkernel of this repository
+    Stormcell,
+}
+
+/// Arguments of `run`.
+#[derive(Args)]
+pub struct RunArgs {
+    /// Which system to boot
+    #[arg(long, value_enum, default_value = "stormcell")]
+    pub system: System,
+    /// Number of CPUs
+    #[arg(long, value_name = "N", default_value = "1", value_parser = cpus)]
+    pub cpus: u32,
+    /// Memory, with unit K, M or G (MiB if none) [default: enough for the CPUs]
+    #[arg(long, value_name = "SIZE", value_parser = memory)]
+    pub memory: Option<u64>,
+    /// How guest code is executed
+    #[arg(long, value_name = "tcg|kvm", default_value = "tcg", value_parser = accel)]
+    pub accel: Accel,
+    /// Use TCG when KVM does not work
+    #[arg(long)]
+    pub accel_fallback: bool,
+    /// No terminal input; end with a time-out
+    #[arg(long)]
+    pub headless: bool,
+    /// The kernel's command line
+    #[arg(long, value_name = "S", default_value = "", allow_hyphen_values = true)]
+    pub cmdline: String,
+    /// Print the exact QEMU command and do not run it
+    #[arg(long)]
+    pub print: bool,
+    /// Boot this archive instead of the one that is built here
+    #[arg(long, value_name = "FILE")]
+    pub archive: Option<PathBuf>,
+    /// Boot this kernel instead of the one that is built here
+    #[arg(long, value_name = "FILE")]
+    pub kernel: Option<PathBuf>,
+    /// End as a hang after this time; 0 for never [default: 1800 if headless, else 0]
+    #[arg(long, value_name = "SECS")]
+    pub timeout: Option<u64>,
+    /// Wait for gdb at port 1234 before the first instruction
+    #[arg(long)]
+    pub gdb: bool,
+    /// Install nothing that is missing
+    #[arg(long)]
+    pub no_install: bool,
+    /// More arguments for QEMU
+    #[arg(last = true, value_name = "QEMU ARGS")]
+    pub qemu: Vec<OsString>,
+}
+
+/// Reads the command line. Help and version end the process here; a mistake is one line and exit code 2.
+pub fn parse() -> Result<Command> {
+    match Cli::try_parse() {
+        Ok(cli) => Ok(cli.command),
+        Err(error)
+            if error.use_stderr() && error.kind() != ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand =>
+        {
+            Err(bad_input(one_line(&error.to_string())))
+        }
+        Err(error) => {
+            let code = error.exit_code();
+            // Nothing more can be done when even the help cannot be printed.
+            let _ = error.print();
+            process::exit(code)
+        }
+    }
+}
+
+/// The first paragraph of clap's report as one line, and where to read more.
+fn one_line(report: &str) -> String {
+    let paragraph: Vec<&str> = report.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+    let text = paragraph.join(" ");
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    format!("{text}; see --help")
+}
+
+fn cpus(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) => Err("a machine needs a CPU: give 1 or more".to_owned()),
+        Ok(cpus) => Ok(cpus),
+        Err(_) => Err(format!("not a number of CPUs: give 1 to {}", Accel::Tcg.max_cpus())),
+    }
+}
+
+fn accel(text: &str) -> Result<Accel, String> {
+    match text {
+        "tcg" => Ok(Accel::Tcg),
+        "kvm" => Ok(Accel::Kvm),
+        _ => Err("give tcg or kvm".to_owned()),
+    }
+}
+
+/// A size in MiB.
+fn memory(text: &str) -> Result<u64, String> {
+    let wrong = || "not a size: give a number with K, M or G, such as 512M".to_owned();
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let number: u64 = digits.parse().map_err(|_| wrong())?;
+    match text[digits.len()..].to_ascii_uppercase().as_str() {
+        "K" => Ok(number >> 10),
+        "" | "M" => Ok(number),
+        "G" => number.checked_mul(1 << 10).ok_or_else(wrong),
+        _ => Err(wrong()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(memory("512"), Ok(512));
+        assert_eq!(memory("2G"), Ok(2048));
+        assert_eq!(memory("2048k"), Ok(2));
+        for wrong in ["", "M", "1T", "-1M", "1.5G", "99999999999999999999G", "18446744073709551615G"] {
+            assert!(memory(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_reported_in_one_line_that_says_how_to_mend_it() {
+        for (args, words) in [
+            (["run", "--cpus", "x"], "give 1 to 255"),
+            (["run", "--cpus", "0"], "give 1 or more"),
+            (["run", "--memory", "lots"], "such as 512M"),
+            (["run", "--accel", "xen"], "give tcg or kvm"),
+            (["run", "--nonsense", "1"], "--nonsense"),
+            (["dance", "--cpus", "1"], "dance"),
+        ] {
+            let full = ["xtask"].iter().chain(&args);
+            let Err(error) = Cli::try_parse_from(full) else { panic!("{args:?} was accepted") };
+            let line = one_line(&error.to_string());
+            assert!(line.contains(words) && !line.contains('\n'), "{line}");
+        }
+    }
+}

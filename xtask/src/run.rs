@@ -1,0 +1,227 @@
+//! `cargo xtask run`: boots the system in QEMU, with the serial port on the terminal, and ends with the exit
+//! code that tells how it went.
+use std::ffi::OsString;
+use std::io::{self, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lab::exit::{Exit, bad_input};
+use lab::qemu::outcome::Outcome;
+use lab::qemu::process::{Finished, Input, Limits};
+use lab::qemu::{Accel, Console, Machine, process};
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
+
+use crate::build::{self, Image};
+use crate::cli::{RunArgs, System};
+use crate::host::ThisHost;
+use crate::setup;
+
+/// Default time-out of a headless run.
+const HEADLESS_TIMEOUT: Duration = Duration::from_secs(1800);
+/// Time-out of the probe whether KVM runs the kernel.
+const KVM_PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Where KVM is reached.
+const KVM_DEVICE: &str = "/dev/kvm";
+/// Memory that the kernel, the boot archive and the first servers need, in MiB.
+const BASE_MEMORY_MIB: u64 = 64;
+/// Memory that a CPU needs at least, in MiB.
+const CPU_MEMORY_MIB: u64 = 1;
+/// Default memory, in MiB: at least this, and more with more CPUs.
+const DEFAULT_MEMORY_MIB: u64 = 512;
+/// Default memory for a CPU, in MiB.
+const DEFAULT_CPU_MEMORY_MIB: u64 = 8;
+
+/// The memory of a machine with `cpus` CPUs for which none was given, in MiB.
+pub fn default_memory(cpus: u32) -> u64 {
+    DEFAULT_MEMORY_MIB.max(DEFAULT_CPU_MEMORY_MIB * u64::from(cpus))
+}
+
+/// `cargo xtask run`.
+pub fn command(args: &RunArgs) -> Result<Exit> {
+    let System::Stormcell = args.system;
+    check(args)?;
+    let ready = setup::ensure(&ThisHost, true, !args.no_install)?;
+    eprintln!("{}", ready.toolchain.describe());
+    let image = build::image(&ready.toolchain)?;
+    let mut machine = machine(args, &image);
+    if machine.accel == Accel::Kvm
+        && let Err(error) = kvm_works(&image)
+    {
+        if !args.accel_fallback {
+            return Err(error);
+        }
+        eprintln!("{error:#}; going on with tcg");
+        machine.accel = Accel::Tcg;
+    }
+    if args.print {
+        println!("{}", machine.shell_line());
+        return Ok(Exit::Success);
+    }
+    if args.gdb {
+        println!("waiting for gdb: gdb {} -ex 'target remote :1234'", machine.kernel.display());
+    }
+    let symbols = image.symbols()?;
+    let timeout = match args.timeout {
+        Some(0) => None,
+        Some(seconds) => Some(Duration::from_secs(seconds)),
+        None => args.headless.then_some(HEADLESS_TIMEOUT),
+    };
+    let input = if args.headless { Input::None } else { Input::Terminal };
+    let mut console = Console::new(Some(&symbols));
+    let terminal = if args.headless { None } else { RawTerminal::enter() };
+    let finished = show(&machine, input, Limits { timeout }, &mut console)?;
+    drop(terminal);
+    report(&finished, &console)
+}
+
+/// What can be told before anything is built.
+fn check(args: &RunArgs) -> Result<()> {
+    let most = args.accel.max_cpus();
+    if args.cpus > most {
+        return Err(bad_input(format!(
+            "--cpus {}: {} runs at most {most} CPUs; give 1 to {most}",
+            args.cpus, args.accel
+        )));
+    }
+    let least = BASE_MEMORY_MIB + CPU_MEMORY_MIB * u64::from(args.cpus);
+    if let Some(memory) = args.memory
+        && memory < least
+    {
+        return Err(bad_input(format!("--memory: too little for {} CPUs; give {least}M or more", args.cpus)));
+    }
+    readable("--kernel", args.kernel.as_deref())?;
+    readable("--archive", args.archive.as_deref())
+}
+
+fn readable(option: &str, file: Option<&Path>) -> Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    match std::fs::File::open(file).and_then(|file| file.metadata()) {
+        Ok(metadata) if metadata.is_file() => Ok(()),
+        Ok(_) => Err(bad_input(format!(
+            "{option} {}: not a file; give one, or leave the option out",
+            file.display()
+        ))),
+        Err(error) => Err(bad_input(format!(
+            "{option} {}: {error}; give a readable file, or leave the option out",
+            file.display()
+        ))),
+    }
+}
+
+fn machine(args: &RunArgs, image: &Image) -> Machine {
+    let mut extra: Vec<OsString> = Vec::new();
+    if args.gdb {
+        extra.extend(["-s".into(), "-S".into()]);
+    }
+    extra.extend(args.qemu.iter().cloned());
+    let or = |given: &Option<PathBuf>, built: &PathBuf| given.clone().unwrap_or_else(|| built.clone());
+    Machine {
+        cpus: args.cpus,
+        memory_mib: args.memory.unwrap_or_else(|| default_memory(args.cpus)),
+        accel: args.accel,
+        kernel: or(&args.kernel, &image.kernel),
+        initrd: Some(or(&args.archive, &image.archive)),
+        cmdline: args.cmdline.clone(),
+        extra,
+    }
+}
+
+/// A device that opens can still be unable to run a kernel (nested virtualisation half set up): boot once.
+fn kvm_works(image: &Image) -> Result<()> {
+    let mend = "use --accel tcg, or add --accel-fallback";
+    if let Err(error) = std::fs::File::options().read(true).write(true).open(KVM_DEVICE) {
+        return Err(bad_input(format!("--accel kvm: {KVM_DEVICE} cannot be used ({error}); {mend}")));
+    }
+    let probe = Machine {
+        cpus: 1,
+        memory_mib: default_memory(1),
+        accel: Accel::Kvm,
+        kernel: image.kernel.clone(),
+        initrd: Some(image.archive.clone()),
+        cmdline: "test=boot".to_owned(),
+        extra: Vec::new(),
+    };
+    let limits = Limits { timeout: Some(KVM_PROBE_TIMEOUT) };
+    let finished = process::run(probe.command(), Input::None, limits, &mut |_| ())?;
+    match Outcome::of(&finished.end) {
+        Outcome::Passed => Ok(()),
+        Outcome::Interrupted => Err(lab::exit::failure(Exit::Interrupted, "interrupted")),
+        outcome => Err(bad_input(format!(
+            "--accel kvm: {KVM_DEVICE} opens but cannot run the kernel ({outcome}); {mend}"
+        ))),
+    }
+}
+
+/// Runs `machine` and shows its console on standard output as it comes.
+fn show(machine: &Machine, input: Input, limits: Limits, console: &mut Console<'_>) -> Result<Finished> {
+    let mut shown = 0;
+    let finished = process::run(machine.command(), input, limits, &mut |bytes| {
+        let mut out = io::stdout().lock();
+        let mut text = String::new();
+        console.feed(bytes, |line| {
+            // What was shown as a partial line is there already, unless naming changed it.
+            text.push_str(line.get(shown..).unwrap_or(line));
+            text.push('\n');
+            shown = 0;
+        });
+        if input == Input::Terminal {
+            let partial = console.visible_partial();
+            text.push_str(partial.get(shown..).unwrap_or(""));
+            shown = shown.max(partial.len());
+        }
+        // A closed standard output (`| head`) does not end the guest.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    });
+    console.finish(|line| println!("{}", line.get(shown..).unwrap_or(line)));
+    finished.context("starting QEMU")
+}
+
+/// Says how the run went if it was not well.
+fn report(finished: &Finished, console: &Console<'_>) -> Result<Exit> {
+    let outcome = Outcome::of(&finished.end);
+    match outcome {
+        Outcome::Passed | Outcome::Interrupted => {}
+        Outcome::BadInput => {
+            let said = console.error().unwrap_or("the kernel gave no reason");
+            return Err(bad_input(format!("{said} (found by the kernel)")));
+        }
+        Outcome::QemuFailure(_) => eprintln!("error: {outcome}: {}", finished.stderr.trim()),
+        Outcome::Hang => {
+            eprintln!("error: {outcome} of {} s; the last lines of each CPU:", finished.elapsed.as_secs());
+            for (_, lines) in console.last_lines() {
+                lines.for_each(|line| eprintln!("  {line}"));
+            }
+        }
+        _ => eprintln!("error: {outcome}"),
+    }
+    Ok(outcome.exit())
+}
+
+/// The terminal without line editing and echo while this exists, so that the guest gets each key. Ctrl-C
+/// still interrupts.
+struct RawTerminal {
+    before: Termios,
+}
+
+impl RawTerminal {
+    /// Nothing if standard input is not a terminal.
+    fn enter() -> Option<Self> {
+        let input = io::stdin();
+        if !input.is_terminal() {
+            return None;
+        }
+        let before = tcgetattr(&input).ok()?;
+        let mut raw = before.clone();
+        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
+        tcsetattr(&input, OptionalActions::Now, &raw).ok()?;
+        Some(Self { before })
+    }
+}
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        // Nothing more can be done when the terminal is gone.
+        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}

@@ -1,0 +1,171 @@
+//! `cargo xtask setup`, and what every other command does of it first: see that QEMU, a way to compile for
+//! the bare machine, and a linker are there; install what is missing, or say how. Nothing else is changed on
+//! the user's machine.
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::exit::{Exit, bad_input};
+use lab::qemu::machine::PROGRAM as QEMU;
+
+use crate::cli::SetupArgs;
+use crate::host::{Host, ThisHost};
+use crate::toolchain::{Lack, TARGET, Toolchain};
+
+/// Time-out of one run of a package manager.
+const INSTALL_TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Something that a command needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Need {
+    Qemu,
+    Core,
+    Linker,
+}
+
+impl Need {
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Qemu => "QEMU (qemu-system-x86_64)",
+            Self::Core => "a compiler with the core library for the bare machine",
+            Self::Linker => "the linker lld",
+        }
+    }
+}
+
+/// A family of distributions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    Debian,
+    Fedora,
+    Arch,
+}
+
+impl Family {
+    const ALL: [(Self, &'static str); 3] =
+        [(Self::Debian, "Debian/Ubuntu"), (Self::Fedora, "Fedora"), (Self::Arch, "Arch")];
+
+    const fn manager(self) -> &'static str {
+        match self {
+            Self::Debian => "apt-get",
+            Self::Fedora => "dnf",
+            Self::Arch => "pacman",
+        }
+    }
+
+    const fn packages(self, need: Need) -> &'static [&'static str] {
+        match (self, need) {
+            (Self::Debian, Need::Qemu) => &["qemu-system-x86"],
+            (Self::Fedora, Need::Qemu) => &["qemu-system-x86-core"],
+            (Self::Arch, Need::Qemu) => &["qemu-system-x86"],
+            (Self::Debian, Need::Core) => &["rustc-web", "rust-web-src", "rust-web-clippy"],
+            (Self::Fedora, Need::Core) => &["rust", "rust-std-static-x86_64-unknown-none"],
+            (Self::Arch, Need::Core) => &["rust", "rust-src"],
+            (_, Need::Linker) => &["lld"],
+        }
+    }
+
+    /// The command that installs `packages`, without sudo.
+    fn install(self, packages: &[&'static str]) -> Vec<&'static str> {
+        let head: &[&str] = match self {
+            Self::Debian => &["apt-get", "install", "-y", "--no-install-recommends"],
+            Self::Fedora => &["dnf", "install", "-y"],
+            Self::Arch => &["pacman", "-S", "--noconfirm", "--needed"],
+        };
+        [head, packages].concat()
+    }
+}
+
+/// What is there.
+pub struct Ready {
+    /// How bare-metal programs are compiled.
+    pub toolchain: Toolchain,
+}
+
+/// `cargo xtask setup`.
+pub fn command(args: &SetupArgs) -> Result<Exit> {
+    let ready = ensure(&ThisHost, true, !args.no_install)?;
+    println!("{}", ready.toolchain.describe());
+    println!("everything that the commands need is there");
+    Ok(Exit::Success)
+}
+
+/// Sees that a way to compile, and with `qemu` also QEMU, are there; installs what is missing if `install`.
+pub fn ensure(host: &dyn Host, qemu: bool, install: bool) -> Result<Ready> {
+    let (missing, found) = look(host, qemu, install);
+    if let (true, Some(toolchain)) = (missing.is_empty(), found) {
+        return Ok(Ready { toolchain });
+    }
+    let names: Vec<&str> = missing.iter().map(|need| need.what()).collect();
+    host.say(&format!("missing: {}", names.join(", ")));
+    if install {
+        install_missing(host, &missing)?;
+        let (still, found) = look(host, qemu, false);
+        if let (true, Some(toolchain)) = (still.is_empty(), found) {
+            return Ok(Ready { toolchain });
+        }
+        return Err(by_hand(host, &still));
+    }
+    Err(by_hand(host, &missing))
+}
+
+fn look(host: &dyn Host, qemu: bool, may_add: bool) -> (Vec<Need>, Option<Toolchain>) {
+    let mut missing = Vec::new();
+    if qemu && host.find(QEMU).is_none() {
+        missing.push(Need::Qemu);
+    }
+    let found = Toolchain::find(host, may_add);
+    match found {
+        Err(Lack::Core) => missing.push(Need::Core),
+        Err(Lack::Linker) => missing.push(Need::Linker),
+        Ok(_) => {}
+    }
+    (missing, found.ok())
+}
+
+fn packages(family: Family, missing: &[Need]) -> Vec<&'static str> {
+    missing.iter().flat_map(|&need| family.packages(need)).copied().collect()
+}
+
+/// The error that names what is missing, after the exact commands for each family of distributions.
+fn by_hand(host: &dyn Host, missing: &[Need]) -> anyhow::Error {
+    if missing.contains(&Need::Core) && host.find("rustup").is_some() {
+        host.say(&format!("  rustup: rustup target add {TARGET}"));
+    }
+    for (family, name) in Family::ALL {
+        host.say(&format!("  {name}: sudo {}", family.install(&packages(family, missing)).join(" ")));
+    }
+    let names: Vec<&str> = missing.iter().map(|need| need.what()).collect();
+    bad_input(format!("missing: {}; install it with one of the commands above", names.join(", ")))
+}
+
+fn install_missing(host: &dyn Host, missing: &[Need]) -> Result<()> {
+    let Some((family, _)) = Family::ALL.into_iter().find(|(family, _)| host.find(family.manager()).is_some())
+    else {
+        return Err(by_hand(host, missing));
+    };
+    let install = family.install(&packages(family, missing));
+    let sudo: &[&str] = if host.is_root() {
+        &[]
+    } else {
+        let question = format!("run `sudo {}`?", install.join(" "));
+        if host.find("sudo").is_none() || host.confirm(&question) != Some(true) {
+            return Err(by_hand(host, missing));
+        }
+        &["sudo"]
+    };
+    let run = |command: &[&str]| {
+        let command = [sudo, command].concat();
+        host.say(&format!("running: {}", command.join(" ")));
+        host.run(&command, INSTALL_TIMEOUT)
+    };
+    if family == Family::Debian && !has_package_lists(host) {
+        run(&["apt-get", "update"]);
+    }
+    let done = run(&install) || family == Family::Debian && run(&["apt-get", "update"]) && run(&install);
+    if done { Ok(()) } else { Err(by_hand(host, missing)) }
+}
+
+fn has_package_lists(host: &dyn Host) -> bool {
+    host.names_in(Path::new("/var/lib/apt/lists")).iter().any(|name| name.contains("_Packages"))
+}
