@@ -2,7 +2,30 @@
 //! default, and what is not says so and counts what it costs in cache lines moved.
 //!
 //! The same code runs in the kernel, in user-level servers and in host tests. It depends on nothing
-//! else in this repository.
-#![no_std]
+//! else in this repository, needs no allocator (memory comes from the caller or from a backing store
+//! that may answer "exhausted"), and never panics on a path that a hostile caller can reach.
+//!
+//! Read the modules in this order:
+//!
+//! 1. [`platform`]: what the code runs on; [`Cpu`], the token that says "I am on this CPU".
+//! 2. [`cpu_set`] and [`per_cpu`]: naming CPUs, and storage that belongs to one of them.
+//! 3. [`marker`]: how running code speaks to the measuring instrument.
+//!
+//! # How it is tested
+//!
+//! `cargo test -p smp` runs unit tests, the examples on these pages and property tests against
+//! sequential models. `RUSTFLAGS="--cfg loom" cargo test -p smp --lib --release` runs the model checks:
+//! the [`mod@sync`] module then takes its atomics from `loom`, which tries every interleaving and every
+//! stale value that the C11 memory model allows, within the bounds that each test names. For each
+//! concurrent primitive a deliberately broken variant is kept as a test that must fail.
+#![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod cpu_set;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 pub mod marker;
+pub mod per_cpu;
+pub mod platform;
+pub mod sync;
+
+pub use platform::{Cpu, CpuId, Platform};

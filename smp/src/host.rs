@@ -1,0 +1,129 @@
+//! A platform of ordinary threads: CPU i is the thread that claimed number i.
+//!
+//! For tests, examples and benchmarks; the only part of this crate that uses the standard library. Under
+//! the model checker the threads are `loom`'s.
+
+use std::boxed::Box;
+use std::vec::Vec;
+
+use crate::platform::{Cpu, CpuId, CpuLocal, Platform, RemoteTable};
+use crate::sync::{AtomicBool, AtomicUsize, Ordering};
+
+/// Entries of a host CPU's translation table. The model checker tracks each, so it has few.
+pub const ENTRIES: usize = if cfg!(loom) { 4 } else { 4096 };
+
+/// What the host keeps for one CPU.
+struct Seat {
+    local: CpuLocal<ENTRIES>,
+    claimed: AtomicBool,
+    wakes: AtomicUsize,
+    node: usize,
+}
+
+/// A machine whose CPUs are threads.
+pub struct Machine {
+    seats: Box<[Seat]>,
+    /// Tells machines of one process apart.
+    number: usize,
+}
+
+/// How many machines this process has made.
+static MACHINES: core::sync::atomic::AtomicUsize = core::sync::atomic::AtomicUsize::new(0);
+
+std::thread_local! {
+    /// The machine and the CPU that this thread claimed last.
+    static CURRENT: core::cell::Cell<(usize, usize)> = const { core::cell::Cell::new((usize::MAX, 0)) };
+}
+
+impl Machine {
+    /// A machine of `cpus` CPUs on one NUMA node.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_CPUS`](crate::platform::MAX_CPUS).
+    #[must_use]
+    pub fn new(cpus: usize) -> Self {
+        Self::with_nodes(cpus, 1)
+    }
+
+    /// A machine of `cpus` CPUs, dealt out to `nodes` NUMA nodes in turn.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than [`MAX_CPUS`](crate::platform::MAX_CPUS), or no node.
+    #[must_use]
+    pub fn with_nodes(cpus: usize, nodes: usize) -> Self {
+        let seat = |index| Seat {
+            local: CpuLocal::new(CpuId::new(index).expect("at most MAX_CPUS CPUs")),
+            claimed: AtomicBool::new(false),
+            wakes: AtomicUsize::new(0),
+            node: index % nodes,
+        };
+        let number = MACHINES.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        Self { seats: (0..cpus).map(seat).collect::<Vec<_>>().into_boxed_slice(), number }
+    }
+
+    /// Makes the calling thread CPU `id`, for good.
+    ///
+    /// # Panics
+    ///
+    /// If another thread is that CPU already, or there is no such CPU.
+    pub fn claim(&self, id: CpuId) -> Cpu<'_> {
+        let seat = &self.seats[id.index()];
+        assert!(!seat.claimed.swap(true, Ordering::AcqRel), "CPU {} is another thread", id.index());
+        CURRENT.set((self.number, id.index()));
+        // SAFETY: the flag lets one thread only be this CPU, and the token cannot leave the thread.
+        unsafe { Cpu::new(&seat.local) }
+    }
+
+    /// Runs `work` once on each CPU, each on a thread of its own, and returns what each returned.
+    ///
+    /// # Panics
+    ///
+    /// If `work` panics on any of them, or the machine has run before.
+    #[cfg(not(loom))]
+    pub fn run<R: Send>(&self, work: impl Fn(Cpu<'_>) -> R + Sync) -> Vec<R> {
+        let work = &work;
+        std::thread::scope(|scope| {
+            let ids = (0..self.seats.len()).map(|index| self.seats[index].local.id());
+            let threads: Vec<_> = ids.map(|id| scope.spawn(move || work(self.claim(id)))).collect();
+            threads.into_iter().map(|thread| thread.join().expect("a CPU panicked")).collect()
+        })
+    }
+
+    /// How often CPU `id` has been woken.
+    #[must_use]
+    pub fn wakes(&self, id: CpuId) -> usize {
+        self.seats[id.index()].wakes.load(Ordering::Acquire)
+    }
+}
+
+// SAFETY: a thread becomes a CPU by `claim`, which lets one thread only be each CPU; `CURRENT` is that
+// thread's own. The number of seats never changes, and a seat holds the table of its own CPU.
+unsafe impl Platform for Machine {
+    fn cpu(&self) -> Cpu<'_> {
+        // The model checker's threads share one thread of the host: there a token is passed on instead.
+        #[cfg(loom)]
+        panic!("the model checker has no current CPU");
+        let (machine, index) = CURRENT.get();
+        assert_eq!(machine, self.number, "this thread has claimed no CPU of this machine");
+        // SAFETY: this thread claimed the seat, for good; see `claim`.
+        unsafe { Cpu::new(&self.seats[index].local) }
+    }
+
+    fn cpus(&self) -> usize {
+        self.seats.len()
+    }
+
+    fn wake(&self, target: CpuId) {
+        self.seats[target.index()].wakes.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn table(&self, id: CpuId) -> RemoteTable<'_> {
+        self.seats[id.index()].local.remote()
+    }
+
+    fn node(&self, id: CpuId) -> usize {
+        self.seats[id.index()].node
+    }
+}

@@ -1,0 +1,79 @@
+//! Where this crate takes its atomics from: the language's, or under `--cfg loom` the model checker's.
+//!
+//! Nothing else here names `core::sync::atomic`, so that the code which is model-checked is the code
+//! that runs. Costs nothing: every function is an inlined call of the language's own.
+
+#[cfg(loom)]
+pub use loom::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+#[cfg(not(loom))]
+pub use core::sync::atomic::{
+    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
+};
+
+#[cfg(loom)]
+pub use loom::cell::UnsafeCell;
+
+/// A cell whose accesses the model checker can see; otherwise `core::cell::UnsafeCell`.
+#[cfg(not(loom))]
+#[derive(Debug, Default)]
+#[repr(transparent)]
+pub struct UnsafeCell<T>(core::cell::UnsafeCell<T>);
+
+#[cfg(not(loom))]
+impl<T> UnsafeCell<T> {
+    /// A cell that holds `value`.
+    pub const fn new(value: T) -> Self {
+        Self(core::cell::UnsafeCell::new(value))
+    }
+
+    /// Reads through the pointer that `f` is given; `f` answers for the access being free of races.
+    #[inline(always)]
+    pub fn with<R>(&self, f: impl FnOnce(*const T) -> R) -> R {
+        f(self.0.get())
+    }
+
+    /// Writes through the pointer that `f` is given; `f` answers for the access being exclusive.
+    #[inline(always)]
+    pub fn with_mut<R>(&self, f: impl FnOnce(*mut T) -> R) -> R {
+        f(self.0.get())
+    }
+}
+
+/// A full fence between an atomic read-modify-write before it and a load after it, in any order of
+/// memory that the language allows.
+///
+/// On x86-64 a locked instruction is a full fence already, so that only the compiler is held back;
+/// elsewhere, and under the model checker, it is a sequentially consistent fence.
+#[inline(always)]
+pub fn fence_after_rmw() {
+    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    core::sync::atomic::compiler_fence(Ordering::SeqCst);
+    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    fence(Ordering::SeqCst);
+}
+
+/// Tells the processor (or the model checker) that this is a turn of a waiting loop.
+#[inline(always)]
+pub fn relax() {
+    #[cfg(loom)]
+    loom::thread::yield_now();
+    #[cfg(not(loom))]
+    core::hint::spin_loop();
+}
+
+/// Declares a constructor that is `const`, except under the model checker, whose atomics are made at
+/// run time.
+macro_rules! const_new {
+    ($(#[$meta:meta])* pub fn $name:ident($($arg:ident: $ty:ty),*) -> $ret:ty $body:block) => {
+        #[cfg(not(loom))]
+        $(#[$meta])*
+        pub const fn $name($($arg: $ty),*) -> $ret $body
+        #[cfg(loom)]
+        $(#[$meta])*
+        pub fn $name($($arg: $ty),*) -> $ret $body
+    };
+}
+pub(crate) use const_new;
