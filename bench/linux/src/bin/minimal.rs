@@ -1,9 +1,6 @@
 //! The smallest program that can be started and waited for: it ends with status 0 at once.
 #![cfg_attr(not(test), no_std, no_main)]
 
-/// The number of the system call `exit`.
-const EXIT: u32 = 60;
-
 /// Where the kernel starts the program.
 ///
 /// # Safety
@@ -11,6 +8,8 @@ const EXIT: u32 = 60;
 #[cfg(not(test))]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn _start() -> ! {
+    /// The number of the system call `exit`.
+    const EXIT: u32 = 60;
     // SAFETY: `exit` takes its status in a register, touches no memory of ours and does not return.
     unsafe {
         core::arch::asm!("syscall", in("eax") EXIT, in("edi") 0, options(noreturn, nostack));
