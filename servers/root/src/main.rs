@@ -1,9 +1,9 @@
-//! The first server.
-#![no_std]
-#![no_main]
-use rt as _;
+//! The first server. For now it says what it runs on, and ends.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
 
-#[panic_handler]
-fn panic(_: &core::panic::PanicInfo) -> ! {
-    loop {}
+rt::program!(run);
+
+fn run(_: u64, _: u64) {
+    rt::log!("root: {} CPUs", rt::call::cpu_count());
 }

@@ -1,0 +1,175 @@
+//! The unsafe shell around the kernel: where user mode comes in, and the state of a CPU that leaves it.
+//!
+//! `entry.s` stores registers and calls the functions here, which hand typed values to safe code:
+//! [`crate::syscall`] for calls, [`crate::process`] for exceptions, [`crate::cell`] for interrupts.
+
+use core::mem::offset_of;
+use x86_64::VirtAddr;
+use x86_64::registers::control::Cr3;
+use x86_64::registers::model_specific::{LStar, SFMask, Star};
+use x86_64::registers::rflags::RFlags;
+use x86_64::structures::gdt::SegmentSelector;
+use x86_64::structures::paging::PhysFrame;
+
+use super::cpu::{self, Registers};
+use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
+use super::idt::{exception_name, vector};
+use crate::cell::Cell;
+use crate::syscall::{HANDLERS, Return};
+use crate::thread::Thread;
+
+/// Offset of a register from the end of the frame, where the stack pointer is at a system call.
+const fn below_top(offset: usize) -> isize {
+    offset as isize - size_of::<Registers>() as isize
+}
+
+const _: () = assert!(size_of::<Registers>().is_multiple_of(16), "the CPU aligns its stack to 16 bytes");
+const _: () = assert!(offset_of!(Thread, registers) == 0, "a thread's address is its frame's");
+
+#[cfg(not(test))]
+core::arch::global_asm!(
+    include_str!("entry.s"),
+    CELL_USER_RSP = const offset_of!(Cell, user_rsp),
+    CELL_FRAME_TOP = const offset_of!(Cell, frame_top),
+    CELL_KERNEL_STACK = const offset_of!(Cell, kernel_stack),
+    FRAME_SIZE = const size_of::<Registers>(),
+    THREAD_INTERRUPTED = const offset_of!(Thread, interrupted),
+    RIP = const below_top(offset_of!(Registers, rip)),
+    RFLAGS = const below_top(offset_of!(Registers, rflags)),
+    RSP = const below_top(offset_of!(Registers, rsp)),
+    RAX = const below_top(offset_of!(Registers, rax)),
+    RBX = const below_top(offset_of!(Registers, rbx)),
+    RBP = const below_top(offset_of!(Registers, rbp)),
+    R12 = const below_top(offset_of!(Registers, r12)),
+    R13 = const below_top(offset_of!(Registers, r13)),
+    R14 = const below_top(offset_of!(Registers, r14)),
+    R15 = const below_top(offset_of!(Registers, r15)),
+    SYSCALL_COUNT = const HANDLERS.len(),
+    SYSCALL_TABLE = sym HANDLERS,
+    bad_syscall = sym bad_syscall,
+    user_trap = sym user_trap,
+    kernel_trap = sym kernel_trap,
+);
+
+unsafe extern "C" {
+    fn syscall_entry();
+    fn resume_thread();
+    static trap_stubs: u8;
+}
+
+/// Address of the code to which `vector` leads.
+#[must_use]
+pub fn stub(vector: u64) -> u64 {
+    const STUB_SIZE: u64 = 16;
+    &raw const trap_stubs as u64 + vector * STUB_SIZE
+}
+
+/// Points this CPU's `syscall` instruction at the kernel. Each CPU, once.
+pub fn enable_syscalls() {
+    let selector = SegmentSelector;
+    Star::write(selector(USER_CODE), selector(USER_DATA), selector(KERNEL_CODE), selector(KERNEL_DATA))
+        .expect("the selectors are in the order that syscall and sysret want");
+    LStar::write(VirtAddr::from_ptr(syscall_entry as *const ()));
+    // Cleared at entry: interrupts, direction, single step, alignment checks and nested tasks.
+    SFMask::write(
+        RFlags::INTERRUPT_FLAG
+            | RFlags::DIRECTION_FLAG
+            | RFlags::TRAP_FLAG
+            | RFlags::ALIGNMENT_CHECK
+            | RFlags::NESTED_TASK,
+    );
+}
+
+/// Loads the page table at `root` unless it is loaded.
+#[inline]
+pub fn load_root(root: PhysFrame) {
+    let (loaded, flags) = Cr3::read();
+    if loaded != root {
+        // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: its upper half maps the kernel.
+        unsafe { Cr3::write(root, flags) };
+    }
+}
+
+/// Leaves the kernel for `thread`, for which the cell is set up already; the kernel stack is abandoned.
+pub fn leave_to(thread: *mut Thread) -> ! {
+    // SAFETY: `resume_thread` takes a thread whose frame holds a user state (all threads' do, from their
+    // making on) and for which `Cell::switch_to` was called; it does not use the stack that we leave.
+    unsafe {
+        core::arch::asm!("jmp {resume}", resume = sym resume_thread, in("rax") thread, options(noreturn));
+    }
+}
+
+/// Jumps to `function` at the start of an empty stack that ends at `top`.
+///
+/// # Safety
+/// `top` is the end of a mapped stack that nobody uses, and nothing on the current one is needed again.
+pub unsafe fn continue_on_stack(top: u64, function: extern "C" fn() -> !) -> ! {
+    // SAFETY: the caller vouches for the stack; a zero frame pointer and return address end backtraces.
+    unsafe {
+        core::arch::asm!(
+            "mov rsp, {top}",
+            "xor ebp, ebp",
+            "push rbp",
+            "jmp {function}",
+            top = in(reg) top,
+            function = in(reg) function,
+            options(noreturn)
+        );
+    }
+}
+
+extern "C" fn bad_syscall() -> Return {
+    Return::error(abi::Error::NoSuchCall)
+}
+
+/// An exception or interrupt of the thread whose frame this is. Returns the thread to go on with.
+extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
+    let cell = Cell::current();
+    debug_assert_eq!(cell.running(), thread, "the frame is the running thread's");
+    // SAFETY: the frame is that of the thread that ran on this CPU: it is alive, and no other CPU touches a
+    // running thread.
+    let thread = unsafe { &mut *thread };
+    if thread.registers.vector >= vector::FIRST_INTERRUPT {
+        interrupt(cell, thread.registers.vector);
+        cell.after_interrupt()
+    } else {
+        crate::process::exception(cell, thread, cpu::fault_address())
+    }
+}
+
+/// A trap while the kernel itself ran: an interrupt of an idle CPU, or the end.
+extern "C" fn kernel_trap(frame: *const Registers) {
+    // SAFETY: the entry code passes the frame that it just built on this stack.
+    let registers = unsafe { &*frame };
+    match registers.vector {
+        vector::NMI => cpu::stop(),
+        number if number >= vector::FIRST_INTERRUPT => interrupt(Cell::current(), number),
+        number => {
+            let address = cpu::fault_address();
+            let what = exception_name(number);
+            crate::log::line_at_any_cost(format_args!(
+                "{what}, error code {:#x}, address {address:#x}",
+                registers.error
+            ));
+            crate::panic::exception(what, registers)
+        }
+    }
+}
+
+fn interrupt(cell: &mut Cell, number: u64) {
+    match number {
+        vector::MAILBOX => {
+            smp::marker::mark::<{ smp::marker::IPI_HANDLER }, 0>();
+            cell.apic().end_of_interrupt();
+        }
+        vector::SPURIOUS => {}
+        vector::APIC_ERROR => {
+            log!("local APIC error");
+            cell.apic().end_of_interrupt();
+        }
+        _ => cell.apic().end_of_interrupt(),
+    }
+}
+
+/// The kernel's log macro is used by name.
+use crate::log;

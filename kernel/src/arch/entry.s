@@ -1,0 +1,188 @@
+# Entries from user mode and back.
+#
+# While a thread runs in user mode, `CELL_FRAME_TOP` of its CPU's cell (and the task-state segment's stack)
+# is the end of that thread's register frame, so that the CPU and this code store straight into the thread.
+# The rest of the kernel runs on the CPU's one kernel stack, which starts empty at each entry.
+# Interrupts are off from here to the return.
+
+# ---------------------------------------------------------------------------------------------------------
+# `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
+# Returns rax = result; rbx, rbp, rsp, r12 to r15 are kept, all other registers are cleared.
+.section .hot.text, "ax"
+.balign 64
+.global syscall_entry
+syscall_entry:
+    swapgs
+    mov gs:[{CELL_USER_RSP}], rsp
+    mov rsp, gs:[{CELL_FRAME_TOP}]
+    mov [rsp + {RIP}], rcx
+    mov [rsp + {RFLAGS}], r11
+    mov rcx, gs:[{CELL_USER_RSP}]
+    mov [rsp + {RSP}], rcx
+    mov [rsp + {RBX}], rbx
+    mov [rsp + {RBP}], rbp
+    mov [rsp + {R12}], r12
+    mov [rsp + {R13}], r13
+    mov [rsp + {R14}], r14
+    mov [rsp + {R15}], r15
+    mov rsp, gs:[{CELL_KERNEL_STACK}]
+    cmp eax, {SYSCALL_COUNT}
+    jae 3f
+    mov rcx, r10
+    call [{SYSCALL_TABLE} + rax * 8]
+2:  test rax, rax                           # a thread to switch to, or null
+    jnz resume_thread
+    mov rax, rdx
+    mov rdi, gs:[{CELL_FRAME_TOP}]
+    mov rcx, [rdi + {RIP}]
+    mov r11, [rdi + {RFLAGS}]
+    mov rsp, [rdi + {RSP}]
+    xor edx, edx
+    xor esi, esi
+    xor edi, edi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    swapgs
+    sysretq
+3:  call {bad_syscall}
+    jmp 2b
+
+# ---------------------------------------------------------------------------------------------------------
+# Leaves to the thread in rax: cell, task-state segment and CR3 are set for it already.
+.balign 16
+.global resume_thread
+resume_thread:
+    lea rsp, [rax + {FRAME_SIZE}]
+    cmp byte ptr [rax + {THREAD_INTERRUPTED}], 0
+    jne 2f
+    # It is inside a system call: the result is in its rax, what a call does not keep is cleared.
+    mov rax, [rsp + {RAX}]
+    mov rcx, [rsp + {RIP}]
+    mov r11, [rsp + {RFLAGS}]
+    mov rbx, [rsp + {RBX}]
+    mov rbp, [rsp + {RBP}]
+    mov r12, [rsp + {R12}]
+    mov r13, [rsp + {R13}]
+    mov r14, [rsp + {R14}]
+    mov r15, [rsp + {R15}]
+    mov rsp, [rsp + {RSP}]
+    xor edx, edx
+    xor esi, esi
+    xor edi, edi
+    xor r8d, r8d
+    xor r9d, r9d
+    xor r10d, r10d
+    swapgs
+    sysretq
+2:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
+    mov rsp, rax
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    swapgs
+    iretq
+
+# ---------------------------------------------------------------------------------------------------------
+# Exceptions and interrupts. The CPU pushed ss, rsp, rflags, cs, rip and for some vectors an error code.
+.balign 16
+user_trap:
+    swapgs
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    mov byte ptr [rsp + {THREAD_INTERRUPTED}], 1
+    mov rdi, rsp
+    mov rsp, gs:[{CELL_KERNEL_STACK}]
+    xor ebp, ebp
+    call {user_trap}
+    jmp resume_thread
+
+.text
+.balign 16
+trap:
+    test byte ptr [rsp + 24], 3
+    jnz user_trap
+    # From the kernel itself: an interrupt while idle, or a fault that ends it.
+kernel_trap:
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+    cld
+    mov rdi, rsp
+    call {kernel_trap}
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+    add rsp, 16
+    iretq
+
+# One stub a vector, 16 bytes each: completes the frame with a zero where the CPU pushes no error code, and
+# the vector. NMI, double fault and machine check are on stacks of their own and never return to the thread.
+.balign 16
+.global trap_stubs
+trap_stubs:
+    .set vector, 0
+    .rept 256
+    .balign 16
+    .if (vector == 8) || (vector >= 10 && vector <= 14) || (vector == 17) || (vector == 21) || (vector == 29) || (vector == 30)
+    .else
+    push 0
+    .endif
+    push vector
+    .if (vector == 2) || (vector == 8) || (vector == 18)
+    jmp kernel_trap
+    .else
+    jmp trap
+    .endif
+    .set vector, vector + 1
+    .endr

@@ -1,0 +1,118 @@
+//! Time: a reference clock of the firmware, and the rate of the local APIC's timer measured by it.
+
+use spin::Once;
+use x86_64::instructions::port::Port;
+
+use super::acpi::ReferenceTimer;
+use super::apic::Apic;
+
+/// Ticks a second of the ACPI power-management timer.
+const PM_TIMER_HERTZ: u64 = 3_579_545;
+/// Femtoseconds in a microsecond.
+const FEMTO_PER_MICRO: u64 = 1_000_000_000;
+/// How long the timer is compared, in microseconds.
+const CALIBRATION: u64 = 10_000;
+
+const HPET_CAPABILITIES: usize = 0;
+const HPET_CONFIGURATION: usize = 2;
+const HPET_COUNTER: usize = 30;
+
+/// A running clock of known rate.
+#[derive(Clone, Copy, Debug)]
+pub enum Clock {
+    /// HPET: where its registers are mapped, and femtoseconds a tick.
+    Hpet(u64, u64),
+    /// Power-management timer: port and the mask of the bits that it counts.
+    PowerManagement(u16, u64),
+}
+
+static CLOCK: Once<Clock> = Once::new();
+static APIC_TICKS_PER_MS: Once<u64> = Once::new();
+
+/// Starts the reference clock; `map` maps a physical page of device registers. Boot CPU, once.
+pub fn start(timer: ReferenceTimer, map: impl FnOnce(u64) -> u64) {
+    let clock = match timer {
+        ReferenceTimer::Hpet(physical) => {
+            let registers = map(physical) as *mut u64;
+            // SAFETY: `map` mapped the registers that the firmware named; counting changes nothing else.
+            let period = unsafe {
+                registers.add(HPET_CONFIGURATION).write_volatile(1);
+                registers.add(HPET_CAPABILITIES).read_volatile() >> 32
+            };
+            Clock::Hpet(registers as u64, period)
+        }
+        ReferenceTimer::PowerManagement(port, wide) => {
+            Clock::PowerManagement(port, if wide { u32::MAX.into() } else { 0xff_ffff })
+        }
+    };
+    CLOCK.call_once(|| clock);
+}
+
+impl Clock {
+    fn count(self) -> u64 {
+        match self {
+            // SAFETY: `start` got this address from the kernel's mapping of the registers.
+            Self::Hpet(registers, _) => unsafe {
+                (registers as *const u64).add(HPET_COUNTER).read_volatile()
+            },
+            // SAFETY: reading the timer's port has no effect.
+            Self::PowerManagement(port, mask) => unsafe { u64::from(Port::<u32>::new(port).read()) & mask },
+        }
+    }
+
+    fn micros_between(self, start: u64, end: u64) -> u64 {
+        match self {
+            Self::Hpet(_, period) => (end.wrapping_sub(start)).saturating_mul(period) / FEMTO_PER_MICRO,
+            Self::PowerManagement(_, mask) => {
+                (end.wrapping_sub(start) & mask).saturating_mul(1_000_000) / PM_TIMER_HERTZ
+            }
+        }
+    }
+}
+
+/// Waits `micros` microseconds, at most about a second, by spinning. For boot only.
+pub fn spin_for(micros: u64) {
+    let Some(&clock) = CLOCK.get() else {
+        // No clock: be generous with instructions instead.
+        (0..micros * 1_000).for_each(|_| core::hint::spin_loop());
+        return;
+    };
+    let start = clock.count();
+    while clock.micros_between(start, clock.count()) < micros {
+        core::hint::spin_loop();
+    }
+}
+
+/// Measures the rate of the local APIC's timer. Boot CPU, once; the other CPUs' timers have the same rate.
+pub fn calibrate(apic: &mut Apic) {
+    if CLOCK.get().is_none() {
+        return;
+    }
+    apic.set_timer(u32::MAX);
+    spin_for(CALIBRATION);
+    let ticks = u64::from(u32::MAX - apic.timer_left());
+    apic.set_timer(0);
+    APIC_TICKS_PER_MS.call_once(|| ticks * 1_000 / CALIBRATION);
+}
+
+/// Ticks of the local APIC's timer in a millisecond, where a reference clock was there to measure it.
+#[must_use]
+pub fn apic_ticks_per_ms() -> Option<u64> {
+    APIC_TICKS_PER_MS.get().copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_power_management_timer_may_wrap() {
+        let clock = Clock::PowerManagement(0, 0xff_ffff);
+        assert_eq!(clock.micros_between(0xff_ffff, 3_579_544), 1_000_000);
+    }
+
+    #[test]
+    fn the_hpet_counts_in_femtoseconds() {
+        assert_eq!(Clock::Hpet(0, 10_000_000).micros_between(100, 200), 1);
+    }
+}

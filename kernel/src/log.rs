@@ -1,0 +1,42 @@
+//! Messages of the kernel to the early console, each line led by the number of the CPU that wrote it.
+
+use crate::arch::serial::Serial;
+use core::fmt::{self, Write};
+use spin::mutex::SpinMutex;
+
+static CONSOLE: SpinMutex<Serial> = SpinMutex::new(Serial);
+
+/// Writes one line. Any CPU; waits for the console, so never on a path that is measured.
+pub fn line(text: fmt::Arguments<'_>) {
+    write_line(&mut CONSOLE.lock(), text);
+}
+
+/// Writes one line even if another CPU holds the console: for the last words of a dying kernel.
+pub fn line_at_any_cost(text: fmt::Arguments<'_>) {
+    const PATIENCE: u32 = 10_000_000;
+    for _ in 0..PATIENCE {
+        if let Some(mut console) = CONSOLE.try_lock() {
+            return write_line(&mut console, text);
+        }
+        core::hint::spin_loop();
+    }
+    write_line(&mut Serial, text);
+}
+
+/// Writes one line as it is, without the CPU's number: the host shows it to the user.
+pub fn bare(text: fmt::Arguments<'_>) {
+    // As in `write_line`.
+    let _ = writeln!(CONSOLE.lock(), "{text}");
+}
+
+fn write_line(console: &mut Serial, text: fmt::Arguments<'_>) {
+    let cpu = crate::cell::current_number();
+    // The serial port takes everything: its `write_str` has no error.
+    let _ = writeln!(console, "[{:3}] {text}", cpu.0);
+}
+
+/// Logs one line from kernel code, as `println!` does.
+#[macro_export]
+macro_rules! log {
+    ($($argument:tt)*) => { $crate::log::line(format_args!($($argument)*)) };
+}

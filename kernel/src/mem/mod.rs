@@ -1,0 +1,7 @@
+//! Memory: where everything lies ([`layout`]), physical frames ([`frames`]), the kernel's own mappings
+//! ([`kernel_space`]) and those of user programs ([`address_space`]).
+
+pub mod address_space;
+pub mod frames;
+pub mod kernel_space;
+pub mod layout;

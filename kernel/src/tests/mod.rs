@@ -1,0 +1,117 @@
+//! Kernel tests: `test=NAME[,NAME…]` on the command line runs them, one after the other, and ends the
+//! machine with the outcome. A name may end in `*`; `test=all` runs all but those that provoke a bad end;
+//! `test=list` prints the names.
+
+mod boot;
+mod programs;
+mod provoke;
+
+use core::sync::atomic::{AtomicUsize, Ordering};
+use spin::mutex::SpinMutex;
+
+use crate::arch::boot::refuse;
+use crate::arch::qemu::{self, Exit};
+use crate::boot::command_line::CommandLine;
+use crate::cell::Cell;
+use crate::log;
+use crate::process;
+
+/// What a test does.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// Runs in the kernel, on the boot CPU.
+    Kernel(fn(&mut Cell) -> Result<(), &'static str>),
+    /// Starts programs; when all of them have ended, the check is made with the number that failed.
+    Programs(fn(&mut Cell), fn(failed: u32) -> Result<(), &'static str>),
+    /// Ends the machine in a way of its own.
+    Provoke(fn(&mut Cell) -> Result<(), &'static str>),
+}
+
+/// A named test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    /// What `test=` calls it.
+    pub name: &'static str,
+    /// What it does.
+    pub kind: Kind,
+}
+
+static TESTS: [&[Test]; 3] = [boot::TESTS, programs::TESTS, provoke::TESTS];
+
+static NAMES: SpinMutex<Option<&'static str>> = SpinMutex::new(None);
+/// Index of the test after the one that runs.
+static NEXT: AtomicUsize = AtomicUsize::new(0);
+static FAILURES: AtomicUsize = AtomicUsize::new(0);
+static RUNNING: SpinMutex<Option<Test>> = SpinMutex::new(None);
+
+fn all() -> impl Iterator<Item = Test> {
+    TESTS.iter().flat_map(|family| family.iter().copied())
+}
+
+fn is_wanted(test: &Test, names: &str) -> bool {
+    names.split(',').any(|name| match name {
+        "all" => !matches!(test.kind, Kind::Provoke(_)),
+        name => match name.strip_suffix('*') {
+            Some(prefix) => test.name.starts_with(prefix),
+            None => test.name == name,
+        },
+    })
+}
+
+/// Takes note of the tests to run; the boot CPU runs them when it is idle. Unknown names end the machine.
+pub fn begin(names: &'static str) {
+    if names == "list" {
+        all().for_each(|test| log!("{}", test.name));
+        qemu::exit(Exit::Success);
+    }
+    for name in names.split(',') {
+        if !all().any(|test| is_wanted(&test, name)) {
+            refuse(format_args!("there is no kernel test `{name}`; `test=list` prints them"));
+        }
+    }
+    *NAMES.lock() = Some(names);
+}
+
+/// Called on the boot CPU whenever no program is left: finishes the running test and starts the next, or
+/// ends the machine.
+pub fn go_on(cell: &mut Cell) {
+    let Some(names) = *NAMES.lock() else {
+        let failed = process::take_failures();
+        log!("all programs ended, {failed} of them by failure");
+        qemu::exit(if failed == 0 { Exit::Success } else { Exit::Failed });
+    };
+    let finished = RUNNING.lock().take();
+    if let Some(Test { name, kind: Kind::Programs(_, check) }) = finished {
+        report(name, check(process::take_failures()));
+    }
+    loop {
+        let index = NEXT.fetch_add(1, Ordering::Relaxed);
+        let Some(test) = all().nth(index) else { finish() };
+        if !is_wanted(&test, names) {
+            continue;
+        }
+        match test.kind {
+            Kind::Kernel(run) | Kind::Provoke(run) => report(test.name, run(cell)),
+            Kind::Programs(start, _) => {
+                *RUNNING.lock() = Some(test);
+                start(cell);
+                return;
+            }
+        }
+    }
+}
+
+fn report(name: &str, result: Result<(), &str>) {
+    match result {
+        Ok(()) => log!("test {name} ... ok"),
+        Err(why) => {
+            FAILURES.fetch_add(1, Ordering::Relaxed);
+            log!("test {name} ... FAILED: {why}");
+        }
+    }
+}
+
+fn finish() -> ! {
+    log!("command line: {}", CommandLine::get().text());
+    qemu::exit(if FAILURES.load(Ordering::Relaxed) == 0 { Exit::Success } else { Exit::Failed })
+}

@@ -1,0 +1,32 @@
+//! Plays the user's part in the kernel tests: the first word that it is started with chooses the part
+//! (`kernel/src/tests/programs.rs` has the same list), the second is the number of CPUs.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+mod bad_calls;
+mod exceptions;
+mod threads;
+
+use rt::call;
+
+rt::program!(run);
+
+/// Null calls that each thread makes.
+const CALLS: u32 = 10_000;
+
+fn run(part: u64, cpus: u64) {
+    match part {
+        0 => threads::on_every_cpu(cpus, null_calls),
+        1 => threads::on_every_cpu(cpus, threads::place_and_yield),
+        2 => bad_calls::all_are_refused(),
+        3 => null_calls(call::cpu_number()),
+        kind => exceptions::raise(kind - exceptions::FIRST),
+    }
+}
+
+fn null_calls(cpu: u32) {
+    for _ in 0..CALLS {
+        assert_eq!(call::null(), Ok(0));
+    }
+    assert_eq!(call::cpu_number(), cpu, "the thread moved");
+}
