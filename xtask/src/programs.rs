@@ -14,7 +14,8 @@ pub struct Program {
 }
 
 /// All programs. Their order gives their base addresses: append, so that old addresses keep their meaning.
-pub const PROGRAMS: &[Program] = &[Program { package: "root", bin: "root" }];
+pub const PROGRAMS: &[Program] =
+    &[Program { package: "root", bin: "root" }, Program { package: "tests", bin: "tests" }];
 
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.
 pub const fn base_address(index: usize) -> u64 {
