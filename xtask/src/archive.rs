@@ -11,20 +11,35 @@ use object::{Endianness, U16, U64, pod};
 /// Mode of the files in the archive: readable and executable by all.
 const MODE: u32 = 0o755;
 
-/// Writes an archive of `entries` (name in the archive, file) to `path`. The same input gives the same bytes.
+/// Writes an archive of `entries` (name in the archive, program) to `path`. The same input gives the same
+/// bytes. A guest that is being started from the old archive keeps it.
 pub fn write(path: &Path, entries: &[(String, &Path)]) -> Result<()> {
-    let mut builder = tar::Builder::new(Vec::new());
+    let mut stripped = Vec::new();
     for (name, file) in entries {
-        let bytes = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
-        let bytes =
-            without_debug_information(&bytes).with_context(|| format!("stripping {}", file.display()))?;
+        let program = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+        let program = without_debug_information(&program);
+        stripped.push((name.clone(), program.with_context(|| format!("stripping {}", file.display()))?));
+    }
+    let new = bytes(&stripped)?;
+    if fs::read(path).is_ok_and(|old| old == new) {
+        return Ok(());
+    }
+    let draft = path.with_extension(format!("draft-{}", std::process::id()));
+    let written = fs::write(&draft, new).and_then(|()| fs::rename(&draft, path));
+    written.with_context(|| format!("writing {}", path.display()))
+}
+
+/// An archive of `entries` (name in the archive, content).
+pub fn bytes(entries: &[(String, Vec<u8>)]) -> Result<Vec<u8>> {
+    let mut builder = tar::Builder::new(Vec::new());
+    for (name, content) in entries {
         let mut header = tar::Header::new_ustar();
-        header.set_size(bytes.len() as u64);
+        header.set_size(content.len() as u64);
         header.set_mode(MODE);
         header.set_mtime(0);
-        builder.append_data(&mut header, name, &*bytes)?;
+        builder.append_data(&mut header, name, &**content)?;
     }
-    fs::write(path, builder.into_inner()?).with_context(|| format!("writing {}", path.display()))
+    Ok(builder.into_inner()?)
 }
 
 /// The ELF program `bytes` up to the end of its last loaded segment, without section headers. The linker

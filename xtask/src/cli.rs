@@ -24,6 +24,10 @@ pub enum Command {
     Setup(SetupArgs),
     /// Boot Stormcell in QEMU
     Run(RunArgs),
+    /// Run every test: on the host, in QEMU, and of the commands themselves
+    Test(TestArgs),
+    /// Check formatting and lints of all code, bare-metal code included
+    Lint(LintArgs),
 }
 
 /// Arguments of `setup`.
@@ -86,6 +90,31 @@ pub struct RunArgs {
     /// More arguments for QEMU
     #[arg(last = true, value_name = "QEMU ARGS")]
     pub qemu: Vec<OsString>,
+}
+
+/// Arguments of `test`.
+#[derive(Args)]
+pub struct TestArgs {
+    /// Only the tests whose name contains this; `soak` adds 100 boots at 16 CPUs
+    #[arg(long, value_name = "S")]
+    pub filter: Option<String>,
+    /// Run the kernel's tests at this number of CPUs only
+    #[arg(long, value_name = "N", value_parser = cpus)]
+    pub cpus: Option<u32>,
+    /// Keep the console logs of tests that pass, too
+    #[arg(long)]
+    pub keep_logs: bool,
+    /// Install nothing that is missing
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// Arguments of `lint`.
+#[derive(Args)]
+pub struct LintArgs {
+    /// Install nothing that is missing
+    #[arg(long)]
+    pub no_install: bool,
 }
 
 /// Reads the command line. Help and version end the process here; a mistake is one line and exit code 2.

@@ -6,9 +6,11 @@ mod archive;
 mod build;
 mod cli;
 mod host;
+mod lint;
 mod programs;
 mod run;
 mod setup;
+mod test;
 mod toolchain;
 
 use std::process::ExitCode;
@@ -36,5 +38,7 @@ fn dispatch() -> Result<Exit> {
     match cli::parse()? {
         Command::Setup(args) => setup::command(&args),
         Command::Run(args) => run::command(&args),
+        Command::Test(args) => test::command(&args),
+        Command::Lint(args) => lint::command(&args),
     }
 }

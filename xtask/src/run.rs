@@ -68,7 +68,7 @@ pub fn command(args: &RunArgs) -> Result<Exit> {
         None => args.headless.then_some(HEADLESS_TIMEOUT),
     };
     let input = if args.headless { Input::None } else { Input::Terminal };
-    let mut console = Console::new(Some(&symbols));
+    let mut console = Console::new(Some(symbols));
     let terminal = if args.headless { None } else { RawTerminal::enter() };
     let finished = show(&machine, input, Limits { timeout }, &mut console)?;
     drop(terminal);
@@ -154,7 +154,7 @@ fn kvm_works(image: &Image) -> Result<()> {
 }
 
 /// Runs `machine` and shows its console on standard output as it comes.
-fn show(machine: &Machine, input: Input, limits: Limits, console: &mut Console<'_>) -> Result<Finished> {
+fn show(machine: &Machine, input: Input, limits: Limits, console: &mut Console) -> Result<Finished> {
     let mut shown = 0;
     let finished = process::run(machine.command(), input, limits, &mut |bytes| {
         let mut out = io::stdout().lock();
@@ -178,13 +178,15 @@ fn show(machine: &Machine, input: Input, limits: Limits, console: &mut Console<'
 }
 
 /// Says how the run went if it was not well.
-fn report(finished: &Finished, console: &Console<'_>) -> Result<Exit> {
+fn report(finished: &Finished, console: &Console) -> Result<Exit> {
     let outcome = Outcome::of(&finished.end);
     match outcome {
         Outcome::Passed | Outcome::Interrupted => {}
         Outcome::BadInput => {
             let said = console.error().unwrap_or("the kernel gave no reason");
-            return Err(bad_input(format!("{said} (found by the kernel)")));
+            return Err(bad_input(format!(
+                "{said} (found by the kernel; mend --archive, --kernel or --cmdline)"
+            )));
         }
         Outcome::QemuFailure(_) => eprintln!("error: {outcome}: {}", finished.stderr.trim()),
         Outcome::Hang => {

@@ -10,7 +10,7 @@ use lab::qemu::machine::PROGRAM as QEMU;
 
 use crate::cli::SetupArgs;
 use crate::host::{Host, ThisHost};
-use crate::toolchain::{Lack, TARGET, Toolchain};
+use crate::toolchain::{Adding, Lack, TARGET, Toolchain};
 
 /// Time-out of one run of a package manager.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(900);
@@ -84,23 +84,29 @@ pub struct Ready {
 
 /// `cargo xtask setup`.
 pub fn command(args: &SetupArgs) -> Result<Exit> {
-    let ready = ensure(&ThisHost, true, !args.no_install)?;
+    let adding = if args.no_install { Adding::Never } else { Adding::Always };
+    let ready = ensure_with(&ThisHost, true, adding)?;
     println!("{}", ready.toolchain.describe());
+    println!("linker: {}", ready.toolchain.linker.display());
     println!("everything that the commands need is there");
     Ok(Exit::Success)
 }
 
 /// Sees that a way to compile, and with `qemu` also QEMU, are there; installs what is missing if `install`.
 pub fn ensure(host: &dyn Host, qemu: bool, install: bool) -> Result<Ready> {
-    let (missing, found) = look(host, qemu, install);
+    ensure_with(host, qemu, if install { Adding::Daily } else { Adding::Never })
+}
+
+fn ensure_with(host: &dyn Host, qemu: bool, adding: Adding) -> Result<Ready> {
+    let (missing, found) = look(host, qemu, adding);
     if let (true, Some(toolchain)) = (missing.is_empty(), found) {
         return Ok(Ready { toolchain });
     }
     let names: Vec<&str> = missing.iter().map(|need| need.what()).collect();
     host.say(&format!("missing: {}", names.join(", ")));
-    if install {
+    if adding != Adding::Never {
         install_missing(host, &missing)?;
-        let (still, found) = look(host, qemu, false);
+        let (still, found) = look(host, qemu, Adding::Never);
         if let (true, Some(toolchain)) = (still.is_empty(), found) {
             return Ok(Ready { toolchain });
         }
@@ -109,12 +115,12 @@ pub fn ensure(host: &dyn Host, qemu: bool, install: bool) -> Result<Ready> {
     Err(by_hand(host, &missing))
 }
 
-fn look(host: &dyn Host, qemu: bool, may_add: bool) -> (Vec<Need>, Option<Toolchain>) {
+fn look(host: &dyn Host, qemu: bool, adding: Adding) -> (Vec<Need>, Option<Toolchain>) {
     let mut missing = Vec::new();
     if qemu && host.find(QEMU).is_none() {
         missing.push(Need::Qemu);
     }
-    let found = Toolchain::find(host, may_add);
+    let found = Toolchain::find(host, adding);
     match found {
         Err(Lack::Core) => missing.push(Need::Core),
         Err(Lack::Linker) => missing.push(Need::Linker),
@@ -168,4 +174,87 @@ fn install_missing(host: &dyn Host, missing: &[Need]) -> Result<()> {
 
 fn has_package_lists(host: &dyn Host) -> bool {
     host.names_in(Path::new("/var/lib/apt/lists")).iter().any(|name| name.contains("_Packages"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+    use lab::exit::code_of;
+
+    const INSTALL_QEMU: &str = "apt-get install -y --no-install-recommends qemu-system-x86";
+    const UPDATE: &str = "apt-get update";
+
+    /// A Debian with a complete toolchain and no QEMU, where apt-get works.
+    fn debian() -> FakeHost {
+        FakeHost::default()
+            .prints("rustc --version", "rustc 1.95.0 (abc 2026-04-14)")
+            .prints("rustc --version --verbose", "host: h")
+            .prints("rustc --print sysroot", "/active")
+            .prints("rustc --print target-libdir --target x86_64-unknown-none", "/active/none")
+            .file("/active/none/libcore-1.rlib")
+            .program("ld.lld")
+            .program("apt-get")
+            .file("/var/lib/apt/lists/x_Packages")
+            .does(INSTALL_QEMU, |things| things.programs.insert(QEMU.to_owned()))
+            .does(&format!("sudo {INSTALL_QEMU}"), |things| things.programs.insert(QEMU.to_owned()))
+            .does(UPDATE, |_| true)
+    }
+
+    #[test]
+    fn nothing_is_done_where_nothing_is_missing() {
+        let host = debian().program(QEMU);
+        assert!(ensure(&host, true, true).is_ok());
+        assert!(host.ran.borrow().is_empty() && host.said.borrow().is_empty());
+    }
+
+    #[test]
+    fn the_superuser_gets_what_is_missing_installed() {
+        let host = FakeHost { root: true, ..debian() };
+        assert!(ensure(&host, true, true).is_ok());
+        assert_eq!(*host.ran.borrow(), [INSTALL_QEMU]);
+    }
+
+    #[test]
+    fn package_lists_are_fetched_where_there_are_none() {
+        let host = FakeHost { root: true, ..debian() };
+        host.things.borrow_mut().files.remove("/var/lib/apt/lists/x_Packages");
+        assert!(ensure(&host, true, true).is_ok());
+        assert_eq!(*host.ran.borrow(), [UPDATE, INSTALL_QEMU]);
+    }
+
+    #[test]
+    fn qemu_is_not_missed_by_a_command_that_does_not_need_it() {
+        assert!(ensure(&debian(), false, true).is_ok());
+    }
+
+    #[test]
+    fn sudo_is_used_only_after_a_yes() {
+        let yes = FakeHost { answer: Some(true), ..debian().program("sudo") };
+        assert!(ensure(&yes, true, true).is_ok());
+        assert_eq!(*yes.ran.borrow(), [format!("sudo {INSTALL_QEMU}")]);
+        for answer in [Some(false), None] {
+            let host = FakeHost { answer, ..debian().program("sudo") };
+            assert!(ensure(&host, true, true).is_err());
+            assert!(host.ran.borrow().is_empty());
+        }
+    }
+
+    #[test]
+    fn without_installing_the_commands_of_three_families_are_printed() {
+        let host = FakeHost { root: true, ..debian() };
+        let Err(error) = ensure(&host, true, false) else { panic!("QEMU is not there") };
+        assert_eq!(code_of(&error), Exit::BadInput);
+        assert!(host.ran.borrow().is_empty());
+        let said = host.said.borrow().join("\n");
+        for command in ["sudo apt-get install", "sudo dnf install", "sudo pacman -S"] {
+            assert!(said.contains(command), "{said}");
+        }
+    }
+
+    #[test]
+    fn an_installation_that_brings_nothing_is_an_error() {
+        let host = FakeHost { root: true, ..debian() }.does(INSTALL_QEMU, |_| true);
+        assert!(ensure(&host, true, true).is_err());
+    }
 }

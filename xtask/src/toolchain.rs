@@ -13,6 +13,10 @@ const UNSTABLE_CRATES: &str = "acpi";
 pub const TARGET: &str = "x86_64-unknown-none";
 /// Time-out of one try to get the target with rustup.
 const RUSTUP_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a failed try is remembered, so that a machine without network does not wait each time.
+const RUSTUP_PAUSE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The note that remembers it.
+const RUSTUP_NOTE: &str = "rustup-target-add-failed";
 /// Where distributions keep their own compiler.
 const DISTRIBUTION_RUSTC: &str = "/usr/bin/rustc";
 /// The library source under a compiler's root folder.
@@ -51,10 +55,21 @@ pub enum Lack {
     Linker,
 }
 
+/// Whether `rustup target add` may be tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adding {
+    /// No.
+    Never,
+    /// Once, unless it failed within the last day.
+    Daily,
+    /// Once.
+    Always,
+}
+
 impl Toolchain {
-    /// Finds a way. `may_add` allows one try of `rustup target add`.
-    pub fn find(host: &dyn Host, may_add: bool) -> Result<Self, Lack> {
-        let (way, version) = find_way(host, may_add).ok_or(Lack::Core)?;
+    /// Finds a way.
+    pub fn find(host: &dyn Host, adding: Adding) -> Result<Self, Lack> {
+        let (way, version) = find_way(host, adding).ok_or(Lack::Core)?;
         let linker = find_linker(host, &way).ok_or(Lack::Linker)?;
         Ok(Self { way, version, linker })
     }
@@ -62,14 +77,14 @@ impl Toolchain {
     /// Which way was taken, in one line.
     pub fn describe(&self) -> String {
         let way = match &self.way {
-            Way::Active => "the active toolchain's core library".to_owned(),
-            Way::Rustup => format!("the active toolchain, after `rustup target add {TARGET}`"),
-            Way::ActiveSource => "the active toolchain, core library built from its source".to_owned(),
+            Way::Active => "the active one, which has core for the bare machine".to_owned(),
+            Way::Rustup => format!("the active one, after `rustup target add {TARGET}`"),
+            Way::ActiveSource => "the active one, core built from its source".to_owned(),
             Way::Distribution(rustc) => {
-                format!("the distribution's {}, core library built from its source", rustc.display())
+                format!("the distribution's {}, core built from its source", rustc.display())
             }
         };
-        format!("toolchain: {way} ({}), linker {}", self.version, self.linker.display())
+        format!("toolchain: {way}; {}", self.version)
     }
 
     /// A cargo command for the target, with `verb` (`rustc`, `clippy`) first.
@@ -93,12 +108,12 @@ impl Toolchain {
     }
 }
 
-fn find_way(host: &dyn Host, may_add: bool) -> Option<(Way, String)> {
+fn find_way(host: &dyn Host, adding: Adding) -> Option<(Way, String)> {
     if let Some(version) = host.output(&["rustc", "--version"]) {
         if has_core(host) {
             return Some((Way::Active, version));
         }
-        if may_add && rustup_adds(host) && has_core(host) {
+        if rustup_adds(host, adding) && has_core(host) {
             return Some((Way::Rustup, version));
         }
         if source_of(host, "rustc").is_some() {
@@ -107,14 +122,17 @@ fn find_way(host: &dyn Host, may_add: bool) -> Option<(Way, String)> {
     }
     let version = host.output(&[DISTRIBUTION_RUSTC, "--version"])?;
     let source = source_of(host, DISTRIBUTION_RUSTC)?;
-    // The library of another version does not compile: what names the source's version must agree.
-    let matching =
-        host.read(&source.join("../version")).is_none_or(|text| version.contains(first_word(&text)));
-    matching.then(|| (Way::Distribution(DISTRIBUTION_RUSTC.into()), version))
+    matches_source(host, &version, &source).then(|| (Way::Distribution(DISTRIBUTION_RUSTC.into()), version))
 }
 
-fn first_word(text: &str) -> &str {
-    text.split_whitespace().next().unwrap_or("")
+/// False if the library source says that it is of another version than the compiler: it would not compile.
+fn matches_source(host: &dyn Host, version: &str, source: &Path) -> bool {
+    let said = host.real_path(source).and_then(|path| {
+        let mut parts =
+            path.iter().filter_map(|part| part.to_str()?.strip_prefix("rustc-").map(str::to_owned));
+        parts.next()
+    });
+    said.is_none_or(|said| version.split_whitespace().nth(1) == Some(&said))
 }
 
 fn has_core(host: &dyn Host) -> bool {
@@ -126,8 +144,20 @@ fn has_core(host: &dyn Host) -> bool {
     })
 }
 
-fn rustup_adds(host: &dyn Host) -> bool {
-    host.find("rustup").is_some() && host.run(&["rustup", "target", "add", TARGET], RUSTUP_TIMEOUT)
+fn rustup_adds(host: &dyn Host, adding: Adding) -> bool {
+    let wanted = match adding {
+        Adding::Never => false,
+        Adding::Daily => !host.remembers(RUSTUP_NOTE, RUSTUP_PAUSE),
+        Adding::Always => true,
+    };
+    if !wanted || host.find("rustup").is_none() {
+        return false;
+    }
+    let added = host.run(&["rustup", "target", "add", TARGET], RUSTUP_TIMEOUT);
+    if !added {
+        host.remember(RUSTUP_NOTE);
+    }
+    added
 }
 
 fn source_of(host: &dyn Host, rustc: &str) -> Option<PathBuf> {
@@ -160,4 +190,94 @@ fn find_linker(host: &dyn Host, way: &Way) -> Option<PathBuf> {
 
 fn host_triple(verbose_version: &str) -> Option<String> {
     verbose_version.lines().find_map(|line| line.strip_prefix("host: ")).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::fake::FakeHost;
+
+    const LIBDIR: &str = "rustc --print target-libdir --target x86_64-unknown-none";
+    const CORE: &str = "/active/none/libcore-1.rlib";
+    const ADD: &str = "rustup target add x86_64-unknown-none";
+    const ACTIVE_SOURCE: &str = "/active/lib/rustlib/src/rust/library/core/src/lib.rs";
+
+    /// A rustup toolchain without the target, with a linker.
+    fn stable() -> FakeHost {
+        FakeHost::default()
+            .prints("rustc --version", "rustc 1.95.0 (abc 2026-04-14)")
+            .prints("rustc --version --verbose", "rustc 1.95.0\nhost: x86_64-unknown-linux-gnu\n")
+            .prints("rustc --print sysroot", "/active")
+            .prints(LIBDIR, "/active/none")
+            .program("rustup")
+            .file("/active/lib/rustlib/x86_64-unknown-linux-gnu/bin/rust-lld")
+    }
+
+    /// The distribution's compiler 1.96 with library source that says it is `version`.
+    fn with_distribution(host: FakeHost, version: &str) -> FakeHost {
+        host.prints("/usr/bin/rustc --version", "rustc 1.96.0 (def 2026-05-25) (built from a source tarball)")
+            .prints("/usr/bin/rustc --print sysroot", "/usr")
+            .file("/usr/lib/rustlib/src/rust/library/core/src/lib.rs")
+            .link("/usr/lib/rustlib/src/rust", &format!("/usr/src/rustc-{version}"))
+    }
+
+    fn way(host: &FakeHost, adding: Adding) -> Result<Way, Lack> {
+        Toolchain::find(host, adding).map(|toolchain| toolchain.way)
+    }
+
+    #[test]
+    fn a_toolchain_that_has_core_is_taken_as_it_is() {
+        let host = with_distribution(stable(), "1.96.0").file(CORE).file(ACTIVE_SOURCE);
+        assert_eq!(way(&host, Adding::Always), Ok(Way::Active));
+        assert!(host.ran.borrow().is_empty(), "nothing is added");
+    }
+
+    #[test]
+    fn rustup_is_asked_before_anything_is_built_from_source() {
+        let host = stable().file(ACTIVE_SOURCE).does(ADD, |things| things.files.insert(CORE.to_owned()));
+        assert_eq!(way(&host, Adding::Daily), Ok(Way::Rustup));
+        assert_eq!(way(&host, Adding::Daily), Ok(Way::Active));
+        assert_eq!(*host.ran.borrow(), [ADD]);
+    }
+
+    #[test]
+    fn a_failing_rustup_is_not_asked_again_until_setup_asks() {
+        let host = with_distribution(stable().file(ACTIVE_SOURCE), "1.96.0");
+        assert_eq!(way(&host, Adding::Daily), Ok(Way::ActiveSource));
+        assert_eq!(way(&host, Adding::Daily), Ok(Way::ActiveSource));
+        assert_eq!(*host.ran.borrow(), [ADD]);
+        assert_eq!(way(&host, Adding::Always), Ok(Way::ActiveSource));
+        assert_eq!(*host.ran.borrow(), [ADD, ADD]);
+    }
+
+    #[test]
+    fn the_distributions_compiler_comes_last_and_with_the_active_linker() {
+        let host = with_distribution(stable(), "1.96.0");
+        let found = Toolchain::find(&host, Adding::Never).unwrap();
+        assert_eq!(found.way, Way::Distribution("/usr/bin/rustc".into()));
+        assert!(found.linker.starts_with("/active"), "{}", found.linker.display());
+        assert!(found.version.contains("1.96.0"));
+        let cargo = found.cargo("rustc");
+        let set: Vec<_> =
+            cargo.get_envs().filter_map(|(name, value)| Some((name.to_str()?, value?.to_str()?))).collect();
+        assert!(
+            set.contains(&("RUSTC", "/usr/bin/rustc")) && set.contains(&("RUSTC_BOOTSTRAP", "1")),
+            "{set:?}"
+        );
+    }
+
+    #[test]
+    fn compiler_and_library_source_of_different_versions_are_refused() {
+        let host = with_distribution(stable(), "1.63.0");
+        assert_eq!(way(&host, Adding::Never), Err(Lack::Core));
+    }
+
+    #[test]
+    fn the_package_lld_stands_in_for_a_missing_linker() {
+        let host = stable().file(CORE);
+        host.things.borrow_mut().files.retain(|file| !file.ends_with("lld"));
+        assert_eq!(way(&host, Adding::Never), Err(Lack::Linker));
+        let host = host.program("ld.lld");
+        assert_eq!(Toolchain::find(&host, Adding::Never).unwrap().linker, Path::new("/path/ld.lld"));
+    }
 }

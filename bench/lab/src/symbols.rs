@@ -1,12 +1,13 @@
 //! Addresses to names: function, file and line, from the debug information of the guest's programs. Each
 //! program is linked at a base address of its own, so an address alone tells which program it is in.
+use std::cell::OnceCell;
 use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use addr2line::Loader;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
 use object::{Endianness, elf};
 
@@ -18,8 +19,10 @@ pub struct Symbols {
 
 struct Program {
     name: String,
+    path: PathBuf,
     loaded: Vec<Range<u64>>,
-    debug: Loader,
+    /// Read when it is first needed; `None` if that failed.
+    debug: OnceCell<Option<Loader>>,
 }
 
 impl Symbols {
@@ -34,10 +37,13 @@ impl Symbols {
     /// # Errors
     /// When the file cannot be read as an ELF program.
     pub fn add(&mut self, name: &str, path: &Path) -> Result<()> {
-        let read = || format!("reading the symbols of {}", path.display());
-        let debug = Loader::new(path).map_err(|error| anyhow!("{error}")).with_context(read)?;
-        let loaded = loaded_ranges(path).with_context(read)?;
-        self.programs.push(Program { name: name.to_owned(), loaded, debug });
+        let loaded = loaded_ranges(path).with_context(|| format!("reading {}", path.display()))?;
+        self.programs.push(Program {
+            name: name.to_owned(),
+            path: path.to_owned(),
+            loaded,
+            debug: OnceCell::new(),
+        });
         Ok(())
     }
 
@@ -51,9 +57,10 @@ impl Symbols {
     #[must_use]
     pub fn name(&self, address: u64) -> Option<String> {
         let program = self.holding(address)?;
+        let debug = program.debug.get_or_init(|| Loader::new(&program.path).ok()).as_ref()?;
         let mut text = format!("{}: ", program.name);
         let mut found = false;
-        if let Ok(mut frames) = program.debug.find_frames(address) {
+        if let Ok(mut frames) = debug.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
                 let Some(function) = frame.function else { continue };
                 let Ok(function) = function.demangle() else { continue };
@@ -67,7 +74,7 @@ impl Symbols {
             }
         }
         if !found {
-            text.push_str(program.debug.find_symbol(address)?);
+            text.push_str(debug.find_symbol(address)?);
         }
         Some(text)
     }

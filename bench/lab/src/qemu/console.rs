@@ -12,17 +12,17 @@ const ADDRESS_MARK: &str = " at 0x";
 const ERROR_MARK: &str = "error: ";
 
 /// Reads a serial stream.
-pub struct Console<'s> {
-    symbols: Option<&'s Symbols>,
+pub struct Console {
+    symbols: Option<Symbols>,
     partial: Vec<u8>,
     lines: Vec<String>,
     last: BTreeMap<Option<u32>, VecDeque<usize>>,
 }
 
-impl<'s> Console<'s> {
+impl Console {
     /// A console whose addresses are named by `symbols`, if there are any.
     #[must_use]
-    pub fn new(symbols: Option<&'s Symbols>) -> Self {
+    pub fn new(symbols: Option<Symbols>) -> Self {
         Self { symbols, partial: Vec::new(), lines: Vec::new(), last: BTreeMap::new() }
     }
 
@@ -84,7 +84,7 @@ impl<'s> Console<'s> {
             kept.pop_front();
         }
         kept.push_back(self.lines.len());
-        let line = self.symbols.map_or_else(|| raw.clone(), |symbols| named(&raw, symbols));
+        let line = self.symbols.as_ref().map_or_else(|| raw.clone(), |symbols| named(&raw, symbols));
         self.lines.push(line);
     }
 }

@@ -1,4 +1,7 @@
 //! The machine that commands run on, behind a trait, so that tests can say what it has.
+#[cfg(test)]
+pub mod fake;
+
 use std::env;
 use std::fs;
 use std::io::{self, IsTerminal, Write};
@@ -8,6 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::interrupt;
+
+use crate::build;
 
 /// How often a command with a time-out is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -20,18 +25,26 @@ pub trait Host {
     fn exists(&self, path: &Path) -> bool;
     /// The names in a folder; empty if there is none.
     fn names_in(&self, folder: &Path) -> Vec<String>;
-    /// A text file's content.
-    fn read(&self, path: &Path) -> Option<String>;
+    /// The path without symbolic links, if there is such a file or folder.
+    fn real_path(&self, path: &Path) -> Option<PathBuf>;
     /// Standard output of a command that succeeded, trimmed.
     fn output(&self, command: &[&str]) -> Option<String>;
     /// Runs a command whose output the user sees on standard error; true if it succeeded in time.
     fn run(&self, command: &[&str], timeout: Duration) -> bool;
+    /// True if [`Host::remember`] was called with this name, by any command of this checkout, less than `age` ago.
+    fn remembers(&self, name: &str, age: Duration) -> bool;
+    /// Keeps a note under `target/` that something happened now.
+    fn remember(&self, name: &str);
     /// True for the superuser.
     fn is_root(&self) -> bool;
     /// Asks the user; `None` if there is nobody at a terminal to ask.
     fn confirm(&self, question: &str) -> Option<bool>;
     /// Tells the user something in one line.
     fn say(&self, line: &str);
+}
+
+fn note(name: &str) -> PathBuf {
+    build::folder().join(name)
 }
 
 /// This machine.
@@ -52,8 +65,8 @@ impl Host for ThisHost {
         entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
     }
 
-    fn read(&self, path: &Path) -> Option<String> {
-        fs::read_to_string(path).ok()
+    fn real_path(&self, path: &Path) -> Option<PathBuf> {
+        path.canonicalize().ok()
     }
 
     fn output(&self, command: &[&str]) -> Option<String> {
@@ -82,6 +95,16 @@ impl Host for ThisHost {
                 }
             }
         }
+    }
+
+    fn remembers(&self, name: &str, age: Duration) -> bool {
+        let modified = fs::metadata(note(name)).and_then(|metadata| metadata.modified());
+        modified.is_ok_and(|time| time.elapsed().is_ok_and(|elapsed| elapsed < age))
+    }
+
+    fn remember(&self, name: &str) {
+        // A note that cannot be written only costs another try.
+        let _ = fs::create_dir_all(build::folder()).and_then(|()| fs::write(note(name), ""));
     }
 
     fn is_root(&self) -> bool {

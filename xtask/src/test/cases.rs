@@ -1,0 +1,205 @@
+//! The table of cases: which guests are booted and which commands are tried, and what must come out.
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::exit::Exit;
+use lab::qemu::Outcome;
+
+use super::command::{Expected, Meddle, Trial};
+use super::guest::{Expect, Guest, Lab};
+use super::schedule::Weight;
+use super::summary::Report;
+use super::{fixtures, host};
+use crate::run::default_memory;
+
+/// CPUs at which the kernel must boot: one, the smallest numbers with others to start, a number that fills
+/// a machine word of a CPU set, and the most that TCG has.
+const BOOT_CPUS: &[u32] = &[1, 2, 3, 8, 64, 255];
+/// CPUs at which the kernel's own tests run.
+const KERNEL_TEST_CPUS: &[u32] = &[1, 2, 8, 33];
+/// CPUs and number of the boots of the soak.
+const SOAK: (u32, u32) = (16, 100);
+/// What a filter must hold to ask for the soak.
+const SOAK_NAME: &str = "soak";
+/// What the names of the kernel's own tests start with.
+const KERNEL_PREFIX: &str = "kernel/";
+/// CPUs of the guests that come out wrong on purpose: two, so that both show in a hang's report.
+const PROVOKE_CPUS: u32 = 2;
+
+/// Time-out of a boot: what is promised for 255 CPUs.
+const BOOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Time-out of the kernel's tests in one guest.
+const TESTS_TIMEOUT: Duration = Duration::from_secs(300);
+/// Time-out of a guest that hangs on purpose: long after it got there.
+const HANG_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How a command ends that was given something wrong.
+const BAD_INPUT: Expected = Expected::Exit(Exit::BadInput);
+
+/// Which cases are asked for.
+pub struct Selection<'a> {
+    /// A part of the name.
+    pub filter: Option<&'a str>,
+    /// The only number of CPUs for the kernel's tests.
+    pub cpus: Option<u32>,
+}
+
+impl Selection<'_> {
+    /// True if the case `name` is asked for.
+    pub fn takes(&self, name: &str) -> bool {
+        let soak = name.starts_with(SOAK_NAME);
+        self.filter.map_or(!soak, |filter| name.contains(filter) && (!soak || filter.contains(SOAK_NAME)))
+    }
+}
+
+/// A case: something that is run and judged.
+pub struct Case {
+    /// Its name, also of its log.
+    pub name: String,
+    /// What it needs while it runs.
+    pub weight: Weight,
+    kind: Kind,
+}
+
+enum Kind {
+    Guest(Guest),
+    Trial(Trial),
+}
+
+impl Case {
+    fn guest(name: String, guest: Guest) -> Self {
+        let weight = Weight { cpus: guest.cpus, memory_mib: default_memory(guest.cpus) };
+        Self { name, weight, kind: Kind::Guest(guest) }
+    }
+
+    fn trial(name: String, trial: Trial) -> Self {
+        Self { name, weight: Weight { cpus: 1, memory_mib: default_memory(1) }, kind: Kind::Trial(trial) }
+    }
+
+    /// Runs it. Blocks.
+    pub fn run(&self, lab: &Lab) -> Report {
+        match &self.kind {
+            Kind::Guest(guest) => lab.run(&self.name, guest),
+            Kind::Trial(trial) => trial.run(&self.name, lab),
+        }
+    }
+}
+
+/// The cases that `selection` asks for. A filter that no name holds is taken as the beginning of the names
+/// of kernel tests.
+pub fn selected(selection: &Selection<'_>, lab: &Lab) -> Result<Vec<Case>> {
+    let mut cases = boots();
+    cases.extend(kernel_tests("all", selection.cpus));
+    cases.extend(provocations());
+    cases.extend(bad_options().into_iter().chain(outside_events()));
+    cases.extend(bad_archives(lab)?);
+    cases.retain(|case| selection.takes(&case.name));
+    let named = !cases.is_empty() || host::SUITES.iter().any(|suite| selection.takes(suite.name));
+    if let (false, Some(filter)) = (named, selection.filter) {
+        let prefix = filter.strip_prefix(KERNEL_PREFIX).unwrap_or(filter);
+        cases = kernel_tests(&format!("{prefix}*"), selection.cpus);
+    }
+    Ok(cases)
+}
+
+fn boots() -> Vec<Case> {
+    let boot = |name: String, cpus: u32| {
+        let expect = Expect::Says(format!("{cpus} CPUs online"));
+        Case::guest(name, Guest { cpus, cmdline: "test=boot".to_owned(), timeout: BOOT_TIMEOUT, expect })
+    };
+    let (soak_cpus, soak_boots) = SOAK;
+    let each = BOOT_CPUS.iter().map(|&cpus| boot(format!("boot/{cpus}-cpus"), cpus));
+    each.chain((1..=soak_boots).map(|i| boot(format!("{SOAK_NAME}/boot-{i}"), soak_cpus))).collect()
+}
+
+fn kernel_tests(names: &str, cpus: Option<u32>) -> Vec<Case> {
+    let counts = cpus.map_or_else(|| KERNEL_TEST_CPUS.to_vec(), |cpus| vec![cpus]);
+    let guest = |cpus| {
+        let guest =
+            Guest { cpus, cmdline: format!("test={names}"), timeout: TESTS_TIMEOUT, expect: Expect::Tests };
+        Case::guest(format!("{KERNEL_PREFIX}{names}-{cpus}-cpus"), guest)
+    };
+    counts.into_iter().map(guest).collect()
+}
+
+/// Guests that come out wrong on purpose; each must be told apart from the others.
+fn provocations() -> Vec<Case> {
+    let table = [
+        ("provoke_fail", Outcome::Failed, "FAILED"),
+        ("provoke_panic", Outcome::Panic, " at 0x"),
+        ("provoke_triple_fault", Outcome::TripleFault, "[  0]"),
+        ("provoke_hang", Outcome::Hang, "[  1]"),
+    ];
+    let case = |(test, outcome, text): (&str, Outcome, &'static str)| {
+        let timeout = if outcome == Outcome::Hang { HANG_TIMEOUT } else { BOOT_TIMEOUT };
+        let guest = Guest {
+            cpus: PROVOKE_CPUS,
+            cmdline: format!("test={test}"),
+            timeout,
+            expect: Expect::Ends(outcome, text),
+        };
+        Case::guest(format!("outcome/{test}"), guest)
+    };
+    table.into_iter().map(case).collect()
+}
+
+/// Options that are wrong: one line that says what and how to mend, and exit code 2.
+fn bad_options() -> Vec<Case> {
+    let table: [(&str, &[&str], &str); 9] = [
+        ("cpus-0", &["--cpus", "0"], "give 1 or more"),
+        ("cpus-256", &["--cpus", "256"], "give 1 to 255"),
+        ("cpus-x", &["--cpus", "x"], "give 1 to 255"),
+        ("memory-1m", &["--memory", "1M"], "M or more"),
+        ("memory-x", &["--memory", "much"], "such as 512M"),
+        ("accel-xen", &["--accel", "xen"], "give tcg or kvm"),
+        ("archive-missing", &["--archive", "/nonexistent/boot.tar"], "leave the option out"),
+        ("kernel-missing", &["--kernel", "/nonexistent/kernel"], "leave the option out"),
+        ("test-unknown", &["--cmdline", "test=no_such_test"], "--cmdline"),
+    ];
+    let case = |(name, options, says): (&str, &[&str], &'static str)| {
+        Case::trial(format!("command/{name}"), Trial::new(options, BAD_INPUT, says))
+    };
+    table.into_iter().map(case).collect()
+}
+
+/// What happens to a run from outside.
+fn outside_events() -> Vec<Case> {
+    let hang: &[&str] = &["--cmdline", "test=provoke_hang"];
+    let kvm: &[&str] = &["--accel", "kvm", "--cmdline", "test=boot"];
+    let exit = Expected::Exit;
+    let trials = [
+        ("qemu-fails", Trial::new(&["--", "-no-such-option"], exit(Exit::Qemu), "QEMU failed by itself")),
+        ("qemu-killed", Trial::new(hang, exit(Exit::Qemu), "killed by signal 9").with(Meddle::KillQemu)),
+        ("interrupted", Trial::new(hang, exit(Exit::Interrupted), "").with(Meddle::Interrupt)),
+        ("killed", Trial::new(hang, Expected::Killed, "").with(Meddle::Kill)),
+        ("kvm", Trial::new(kvm, Expected::Kvm, "")),
+    ];
+    trials.into_iter().map(|(name, trial)| Case::trial(format!("command/{name}"), trial)).collect()
+}
+
+/// Boot archives that are wrong: the kernel finds it.
+fn bad_archives(lab: &Lab) -> Result<Vec<Case>> {
+    let case = |(name, path): (&str, PathBuf)| {
+        let path = path.to_string_lossy();
+        let trial = Trial::new(&["--archive", &path], BAD_INPUT, "found by the kernel");
+        Case::trial(format!("command/{name}"), trial)
+    };
+    Ok(fixtures::bad_archives(lab)?.into_iter().map(case).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soak_runs_only_when_asked_for() {
+        let all = Selection { filter: None, cpus: None };
+        assert!(all.takes("boot/1-cpus") && !all.takes("soak/boot-1"));
+        let boot = Selection { filter: Some("boot"), cpus: None };
+        assert!(boot.takes("boot/1-cpus") && !boot.takes("soak/boot-1"));
+        let soak = Selection { filter: Some("soak"), cpus: None };
+        assert!(!soak.takes("boot/1-cpus") && soak.takes("soak/boot-1"));
+        assert_eq!(boots().iter().filter(|case| soak.takes(&case.name)).count(), 100);
+    }
+}

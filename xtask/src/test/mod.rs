@@ -1,0 +1,46 @@
+//! `cargo xtask test`: the one test command. Host tests of every crate ([`host`]), the kernel's own tests in
+//! QEMU ([`guest`]), and the commands themselves as a user runs them ([`command`]); which ones there are is
+//! the table in [`cases`]. Guests run side by side as far as the host allows ([`schedule`]); what came out is
+//! counted and shown by [`summary`].
+mod cases;
+mod command;
+mod fixtures;
+mod guest;
+mod host;
+mod leftover;
+mod schedule;
+mod summary;
+
+use anyhow::{Context, Result};
+use lab::exit::{Exit, failure};
+use lab::interrupt;
+
+use crate::build;
+use crate::cli::TestArgs;
+use crate::host::ThisHost;
+use crate::setup;
+use cases::Selection;
+use summary::Summary;
+
+/// `cargo xtask test`.
+pub fn command(args: &TestArgs) -> Result<Exit> {
+    let ready = setup::ensure(&ThisHost, true, !args.no_install)?;
+    eprintln!("{}", ready.toolchain.describe());
+    let image = build::image(&ready.toolchain)?;
+    let lab = guest::Lab::new(image, args.keep_logs).context("preparing the folder for logs")?;
+    let selection = Selection { filter: args.filter.as_deref(), cpus: args.cpus };
+    let suites = host::SUITES.iter().filter(|suite| selection.takes(suite.name));
+    let cases = cases::selected(&selection, &lab)?;
+    let summary = Summary::new();
+    for suite in suites {
+        summary.add(&host::run(suite)?);
+        if interrupt::requested() {
+            return Err(failure(Exit::Interrupted, "interrupted"));
+        }
+    }
+    schedule::run_all(cases, |case| summary.starts(&case.name), |case| summary.add(&case.run(&lab)));
+    if interrupt::requested() {
+        return Err(failure(Exit::Interrupted, "interrupted"));
+    }
+    summary.finish()
+}
