@@ -6,9 +6,6 @@ use std::time::Duration;
 
 use crate::host::Host;
 
-/// Crates from outside that use unstable features of the library: `acpi` 6 declares `allocator_api` whatever
-/// its options are. The compiler lets only these; our own code stays with stable features.
-const UNSTABLE_CRATES: &str = "acpi";
 /// The target of kernel and servers.
 pub const TARGET: &str = "x86_64-unknown-none";
 /// Time-out of one try to get the target with rustup.
@@ -101,8 +98,6 @@ impl Toolchain {
             command.env("RUSTC_BOOTSTRAP", "1");
             command.arg("-Zbuild-std=core,alloc,compiler_builtins");
             command.arg("-Zbuild-std-features=compiler-builtins-mem");
-        } else {
-            command.env("RUSTC_BOOTSTRAP", UNSTABLE_CRATES);
         }
         command
     }
