@@ -101,10 +101,14 @@ impl Machine {
 // SAFETY: a thread becomes a CPU by `claim`, which lets one thread only be each CPU; `CURRENT` is that
 // thread's own. The number of seats never changes, and a seat holds the table of its own CPU.
 unsafe impl Platform for Machine {
+    #[cfg(loom)]
     fn cpu(&self) -> Cpu<'_> {
         // The model checker's threads share one thread of the host: there a token is passed on instead.
-        #[cfg(loom)]
-        panic!("the model checker has no current CPU");
+        unimplemented!("the model checker has no current CPU")
+    }
+
+    #[cfg(not(loom))]
+    fn cpu(&self) -> Cpu<'_> {
         let (machine, index) = CURRENT.get();
         assert_eq!(machine, self.number, "this thread has claimed no CPU of this machine");
         // SAFETY: this thread claimed the seat, for good; see `claim`.
@@ -126,4 +130,13 @@ unsafe impl Platform for Machine {
     fn node(&self, id: CpuId) -> usize {
         self.seats[id.index()].node
     }
+}
+
+/// Has the model checker try `test` in every order of accesses with at most `preemptions` places where a
+/// thread that could go on is stopped for another.
+#[cfg(loom)]
+pub fn check(preemptions: usize, test: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(preemptions);
+    builder.check(test);
 }

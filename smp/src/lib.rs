@@ -9,20 +9,26 @@
 //!
 //! 1. [`platform`]: what the code runs on; [`Cpu`], the token that says "I am on this CPU".
 //! 2. [`cpu_set`] and [`per_cpu`]: naming CPUs, and storage that belongs to one of them.
-//! 3. [`marker`]: how running code speaks to the measuring instrument.
+//! 3. [`chain`] and [`mailbox`]: lists that allocate nothing, and how a CPU is sent one.
+//! 4. [`lock`]: for the few places where CPUs share on purpose.
+//! 5. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
 //! `cargo test -p smp` runs unit tests, the examples on these pages and property tests against
 //! sequential models. `RUSTFLAGS="--cfg loom" cargo test -p smp --lib --release` runs the model checks:
-//! the [`mod@sync`] module then takes its atomics from `loom`, which tries every interleaving and every
-//! stale value that the C11 memory model allows, within the bounds that each test names. For each
+//! the [`mod@sync`] module then takes its atomics from `loom`, which tries the interleavings and the stale
+//! values that the C11 memory model allows, within the bounds that each test names. For each
 //! concurrent primitive a deliberately broken variant is kept as a test that must fail.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod chain;
 pub mod cpu_set;
+pub mod flaw;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
+pub mod lock;
+pub mod mailbox;
 pub mod marker;
 pub mod per_cpu;
 pub mod platform;

@@ -4,14 +4,15 @@
 //! that runs. Costs nothing: every function is an inlined call of the language's own.
 
 #[cfg(loom)]
-pub use loom::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+mod checked;
+
+#[cfg(loom)]
+pub use checked::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize};
+#[cfg(loom)]
+pub use loom::sync::atomic::{Ordering, fence};
 
 #[cfg(not(loom))]
-pub use core::sync::atomic::{
-    AtomicBool, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence,
-};
+pub use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
 
 #[cfg(loom)]
 pub use loom::cell::UnsafeCell;
@@ -27,6 +28,11 @@ impl<T> UnsafeCell<T> {
     /// A cell that holds `value`.
     pub const fn new(value: T) -> Self {
         Self(core::cell::UnsafeCell::new(value))
+    }
+
+    /// The value of a cell that is owned.
+    pub fn into_inner(self) -> T {
+        self.0.into_inner()
     }
 
     /// Reads through the pointer that `f` is given; `f` answers for the access being free of races.

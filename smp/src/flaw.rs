@@ -1,0 +1,62 @@
+//! The deliberate mistakes that the model checks have to catch.
+//!
+//! A test that never fails proves nothing. Each concurrent primitive here takes a [`Variant`] as its last
+//! type parameter, [`Sound`] unless a test says otherwise; the tests put a variant with one [`Flaw`] in
+//! its place, a missing fence or a step left out, and expect the checker to find the failure. The flaw is
+//! a constant, so that nothing of this is left in compiled code.
+
+use crate::sync::Ordering;
+
+/// A step of a protocol that a broken variant does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flaw {
+    /// None: the protocol as it is meant.
+    None,
+    /// A release store or a releasing read-modify-write is relaxed.
+    RelaxedRelease,
+    /// A mailbox's sender decides by an earlier look, not by its push, whether to wake the receiver.
+    StaleWake,
+    /// A sequence lock's writer leaves out the fence between the odd number and the data.
+    NoWriteFence,
+    /// A parking lock's holder hands over without looking whether the next one is parked.
+    NoUnpark,
+}
+
+/// Which flaw a primitive has.
+pub trait Variant {
+    /// The flaw.
+    const FLAW: Flaw;
+}
+
+/// No flaw: what everybody uses outside of tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sound;
+
+impl Variant for Sound {
+    const FLAW: Flaw = Flaw::None;
+}
+
+/// Whether `V` has the flaw `flaw`; known when compiling.
+#[inline(always)]
+pub(crate) const fn has<V: Variant>(flaw: Flaw) -> bool {
+    V::FLAW as u8 == flaw as u8
+}
+
+/// Release, unless `V` is broken in that.
+#[inline(always)]
+pub(crate) const fn release<V: Variant>() -> Ordering {
+    if has::<V>(Flaw::RelaxedRelease) { Ordering::Relaxed } else { Ordering::Release }
+}
+
+/// Declares a variant with one flaw, for a test.
+#[cfg(all(test, loom))]
+macro_rules! broken {
+    ($name:ident) => {
+        struct $name;
+        impl crate::flaw::Variant for $name {
+            const FLAW: crate::flaw::Flaw = crate::flaw::Flaw::$name;
+        }
+    };
+}
+#[cfg(all(test, loom))]
+pub(crate) use broken;

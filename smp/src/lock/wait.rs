@@ -1,0 +1,107 @@
+//! How the holder-to-be of a lock waits: spinning as the kernel does, or parking as a server's thread does.
+
+use crate::marker;
+use crate::platform::{Cpu, Platform};
+use crate::sync;
+
+/// How many turns a thread spins before it parks: about two system calls' worth, so that spinning never
+/// costs more than twice what parking at once would have (Karlin et al., SOSP'91).
+const SPINS_BEFORE_PARKING: u32 = if cfg!(loom) { 1 } else { 200 };
+
+/// A way to wait for a lock.
+pub trait Wait {
+    /// What names a waiting thread to the one who wakes it.
+    type Thread: Copy;
+
+    /// The calling thread.
+    fn current(&self) -> Self::Thread;
+
+    /// One turn of waiting; `turn` counts from 0. True asks that the caller announces that it will park.
+    fn spin(&self, turn: u32) -> bool;
+
+    /// Blocks until somebody wakes this thread; may return without that.
+    fn park(&self);
+
+    /// Wakes `thread`, now or at its next [`Wait::park`].
+    fn wake(&self, thread: Self::Thread);
+
+    /// A lock of class `CLASS` was found taken.
+    fn contended<const CLASS: u8>(&self) {
+        marker::mark::<{ marker::CONTENDED }, CLASS>();
+    }
+}
+
+/// Waiting by spinning: the kernel's way. Serves this CPU's own requests meanwhile, see
+/// [`Platform::relax`].
+#[derive(Debug)]
+pub struct Spinning<'a, P> {
+    platform: &'a P,
+    cpu: Cpu<'a>,
+}
+
+impl<'a, P: Platform> Spinning<'a, P> {
+    /// Waits on `cpu`.
+    pub fn new(platform: &'a P, cpu: Cpu<'a>) -> Self {
+        Self { platform, cpu }
+    }
+}
+
+impl<P: Platform> Wait for Spinning<'_, P> {
+    type Thread = ();
+
+    fn current(&self) {}
+
+    fn spin(&self, _turn: u32) -> bool {
+        self.platform.relax(self.cpu);
+        false
+    }
+
+    fn park(&self) {}
+
+    fn wake(&self, (): ()) {}
+
+    fn contended<const CLASS: u8>(&self) {
+        self.platform.contended::<CLASS>();
+    }
+}
+
+/// What a server's runtime (or a host) knows about threads.
+pub trait Park {
+    /// A thread's name; may be used after the thread has gone on.
+    type Thread: Copy;
+
+    /// The calling thread.
+    fn current(&self) -> Self::Thread;
+
+    /// Blocks the calling thread until it is unparked; returns at once if it was since it last parked.
+    /// May return without reason.
+    fn park(&self);
+
+    /// Ends the current or the next [`Park::park`] of `thread`. Any thread may call it.
+    fn unpark(&self, thread: Self::Thread);
+}
+
+/// Waiting by spinning a little, then parking: the way of a server's threads.
+#[derive(Debug)]
+pub struct Parking<'a, P>(pub &'a P);
+
+impl<P: Park> Wait for Parking<'_, P> {
+    type Thread = P::Thread;
+
+    fn current(&self) -> P::Thread {
+        self.0.current()
+    }
+
+    fn spin(&self, turn: u32) -> bool {
+        sync::relax();
+        turn >= SPINS_BEFORE_PARKING
+    }
+
+    fn park(&self) {
+        self.0.park();
+    }
+
+    fn wake(&self, thread: P::Thread) {
+        self.0.unpark(thread);
+    }
+}
