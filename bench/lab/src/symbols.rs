@@ -1,7 +1,6 @@
 //! Addresses to names: function, file and line, from the debug information of the guest's programs. Each
 //! program is linked at a base address of its own, so an address alone tells which program it is in.
 use std::cell::OnceCell;
-use std::fmt::Write as _;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,7 +8,7 @@ use std::path::{Path, PathBuf};
 use addr2line::Loader;
 use anyhow::{Context, Result};
 use object::read::elf::{ElfFile64, ProgramHeader as _};
-use object::{Endianness, elf};
+use object::{Endianness, Object as _, ObjectSegment as _, elf};
 
 /// Debug information of several programs.
 #[derive(Default)]
@@ -22,7 +21,13 @@ struct Program {
     path: PathBuf,
     loaded: Vec<Range<u64>>,
     /// Read when it is first needed; `None` if that failed.
-    debug: OnceCell<Option<Loader>>,
+    debug: OnceCell<Option<Debug>>,
+}
+
+struct Debug {
+    names: Loader,
+    /// The whole file.
+    bytes: Vec<u8>,
 }
 
 impl Symbols {
@@ -53,30 +58,29 @@ impl Symbols {
         self.holding(address).map(|program| program.name.as_str())
     }
 
-    /// `program: function at file:line` for `address`, inlined callers included; `None` outside all programs.
+    /// `program: function file:line` for `address`, the functions into which it is inlined included; `None`
+    /// outside all programs. An address behind a call instruction is taken as the call's return address, and
+    /// the call is named: after a call that does not return, the next address may be another function's.
     #[must_use]
     pub fn name(&self, address: u64) -> Option<String> {
         let program = self.holding(address)?;
-        let debug = program.debug.get_or_init(|| Loader::new(&program.path).ok()).as_ref()?;
-        let mut text = format!("{}: ", program.name);
-        let mut found = false;
-        if let Ok(mut frames) = debug.find_frames(address) {
+        let debug = program.debug()?;
+        let address = if debug.follows_call(address) { address - 1 } else { address };
+        let mut functions = Vec::new();
+        if let Ok(mut frames) = debug.names.find_frames(address) {
             while let Ok(Some(frame)) = frames.next() {
-                let Some(function) = frame.function else { continue };
-                let Ok(function) = function.demangle() else { continue };
-                text.push_str(if found { ", inlined in " } else { "" });
-                text.push_str(&function);
-                if let Some(location) = frame.location {
-                    let file = location.file.map_or("?", short);
-                    let _ = write!(text, " {file}:{}", location.line.unwrap_or(0));
-                }
-                found = true;
+                let Some(Ok(function)) = frame.function.as_ref().map(|function| function.demangle()) else {
+                    continue;
+                };
+                let place = frame.location.and_then(|location| Some((short(location.file?), location.line?)));
+                let place = place.map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
+                functions.push(format!("{function}{place}"));
             }
         }
-        if !found {
-            text.push_str(debug.find_symbol(address)?);
+        if functions.is_empty() {
+            functions.push(debug.names.find_symbol(address)?.to_owned());
         }
-        Some(text)
+        Some(format!("{}: {}", program.name, functions.join(", inlined in ")))
     }
 
     fn holding(&self, address: u64) -> Option<&Program> {
@@ -84,8 +88,42 @@ impl Symbols {
     }
 }
 
-/// The part of a source path that a reader needs: from the crate's folder on, for crates of elsewhere.
+impl Program {
+    fn debug(&self) -> Option<&Debug> {
+        let read = || Some(Debug { names: Loader::new(&self.path).ok()?, bytes: fs::read(&self.path).ok()? });
+        self.debug.get_or_init(read).as_ref()
+    }
+}
+
+impl Debug {
+    /// True if the instruction before `address` is, by its bytes, a call.
+    fn follows_call(&self, address: u64) -> bool {
+        const LONGEST: u64 = 7;
+        let Ok(file) = object::File::parse(&*self.bytes) else { return false };
+        let before = file
+            .segments()
+            .find_map(|segment| segment.data_range(address.checked_sub(LONGEST)?, LONGEST).ok().flatten());
+        before.is_some_and(ends_with_call)
+    }
+}
+
+/// True if `bytes` can end with a near call: `E8` and a 32-bit distance, or `FF /2` with a register, or with
+/// memory by any form of address.
+fn ends_with_call(bytes: &[u8]) -> bool {
+    const INDIRECT_LENGTHS: [usize; 5] = [2, 3, 4, 6, 7];
+    let from_end = |length: usize| bytes.len().checked_sub(length).and_then(|at| bytes.get(at..));
+    let direct = matches!(from_end(5), Some([0xE8, ..]));
+    let indirect = |&length: &usize| matches!(from_end(length), Some([0xFF, form, ..]) if form >> 3 & 7 == 2);
+    direct || INDIRECT_LENGTHS.iter().any(indirect)
+}
+
+/// The part of a source path that a reader needs: within this workspace, or within a crate of elsewhere.
 fn short(path: &str) -> &str {
+    const WORKSPACE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/");
+    let workspace = WORKSPACE.trim_end_matches("bench/lab/");
+    if let Some(inside) = path.strip_prefix(workspace) {
+        return inside;
+    }
     let from =
         ["/registry/src/", "/library/"].iter().find_map(|mark| path.find(mark).map(|at| at + mark.len()));
     from.map_or(path, |from| &path[from..])
@@ -111,8 +149,31 @@ mod tests {
     /// This test program itself is an ELF program with debug information; its functions are at known places
     /// in the file, though not in memory (it is relocated), so the symbol table tells the address.
     #[test]
+    fn calls_are_known_by_their_bytes() {
+        let calls: [&[u8]; 4] = [
+            &[0xE8, 1, 2, 3, 4],
+            &[0x41, 0xFF, 0xD3],
+            &[0xFF, 0x50, 8],
+            &[0xFF, 0x14, 0xC5, 0, 0, 0x20, 0x80],
+        ];
+        for call in calls {
+            assert!(ends_with_call(&[&[0x90, 0x90], call].concat()), "{call:x?}");
+        }
+        for other in [&[0x90; 7][..], &[0xFF, 0xE0], &[0x48, 0x89, 0xC3], &[]] {
+            assert!(!ends_with_call(other), "{other:x?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_shown_from_the_workspace_on() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/src/symbols.rs");
+        assert_eq!(short(here), "bench/lab/src/symbols.rs");
+        assert_eq!(short("/rustc/abc/library/core/src/ptr/mod.rs"), "core/src/ptr/mod.rs");
+    }
+
+    #[test]
     fn a_function_of_this_program_is_named_with_its_file() {
-        use object::{Object, ObjectSymbol};
+        use object::ObjectSymbol as _;
         let path = std::env::current_exe().unwrap();
         let bytes = fs::read(&path).unwrap();
         let file = object::File::parse(&*bytes).unwrap();

@@ -10,7 +10,7 @@ use super::command::{Expected, Meddle, Trial};
 use super::guest::{Expect, Guest, Lab};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{fixtures, host};
+use super::{fixtures, host, null_call};
 use crate::run::default_memory;
 
 /// CPUs at which the kernel must boot: one, the smallest numbers with others to start, a number that fills
@@ -65,6 +65,7 @@ pub struct Case {
 enum Kind {
     Guest(Guest),
     Trial(Trial),
+    NullCall,
 }
 
 impl Case {
@@ -73,8 +74,12 @@ impl Case {
         Self { name, weight, kind: Kind::Guest(guest) }
     }
 
+    fn small(name: String, kind: Kind) -> Self {
+        Self { name, weight: Weight { cpus: 1, memory_mib: default_memory(1) }, kind }
+    }
+
     fn trial(name: String, trial: Trial) -> Self {
-        Self { name, weight: Weight { cpus: 1, memory_mib: default_memory(1) }, kind: Kind::Trial(trial) }
+        Self::small(name, Kind::Trial(trial))
     }
 
     /// Runs it. Blocks.
@@ -82,6 +87,7 @@ impl Case {
         match &self.kind {
             Kind::Guest(guest) => lab.run(&self.name, guest),
             Kind::Trial(trial) => trial.run(&self.name, lab),
+            Kind::NullCall => null_call::run(&self.name, lab),
         }
     }
 }
@@ -91,6 +97,7 @@ impl Case {
 pub fn selected(selection: &Selection<'_>, lab: &Lab) -> Result<Vec<Case>> {
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
+    cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
     cases.extend(provocations());
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);
@@ -126,10 +133,13 @@ fn kernel_tests(names: &str, cpus: Option<u32>) -> Vec<Case> {
 /// Guests that come out wrong on purpose; each must be told apart from the others.
 fn provocations() -> Vec<Case> {
     let table = [
-        ("provoke_fail", Outcome::Failed, "FAILED"),
-        ("provoke_panic", Outcome::Panic, " at 0x"),
+        ("provoke_fail", Outcome::Failed, "test provoke_fail ... FAILED"),
+        ("provoke_panic", Outcome::Panic, "kernel::tests::provoke::panic kernel/src/tests/provoke.rs"),
+        ("provoke_fault", Outcome::Panic, "kernel_fault"),
+        ("provoke_stack_overflow", Outcome::Panic, "stack_overflow"),
         ("provoke_triple_fault", Outcome::TripleFault, "[  0]"),
-        ("provoke_hang", Outcome::Hang, "[  1]"),
+        // Programs on all CPUs before it, so that each CPU has lines to show.
+        ("user_exceptions,provoke_hang", Outcome::Hang, "[  1]"),
     ];
     let case = |(test, outcome, text): (&str, Outcome, &'static str)| {
         let timeout = if outcome == Outcome::Hang { HANG_TIMEOUT } else { BOOT_TIMEOUT };

@@ -86,7 +86,14 @@ impl Trial {
             Err(error) => vec![format!("{error:#}")],
         };
         let failed = u64::from(!why.is_empty());
-        Report { name: name.to_owned(), passed: 1 - failed, failed, elapsed: start.elapsed(), why }
+        Report {
+            name: name.to_owned(),
+            passed: 1 - failed,
+            failed,
+            elapsed: start.elapsed(),
+            note: None,
+            why,
+        }
     }
 
     fn try_it(&self, name: &str, lab: &Lab) -> Result<Ended> {

@@ -64,7 +64,8 @@ impl Lab {
         &self.logs
     }
 
-    fn machine(&self, guest: &Guest) -> Machine {
+    /// The machine of a guest.
+    pub fn machine(&self, guest: &Guest) -> Machine {
         Machine {
             cpus: guest.cpus,
             memory_mib: default_memory(guest.cpus),
@@ -99,7 +100,7 @@ impl Lab {
         if failed == 0 {
             why.clear();
         }
-        Report { name: name.to_owned(), passed, failed, elapsed: start.elapsed(), why }
+        Report { name: name.to_owned(), passed, failed, elapsed: start.elapsed(), note: None, why }
     }
 
     /// Writes the console to a file if it is wanted, and names the file in the reasons.

@@ -50,7 +50,7 @@ pub fn run(suite: &Suite) -> Result<Report> {
         why.push(format!("cargo test ended with {status}"));
         why.append(&mut output);
     }
-    Ok(Report { name: suite.name.to_owned(), passed, failed, elapsed: start.elapsed(), why })
+    Ok(Report { name: suite.name.to_owned(), passed, failed, elapsed: start.elapsed(), note: None, why })
 }
 
 /// Passed and failed tests of a line in which a test program says how it ended.

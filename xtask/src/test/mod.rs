@@ -8,6 +8,7 @@ mod fixtures;
 mod guest;
 mod host;
 mod leftover;
+mod null_call;
 mod schedule;
 mod summary;
 

@@ -20,6 +20,8 @@ pub struct Report {
     pub failed: u64,
     /// How long it took.
     pub elapsed: Duration,
+    /// What was found out, in few words.
+    pub note: Option<String>,
     /// Why something failed: a headline and lines below it.
     pub why: Vec<String>,
 }
@@ -58,8 +60,9 @@ impl Summary {
         } else {
             format!("{} passed, {} failed, ", report.passed, report.failed)
         };
+        let note = report.note.as_ref().map_or_else(String::new, |note| format!("{note}, "));
         let seconds = report.elapsed.as_secs_f64();
-        let mut text = format!("{} ... {verdict} ({many}{seconds:.1} s)", report.name);
+        let mut text = format!("{} ... {verdict} ({many}{note}{seconds:.1} s)", report.name);
         for line in &report.why {
             text.push_str("\n    ");
             text.push_str(line);
