@@ -15,6 +15,9 @@ pub struct Report {
     pub region_instructions_per_second: f64,
     /// Profile name and hash, `name@hash`.
     pub profile: String,
+    /// The guest's timers followed modelled time (the plugin was preloaded too).
+    #[serde(default)]
+    pub modelled_timers: bool,
 }
 
 /// One passage of all workers through a region of interest (verbs 1 to 2).

@@ -1,0 +1,429 @@
+//! Lax synchronisation: keeps the CPUs' clocks near each other, and lets contended accesses happen in
+//! the order of modelled time.
+//!
+//! Each CPU publishes its *position*, a lower bound of the time of what it does next. Three rules hold a
+//! CPU back. *Ahead*: nobody runs more than `quantum` ahead of the slowest. *Gate*: a block of code
+//! that lately used a contended line starts only when nobody is more than `window` behind, and when no
+//! other CPU is between winning that line and the end of its tenure (it holds the *claim*). *Spin*: a
+//! CPU that spins on lines that it holds waits until the others have passed it or one of its lines is
+//! taken; it holds nobody back, because a late spinner loses nothing: its next miss is served after the
+//! store that ended its wait.
+//!
+//! The CPU with the lowest position is never held back by the first two rules, so there is no deadlock
+//! in the model. The emulator can stop a CPU for reasons of its own, so each wait is bounded: it
+//! expires when nobody whom it waits for moved for [`STALL`].
+use crate::futex;
+use crate::profile::Order;
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
+
+/// A wait expires when nobody moved for this long.
+pub const STALL: Duration = Duration::from_millis(15);
+/// No limit, nobody.
+const NEVER: u64 = u64::MAX;
+
+const OFF: u8 = 0;
+const RUNNING: u8 = 1;
+const SPINNING: u8 = 2;
+
+/// What other threads may see of a CPU.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct Shared {
+    /// Lower bound of the time of what this CPU does next.
+    pub position: AtomicU64,
+    /// Position at which it must ask again.
+    pub limit: AtomicU64,
+    /// Floor that its clock is raised to when it asks.
+    pub raise: AtomicU64,
+    /// Instructions executed.
+    pub insns: AtomicU64,
+    /// Position at which it came on last; 0 before that.
+    woken: AtomicU64,
+    state: AtomicU8,
+    poked: AtomicBool,
+    asleep: AtomicU32,
+}
+
+/// Why a CPU waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    Ahead,
+    Gate(u64),
+    Spin,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Waiter {
+    cpu: u32,
+    position: u64,
+    why: Why,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiters: Vec<Waiter>,
+    claims: HashMap<u64, u32>,
+}
+
+/// The synchronisation of all CPUs.
+#[derive(Debug)]
+pub struct Synchroniser {
+    cpus: Box<[Shared]>,
+    queue: Mutex<Queue>,
+    strict: AtomicBool,
+    order: Order,
+    /// Waits begun.
+    pub waits: AtomicU64,
+    /// Waits that expired.
+    pub expired: AtomicU64,
+}
+
+/// The two lowest effective positions, and the same of CPUs that do not spin.
+#[derive(Clone, Copy)]
+struct Lowest {
+    all: [(u64, u32); 2],
+    workers: [(u64, u32); 2],
+}
+
+impl Lowest {
+    fn insert(list: &mut [(u64, u32); 2], item: (u64, u32)) {
+        if item.0 < list[0].0 {
+            *list = [item, list[0]];
+        } else if item.0 < list[1].0 {
+            list[1] = item;
+        }
+    }
+    fn others(list: &[(u64, u32); 2], cpu: u32) -> u64 {
+        if list[0].1 == cpu { list[1].0 } else { list[0].0 }
+    }
+    /// Lowest of the CPUs other than `cpu`; spinning ones count as a quantum further.
+    fn horizon(&self, cpu: u32) -> u64 {
+        Self::others(&self.all, cpu)
+    }
+    /// The same without spinning ones.
+    fn worker_horizon(&self, cpu: u32) -> u64 {
+        Self::others(&self.workers, cpu)
+    }
+}
+
+impl Synchroniser {
+    /// For `cpus` CPUs, all of them off.
+    #[must_use]
+    pub fn new(cpus: u32, order: Order) -> Self {
+        Self {
+            cpus: (0..cpus).map(|_| Shared::default()).collect(),
+            queue: Mutex::default(),
+            strict: AtomicBool::new(false),
+            order,
+            waits: AtomicU64::new(0),
+            expired: AtomicU64::new(0),
+        }
+    }
+
+    /// What is visible of `cpu`.
+    #[inline]
+    #[must_use]
+    pub fn shared(&self, cpu: u32) -> &Shared {
+        &self.cpus[cpu as usize]
+    }
+
+    /// True while a region of interest is open.
+    #[inline]
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.strict.load(Relaxed)
+    }
+
+    /// Instructions of all CPUs.
+    #[must_use]
+    pub fn total_insns(&self) -> u64 {
+        self.cpus.iter().map(|c| c.insns.load(Relaxed)).sum()
+    }
+
+    /// The lowest position of a CPU that is on, or `None` when all are off.
+    #[must_use]
+    pub fn lowest_position(&self) -> Option<u64> {
+        self.active().map(|(_, c)| c.effective()).min()
+    }
+
+    /// The highest position of a CPU that is on.
+    #[must_use]
+    pub fn highest_position(&self) -> u64 {
+        self.active().map(|(_, c)| c.effective()).max().unwrap_or(0)
+    }
+
+    fn active(&self) -> impl Iterator<Item = (u32, &Shared)> {
+        (0..).zip(&self.cpus).filter(|(_, c)| c.state.load(Relaxed) != OFF)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().expect("nobody panics with this lock")
+    }
+
+    fn lowest(&self) -> Lowest {
+        let mut found = Lowest { all: [(NEVER, u32::MAX); 2], workers: [(NEVER, u32::MAX); 2] };
+        for (cpu, shared) in self.active() {
+            let position = shared.effective();
+            if shared.state.load(Relaxed) == SPINNING {
+                Lowest::insert(&mut found.all, (position + u64::from(self.order.quantum), cpu));
+            } else {
+                Lowest::insert(&mut found.all, (position, cpu));
+                Lowest::insert(&mut found.workers, (position, cpu));
+            }
+        }
+        found
+    }
+
+    /// The horizon at which `waiter` may go on.
+    fn need(&self, waiter: &Waiter) -> u64 {
+        let order = &self.order;
+        match waiter.why {
+            Why::Ahead => waiter.position.saturating_sub(u64::from(order.quantum / 2)),
+            Why::Gate(_) => waiter.position.saturating_sub(u64::from(order.window)),
+            Why::Spin => waiter.position + u64::from(order.spin_batch),
+        }
+    }
+
+    fn may_go(&self, waiter: &Waiter, lowest: &Lowest, queue: &Queue) -> bool {
+        let need = self.need(waiter);
+        match waiter.why {
+            Why::Ahead => lowest.horizon(waiter.cpu) >= need,
+            Why::Gate(line) => lowest.horizon(waiter.cpu) >= need && !queue.claims.contains_key(&line),
+            Why::Spin => match lowest.worker_horizon(waiter.cpu) {
+                NEVER => lowest.horizon(waiter.cpu) >= waiter.position,
+                horizon => horizon >= need,
+            },
+        }
+    }
+
+    /// Lets every waiter go on that may, lowest position first.
+    fn release(&self, queue: &mut Queue) -> Lowest {
+        let lowest = self.lowest();
+        queue.waiters.sort_unstable_by_key(|w| w.position);
+        let mut at = 0;
+        while at < queue.waiters.len() {
+            let waiter = queue.waiters[at];
+            if self.may_go(&waiter, &lowest, queue) {
+                queue.waiters.remove(at);
+                if let Why::Gate(line) = waiter.why {
+                    queue.claims.insert(line, waiter.cpu);
+                }
+                self.shared(waiter.cpu).wake();
+            } else {
+                at += 1;
+            }
+        }
+        lowest
+    }
+
+    /// Position at which `cpu` has to ask again.
+    fn set_limit(&self, cpu: u32, position: u64, horizon: u64, queue: &Queue) {
+        let own = horizon.saturating_add(u64::from(self.order.quantum));
+        let needs = queue.waiters.iter().map(|w| self.need(w)).filter(|&n| n > position);
+        let limit = needs.fold(own, u64::min).max(position + 1);
+        self.shared(cpu).limit.store(limit, Relaxed);
+    }
+
+    /// Rule *ahead*: called by `cpu` at `position` when that reached its limit. May block.
+    pub fn ask(&self, cpu: u32, position: u64) {
+        let mut queue = self.lock();
+        let lowest = self.release(&mut queue);
+        let horizon = lowest.horizon(cpu);
+        if position <= horizon.saturating_add(u64::from(self.order.quantum)) {
+            self.set_limit(cpu, position, horizon, &queue);
+        } else {
+            self.block(queue, Waiter { cpu, position, why: Why::Ahead });
+        }
+    }
+
+    /// Rule *gate*: called by `cpu` before code that uses the contended `line`. May block. True when it
+    /// holds the line's claim afterwards, which it must give back by [`Self::give_back`].
+    pub fn gate(&self, cpu: u32, position: u64, line: u64) -> bool {
+        let mut queue = self.lock();
+        let lowest = self.release(&mut queue);
+        let waiter = Waiter { cpu, position, why: Why::Gate(line) };
+        if self.may_go(&waiter, &lowest, &queue) {
+            queue.claims.insert(line, cpu);
+            self.set_limit(cpu, position, lowest.horizon(cpu), &queue);
+            return true;
+        }
+        self.block(queue, waiter)
+    }
+
+    /// Gives the claim of `line` back.
+    pub fn give_back(&self, cpu: u32, line: u64) {
+        let mut queue = self.lock();
+        if queue.claims.get(&line) == Some(&cpu) {
+            queue.claims.remove(&line);
+        }
+        self.release(&mut queue);
+    }
+
+    /// Rule *spin*: called by `cpu` at each turn of a spinning loop that hit only lines that it holds.
+    /// May block. Returns the position up to which it may spin on without asking.
+    pub fn spin(&self, cpu: u32, position: u64) -> u64 {
+        let shared = self.shared(cpu);
+        let mut queue = self.lock();
+        shared.state.store(SPINNING, SeqCst);
+        let lowest = self.release(&mut queue);
+        let until = match lowest.worker_horizon(cpu) {
+            NEVER => lowest.horizon(cpu).saturating_add(1),
+            horizon => horizon,
+        };
+        if until > position || shared.poked.swap(false, SeqCst) {
+            return until.max(position + 1).min(position + u64::from(self.order.quantum));
+        }
+        self.block(queue, Waiter { cpu, position, why: Why::Spin });
+        shared.poked.store(false, SeqCst);
+        position + u64::from(self.order.spin_batch)
+    }
+
+    /// `cpu` spins no longer.
+    pub fn stop_spinning(&self, cpu: u32) {
+        self.shared(cpu).state.store(RUNNING, SeqCst);
+    }
+
+    /// A line of `cpu` was taken: if it spins, it looks again.
+    pub fn poke(&self, cpu: u32) {
+        let shared = self.shared(cpu);
+        if shared.state.load(SeqCst) != SPINNING {
+            return;
+        }
+        shared.poked.store(true, SeqCst);
+        let mut queue = self.lock();
+        if let Some(at) = queue.waiters.iter().position(|w| w.cpu == cpu && w.why == Why::Spin) {
+            queue.waiters.remove(at);
+            shared.wake();
+        }
+    }
+
+    /// Blocks until another CPU lets this one go on, or the wait expires. True when let go.
+    fn block(&self, mut queue: MutexGuard<'_, Queue>, waiter: Waiter) -> bool {
+        let shared = self.shared(waiter.cpu);
+        shared.asleep.store(1, SeqCst);
+        let need = self.need(&waiter);
+        for (_, other) in self.active().filter(|&(cpu, _)| cpu != waiter.cpu) {
+            if other.position.load(Relaxed) < need {
+                other.limit.fetch_min(need, Relaxed);
+            }
+        }
+        queue.waiters.push(waiter);
+        drop(queue);
+        self.waits.fetch_add(1, Relaxed);
+        let mut seen = self.movement();
+        while shared.asleep.load(SeqCst) != 0 {
+            if futex::wait(&shared.asleep, 1, STALL) {
+                continue;
+            }
+            let now = self.movement();
+            if now == seen && self.give_up(waiter) {
+                return false;
+            }
+            seen = now;
+        }
+        // Positions changed while this CPU slept: let it ask at once for a fresh limit.
+        shared.limit.store(0, Relaxed);
+        true
+    }
+
+    /// Changes whenever anybody moves.
+    fn movement(&self) -> u64 {
+        self.cpus.iter().fold(0, |sum, c| sum.wrapping_add(c.position.load(Relaxed)))
+    }
+
+    /// Ends an expired wait; false when it was ended already.
+    fn give_up(&self, waiter: Waiter) -> bool {
+        let mut queue = self.lock();
+        let Some(at) = queue.waiters.iter().position(|w| w.cpu == waiter.cpu) else { return false };
+        queue.waiters.remove(at);
+        self.expired.fetch_add(1, Relaxed);
+        let shared = self.shared(waiter.cpu);
+        shared.asleep.store(0, SeqCst);
+        shared.limit.store(waiter.position + u64::from(self.order.quantum), Relaxed);
+        true
+    }
+
+    /// `cpu` goes off: it holds nobody back.
+    pub fn halt(&self, cpu: u32) {
+        self.shared(cpu).state.store(OFF, SeqCst);
+        if self.is_strict() {
+            let mut queue = self.lock();
+            queue.claims.retain(|_, holder| *holder != cpu);
+            self.release(&mut queue);
+        }
+    }
+
+    /// `cpu` comes on at `position`.
+    pub fn resume(&self, cpu: u32, position: u64) {
+        let shared = self.shared(cpu);
+        shared.position.store(position, SeqCst);
+        shared.woken.store(position.max(1), SeqCst);
+        shared.limit.store(0, Relaxed);
+        shared.state.store(RUNNING, SeqCst);
+        if self.is_strict() {
+            for (_, other) in self.active() {
+                other.limit.store(0, Relaxed);
+            }
+        }
+    }
+
+    /// An IPI sent at `sent` reaches its handler at `floor`: CPUs that came on since it was sent, and at
+    /// most `age` cycles ago, are raised to that. (The emulator may wake a CPU before the sender's access
+    /// is reported.)
+    pub fn raise_woken(&self, sent: u64, floor: u64, age: u64) {
+        for (_, shared) in self.active() {
+            let (woken, now) = (shared.woken.load(Relaxed), shared.position.load(Relaxed));
+            let recent = woken != 0
+                && woken + u64::from(self.order.quantum) >= sent
+                && now < floor
+                && now < woken + age;
+            if recent {
+                shared.raise.fetch_max(floor, Relaxed);
+                shared.limit.store(0, Relaxed);
+            }
+        }
+    }
+
+    /// True when `cpu` is on.
+    #[must_use]
+    pub fn is_on(&self, cpu: u32) -> bool {
+        self.shared(cpu).state.load(Relaxed) != OFF
+    }
+
+    /// A region begins: all clocks are raised to the highest, which is returned.
+    pub fn begin_strict(&self) -> u64 {
+        let _queue = self.lock();
+        let start = self.highest_position();
+        for (_, shared) in self.active() {
+            shared.raise.fetch_max(start, Relaxed);
+            shared.limit.store(0, Relaxed);
+        }
+        self.strict.store(true, SeqCst);
+        start
+    }
+
+    /// No region is open any more: everybody runs freely.
+    pub fn end_strict(&self) {
+        let mut queue = self.lock();
+        self.strict.store(false, SeqCst);
+        queue.claims.clear();
+        for waiter in queue.waiters.drain(..) {
+            self.shared(waiter.cpu).wake();
+        }
+    }
+}
+
+impl Shared {
+    /// Position, raised to the floor that the CPU has not taken over yet.
+    fn effective(&self) -> u64 {
+        self.position.load(Relaxed).max(self.raise.load(Relaxed))
+    }
+
+    fn wake(&self) {
+        self.asleep.store(0, SeqCst);
+        futex::wake(&self.asleep);
+    }
+}
