@@ -163,7 +163,7 @@ fn install_missing(host: &dyn Host, missing: &[Need]) -> Result<()> {
     let run = |command: &[&str]| {
         let command = [sudo, command].concat();
         host.say(&format!("running: {}", command.join(" ")));
-        host.run(&command, INSTALL_TIMEOUT)
+        host.run(&command, true, INSTALL_TIMEOUT)
     };
     if family == Family::Debian && !has_package_lists(host) {
         run(&["apt-get", "update"]);

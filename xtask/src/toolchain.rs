@@ -148,8 +148,10 @@ fn rustup_adds(host: &dyn Host, adding: Adding) -> bool {
     if !wanted || host.find("rustup").is_none() {
         return false;
     }
-    let added = host.run(&["rustup", "target", "add", TARGET], RUSTUP_TIMEOUT);
+    host.say(&format!("running: rustup target add {TARGET}"));
+    let added = host.run(&["rustup", "target", "add", TARGET], false, RUSTUP_TIMEOUT);
     if !added {
+        host.say("rustup could not get it (no network?); looking for another way");
         host.remember(RUSTUP_NOTE);
     }
     added

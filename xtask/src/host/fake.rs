@@ -103,7 +103,7 @@ impl Host for FakeHost {
         self.things.borrow().outputs.get(&command.join(" ")).cloned()
     }
 
-    fn run(&self, command: &[&str], _timeout: Duration) -> bool {
+    fn run(&self, command: &[&str], _shown: bool, _timeout: Duration) -> bool {
         let command = command.join(" ");
         self.ran.borrow_mut().push(command.clone());
         self.effects.get(&command).is_some_and(|effect| effect(&mut self.things.borrow_mut()))

@@ -29,8 +29,9 @@ pub trait Host {
     fn real_path(&self, path: &Path) -> Option<PathBuf>;
     /// Standard output of a command that succeeded, trimmed.
     fn output(&self, command: &[&str]) -> Option<String>;
-    /// Runs a command whose output the user sees on standard error; true if it succeeded in time.
-    fn run(&self, command: &[&str], timeout: Duration) -> bool;
+    /// Runs a command; true if it succeeded in time. If it is `shown`, the user sees its output on standard
+    /// error.
+    fn run(&self, command: &[&str], shown: bool, timeout: Duration) -> bool;
     /// True if [`Host::remember`] was called with this name, by any command of this checkout, less than `age` ago.
     fn remembers(&self, name: &str, age: Duration) -> bool;
     /// Keeps a note under `target/` that something happened now.
@@ -76,11 +77,16 @@ impl Host for ThisHost {
         output.status.success().then(|| text.trim().to_owned())
     }
 
-    fn run(&self, command: &[&str], timeout: Duration) -> bool {
+    fn run(&self, command: &[&str], shown: bool, timeout: Duration) -> bool {
         let Some((program, arguments)) = command.split_first() else { return false };
         let mut command = Command::new(program);
-        // Standard output belongs to what the command was asked for.
-        command.args(arguments).stdin(Stdio::null()).stdout(io::stderr());
+        command.args(arguments).stdin(Stdio::null());
+        if shown {
+            // Standard output belongs to what the command was asked for.
+            command.stdout(io::stderr());
+        } else {
+            command.stdout(Stdio::null()).stderr(Stdio::null());
+        }
         command.env("DEBIAN_FRONTEND", "noninteractive");
         let Ok(mut child) = command.spawn() else { return false };
         let start = Instant::now();
