@@ -3,9 +3,12 @@
 //! For tests, examples and benchmarks; the only part of this crate that uses the standard library. Under
 //! the model checker the threads are `loom`'s.
 
+use core::alloc::Layout;
+use core::ptr::NonNull;
 use std::boxed::Box;
 use std::vec::Vec;
 
+use crate::backing::{Backing, Exhausted};
 use crate::platform::{Cpu, CpuId, CpuLocal, Platform, RemoteTable};
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
@@ -129,6 +132,61 @@ unsafe impl Platform for Machine {
 
     fn node(&self, id: CpuId) -> usize {
         self.seats[id.index()].node
+    }
+}
+
+/// The host's allocator.
+#[derive(Clone, Copy, Debug)]
+pub struct Heap;
+
+// SAFETY: the host's allocator keeps the promise.
+unsafe impl Backing for Heap {
+    fn take(&self, layout: Layout, _near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+        assert!(layout.size() > 0, "nothing here needs memory of no size");
+        // SAFETY: the size is not zero.
+        NonNull::new(unsafe { std::alloc::alloc(layout) }).ok_or(Exhausted)
+    }
+
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's: from `take` with the same layout.
+        unsafe { std::alloc::dealloc(memory.as_ptr(), layout) }
+    }
+}
+
+/// The host's allocator, but only so many pieces at once; for testing exhaustion.
+#[derive(Debug)]
+pub struct Limited {
+    limit: usize,
+    out: core::sync::atomic::AtomicUsize,
+}
+
+impl Limited {
+    /// A backing of `limit` pieces.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self { limit, out: core::sync::atomic::AtomicUsize::new(0) }
+    }
+
+    /// How many pieces are taken now.
+    #[must_use]
+    pub fn out(&self) -> usize {
+        self.out.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+// SAFETY: `Heap` keeps the promise.
+unsafe impl Backing for Limited {
+    fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+        use core::sync::atomic::Ordering::Relaxed;
+        let another = |out| (out < self.limit).then_some(out + 1);
+        self.out.fetch_update(Relaxed, Relaxed, another).map_err(|_| Exhausted)?;
+        Heap.take(layout, near)
+    }
+
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+        self.out.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { Heap.give(memory, layout) }
     }
 }
 

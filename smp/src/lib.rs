@@ -11,7 +11,8 @@
 //! 2. [`cpu_set`] and [`per_cpu`]: naming CPUs, and storage that belongs to one of them.
 //! 3. [`chain`] and [`mailbox`]: lists that allocate nothing, and how a CPU is sent one.
 //! 4. [`lock`]: for the few places where CPUs share on purpose.
-//! 5. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
+//! 5. [`backing`] and [`pool`]: where memory comes from, and blocks of it for each CPU.
+//! 6. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
@@ -22,6 +23,7 @@
 //! concurrent primitive a deliberately broken variant is kept as a test that must fail.
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
+pub mod backing;
 pub mod chain;
 pub mod cpu_set;
 pub mod flaw;
@@ -32,6 +34,7 @@ pub mod mailbox;
 pub mod marker;
 pub mod per_cpu;
 pub mod platform;
+pub mod pool;
 pub mod sync;
 
 pub use platform::{Cpu, CpuId, Platform};

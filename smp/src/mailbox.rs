@@ -60,12 +60,19 @@ impl<T> Mailbox<T> {
     sync::const_new! {
         /// The mailbox without messages.
         pub fn new() -> Self {
-            Self { head: CachePadded::new(AtomicPtr::new(ptr::null_mut())), variant: PhantomData }
+            Self::of_variant()
         }
     }
 }
 
 impl<T, V: Variant> Mailbox<T, V> {
+    sync::const_new! {
+        /// The mailbox of any variant, without messages.
+        pub fn of_variant() -> Self {
+            Self { head: CachePadded::new(AtomicPtr::new(ptr::null_mut())), variant: PhantomData }
+        }
+    }
+
     /// Whether there is no message: one load of a line that stays here while nobody sends.
     #[inline(always)]
     #[must_use]

@@ -69,10 +69,8 @@ mod host {
 
 #[cfg(loom)]
 mod model {
-    use core::marker::PhantomData;
-    use core::ptr::{self, NonNull};
+    use core::ptr::NonNull;
 
-    use crossbeam_utils::CachePadded;
     use loom::sync::Arc;
     use loom::thread;
 
@@ -81,7 +79,6 @@ mod model {
     use crate::host::{Machine, check};
     use crate::mailbox::Mailbox;
     use crate::platform::CpuId;
-    use crate::sync::AtomicPtr;
 
     broken!(RelaxedRelease);
     broken!(StaleWake);
@@ -92,10 +89,7 @@ mod model {
     fn two_senders_and_a_receiver<V: Variant + Send + Sync + 'static>() {
         check(3, || {
             let machine = Arc::new(Machine::new(1));
-            let mailbox = Arc::new(Mailbox::<usize, V> {
-                head: CachePadded::new(AtomicPtr::new(ptr::null_mut())),
-                variant: PhantomData,
-            });
+            let mailbox = Arc::new(Mailbox::<usize, V>::of_variant());
             let senders = [1, 2].map(|value| {
                 let (machine, mailbox) = (machine.clone(), mailbox.clone());
                 thread::spawn(move || {

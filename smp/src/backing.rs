@@ -1,0 +1,58 @@
+//! Where memory comes from, when it does not come from the caller.
+//!
+//! **Idea.** There is no global allocator: whoever uses a structure that grows hands it a [`Backing`], which
+//! charges an account and may answer [`Exhausted`]. That is an error to the caller, never a panic.
+//!
+//! **Source.** The explicit memory of seL4 (Elkaduwe et al., IIES'08), with accounts in its place.
+//!
+//! **Cost.** That of the backing; a kernel's takes frames from a per-CPU [`crate::pool::Pool`].
+
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use crate::platform::CpuId;
+
+/// There is no memory left, or no credit to pay for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exhausted;
+
+impl core::fmt::Display for Exhausted {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.write_str("memory or credit is exhausted")
+    }
+}
+
+impl core::error::Error for Exhausted {}
+
+/// A source of memory.
+///
+/// # Safety
+///
+/// What `take` returns fits the layout, is nobody else's, and stays until it is given back.
+pub unsafe trait Backing {
+    /// Takes memory that fits `layout`, best near CPU `near`, where the caller runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`].
+    fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted>;
+
+    /// Gives memory back.
+    ///
+    /// # Safety
+    ///
+    /// `memory` comes from `take` of this backing with the same `layout`, and nobody uses it any more.
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout);
+}
+
+// SAFETY: the backing behind the reference keeps the promise.
+unsafe impl<B: Backing> Backing for &B {
+    fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+        (**self).take(layout, near)
+    }
+
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { (**self).give(memory, layout) }
+    }
+}

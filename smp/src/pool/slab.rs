@@ -1,0 +1,121 @@
+//! Objects cut from larger pieces of memory.
+
+use core::alloc::Layout;
+use core::cell::Cell;
+use core::ptr::NonNull;
+
+use crate::backing::{Backing, Exhausted};
+use crate::chain::{Chain, Node};
+use crate::platform::{Cpu, CpuId};
+use crate::pool::Source;
+
+/// Bytes of a cache line: objects are cut at multiples of it, so that no two share one.
+const LINE: usize = 64;
+
+/// The first line of a slab.
+struct Header {
+    home: CpuId,
+    /// Objects counted as free by `put_back`, which the home alone calls.
+    free: Cell<usize>,
+    /// Objects of a slab that is free as a whole, as `put_back` meets them.
+    met: Cell<usize>,
+}
+
+/// A source of objects of one layout. A slab is a piece of the backing, aligned to its size, so that an
+/// object's address leads to the slab's header; all of its objects have the home that asked for the slab.
+#[derive(Debug)]
+pub struct Slabs<B> {
+    backing: B,
+    /// Bytes from an object to the next.
+    stride: usize,
+    slab: Layout,
+}
+
+impl<B: Backing> Slabs<B> {
+    /// Objects of layout `object` in slabs of `bytes`, a power of two that holds at least one object and one
+    /// line besides.
+    ///
+    /// # Panics
+    ///
+    /// If `bytes` is not such a size, or `object` wants more alignment than a line.
+    pub fn new(backing: B, object: Layout, bytes: usize) -> Self {
+        let stride = object.size().max(size_of::<Node<()>>()).next_multiple_of(LINE);
+        assert!(object.align() <= LINE && LINE + stride <= bytes, "the object does not fit its slab");
+        let slab = Layout::from_size_align(bytes, bytes).expect("the size of a slab is a power of two");
+        Self { backing, stride, slab }
+    }
+
+    /// How many objects a slab holds.
+    #[must_use]
+    pub const fn objects_a_slab(&self) -> usize {
+        (self.slab.size() - LINE) / self.stride
+    }
+
+    /// The header of the slab that `object` lies in.
+    fn header(&self, object: NonNull<u8>) -> NonNull<Header> {
+        let offset = object.addr().get() & (self.slab.size() - 1);
+        // SAFETY: the object lies in a slab, which is aligned to its size, so its start is that far back.
+        unsafe { object.sub(offset) }.cast()
+    }
+}
+
+// SAFETY: `refill` cuts a slab of the backing into objects that do not overlap, each at least a node; their home
+// is in the header, which is not written while any of them is in use.
+unsafe impl<B: Backing + Sync> Source for Slabs<B> {
+    fn refill(&self, cpu: Cpu<'_>) -> Result<Chain<()>, Exhausted> {
+        let slab = self.backing.take(self.slab, cpu.id())?;
+        let header = Header { home: cpu.id(), free: Cell::new(0), met: Cell::new(0) };
+        // SAFETY: the slab is ours, aligned, and has a line for the header.
+        unsafe { slab.cast::<Header>().write(header) };
+        let mut objects = Chain::new();
+        for index in (0..self.objects_a_slab()).rev() {
+            // SAFETY: the object lies in the slab, after the header's line, aligned to a line; it is ours.
+            unsafe {
+                let object = slab.add(LINE + index * self.stride).cast::<Node<()>>();
+                object.write(Node::new(()));
+                objects.push(object);
+            }
+        }
+        Ok(objects)
+    }
+
+    fn put_back(&self, _cpu: Cpu<'_>, mut blocks: Chain<()>) -> Chain<()> {
+        let count = |chain: Chain<()>, visit: &dyn Fn(&Header) -> bool| {
+            let mut kept = Chain::new();
+            for block in chain {
+                // SAFETY: the caller is the home of the slab, which nobody else's `put_back` touches, and the
+                // slab stays at least until its last object was met.
+                if visit(unsafe { self.header(block.cast()).as_ref() }) {
+                    // SAFETY: the block was just taken off its list.
+                    unsafe { kept.push(block) };
+                }
+            }
+            kept
+        };
+        blocks = count(blocks, &|header| {
+            header.free.set(header.free.get() + 1);
+            true
+        });
+        blocks = count(blocks, &|header| {
+            if header.free.get() < self.objects_a_slab() {
+                return true;
+            }
+            header.met.set(header.met.get() + 1);
+            if header.met.get() == self.objects_a_slab() {
+                // SAFETY: it came from this backing, and all of its objects have been dropped from the list.
+                unsafe { self.backing.give(NonNull::from(header).cast(), self.slab) };
+            }
+            false
+        });
+        count(blocks, &|header| {
+            header.free.set(0);
+            true
+        })
+    }
+
+    #[inline(always)]
+    fn home(&self, block: NonNull<u8>) -> CpuId {
+        // SAFETY: the block lies in a slab that stays while the block is in use.
+        unsafe { (*self.header(block).as_ptr()).home }
+    }
+}

@@ -1,0 +1,182 @@
+//! Free memory of the machine by NUMA node: what a source of frames keeps in.
+
+use core::ptr::NonNull;
+
+use crossbeam_utils::CachePadded;
+
+use crate::backing::Exhausted;
+use crate::chain::{Chain, Node};
+use crate::lock::{Class, Mcs, Spinning};
+use crate::platform::{Cpu, Platform};
+use crate::pool::BATCH;
+
+/// A range of memory that nobody has cut yet, kept in its own first block.
+#[derive(Clone, Copy, Debug)]
+struct Uncut {
+    blocks: usize,
+}
+
+/// Free blocks of one node.
+#[derive(Debug, Default)]
+pub struct NodeList {
+    /// Batches that came back; each is kept in its own first block.
+    batches: Chain<Chain<()>>,
+    uncut: Chain<Uncut>,
+    /// Blocks in both.
+    free: usize,
+}
+
+/// Equal blocks of memory, by NUMA node; they come and go in batches of [`BATCH`]. Each node has a lock of
+/// class `CLASS`, held for a few instructions; the lists are kept in the free blocks themselves.
+#[derive(Debug)]
+pub struct Store<'m, const CLASS: Class> {
+    nodes: &'m [CachePadded<Mcs<NodeList, CLASS>>],
+    /// Bytes of a block.
+    block: usize,
+}
+
+/// The smallest block: it has to hold what a store keeps in it.
+const SMALLEST: usize = size_of::<Node<Chain<()>>>();
+
+impl<'m, const CLASS: Class> Store<'m, CLASS> {
+    /// A store without blocks, with a list for each node; `block` is the size and alignment of a block.
+    ///
+    /// # Panics
+    ///
+    /// If there is no node, or `block` is no power of two or below 32.
+    #[must_use]
+    pub fn new(nodes: &'m [CachePadded<Mcs<NodeList, CLASS>>], block: usize) -> Self {
+        assert!(!nodes.is_empty() && block.is_power_of_two() && block >= SMALLEST);
+        Self { nodes, block }
+    }
+
+    /// An empty list, for the slice that [`Store::new`] is given.
+    #[must_use]
+    pub fn list() -> CachePadded<Mcs<NodeList, CLASS>> {
+        CachePadded::new(Mcs::new(NodeList::default()))
+    }
+
+    /// Adds `blocks` blocks from `start` on to `node`; the last node if there are fewer. Touches the first.
+    ///
+    /// # Safety
+    ///
+    /// The memory is the store's for ever, writable, and aligned to the size of a block.
+    pub unsafe fn add<P: Platform>(
+        &self,
+        platform: &P,
+        cpu: Cpu<'_>,
+        node: usize,
+        start: NonNull<u8>,
+        blocks: usize,
+    ) {
+        if blocks == 0 {
+            return;
+        }
+        let list = &self.nodes[node.min(self.nodes.len() - 1)];
+        list.with(&Spinning::new(platform, cpu), |list| {
+            // SAFETY: the caller's.
+            unsafe { list.add_uncut(start, blocks) };
+            list.free += blocks;
+        });
+    }
+
+    /// A batch of blocks, of the CPU's own node if that has any, else of the next that has.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] if no node has a block.
+    pub fn take<P: Platform>(&self, platform: &P, cpu: Cpu<'_>) -> Result<Chain<()>, Exhausted> {
+        let own = platform.node(cpu.id()).min(self.nodes.len() - 1);
+        let (before, from) = self.nodes.split_at(own);
+        let wait = Spinning::new(platform, cpu);
+        let taken = from.iter().chain(before).find_map(|list| list.with(&wait, |list| list.take(self.block)));
+        match taken {
+            None => Err(Exhausted),
+            Some(Taken::Batch(first)) => {
+                // SAFETY: the node was on the list of batches, hence live and ours; its block becomes a plain one.
+                unsafe {
+                    let mut blocks = first.read().value;
+                    let node = first.cast::<Node<()>>();
+                    node.write(Node::new(()));
+                    blocks.push(node);
+                    Ok(blocks)
+                }
+            }
+            Some(Taken::Cut { start, blocks }) => {
+                let mut chain = Chain::new();
+                for index in (0..blocks).rev() {
+                    // SAFETY: `add` promised the memory, and it was cut off for us alone.
+                    unsafe {
+                        let node = start.add(index * self.block).cast::<Node<()>>();
+                        node.write(Node::new(()));
+                        chain.push(node);
+                    }
+                }
+                Ok(chain)
+            }
+        }
+    }
+
+    /// Gives a batch back to `node`.
+    ///
+    /// # Safety
+    ///
+    /// All of `blocks` came from this store.
+    pub unsafe fn put<P: Platform>(&self, platform: &P, cpu: Cpu<'_>, node: usize, mut blocks: Chain<()>) {
+        let count = blocks.len();
+        let Some(first) = blocks.pop() else { return };
+        let first = first.cast::<Node<Chain<()>>>();
+        // SAFETY: the block is ours, and large enough (`new`).
+        unsafe { first.write(Node::new(blocks)) };
+        self.nodes[node.min(self.nodes.len() - 1)].with(&Spinning::new(platform, cpu), |list| {
+            // SAFETY: as above; it is on no list.
+            unsafe { list.batches.push(first) };
+            list.free += count;
+        });
+    }
+
+    /// How many blocks all nodes have.
+    pub fn free<P: Platform>(&self, platform: &P, cpu: Cpu<'_>) -> usize {
+        let wait = Spinning::new(platform, cpu);
+        self.nodes.iter().map(|list| list.with(&wait, |list| list.free)).sum()
+    }
+}
+
+/// What a list gave, to be made a chain of outside the lock.
+enum Taken {
+    Batch(NonNull<Node<Chain<()>>>),
+    Cut { start: NonNull<u8>, blocks: usize },
+}
+
+impl NodeList {
+    fn take(&mut self, block: usize) -> Option<Taken> {
+        if let Some(first) = self.batches.pop() {
+            // SAFETY: nodes on the list are live and the list's.
+            self.free -= 1 + unsafe { first.as_ref() }.value.len();
+            return Some(Taken::Batch(first));
+        }
+        let range = self.uncut.pop()?;
+        // SAFETY: as above.
+        let all = unsafe { range.as_ref() }.value.blocks;
+        let blocks = all.min(BATCH);
+        let start = range.cast::<u8>();
+        if all > blocks {
+            // SAFETY: the range has more blocks than are cut off; the rest stays the list's.
+            unsafe { self.add_uncut(start.add(blocks * block), all - blocks) };
+        }
+        self.free -= blocks;
+        Some(Taken::Cut { start, blocks })
+    }
+
+    /// # Safety
+    ///
+    /// `blocks` blocks from `start` on, not none, are the list's.
+    unsafe fn add_uncut(&mut self, start: NonNull<u8>, blocks: usize) {
+        let node = start.cast::<Node<Uncut>>();
+        // SAFETY: the caller's; a block is large enough for the node.
+        unsafe {
+            node.write(Node::new(Uncut { blocks }));
+            self.uncut.push(node);
+        }
+    }
+}
