@@ -65,7 +65,7 @@ impl Thread {
 
     /// Takes out what is linked behind this thread.
     pub fn take_next(&mut self) -> *mut Thread {
-        core::mem::replace(&mut self.next, ptr::null_mut())
+        core::mem::take(&mut self.next)
     }
 }
 
