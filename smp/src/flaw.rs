@@ -20,6 +20,10 @@ pub enum Flaw {
     NoWriteFence,
     /// A parking lock's holder hands over without looking whether the next one is parked.
     NoUnpark,
+    /// An account's balance is loaded and stored instead of exchanged.
+    TornWithdrawal,
+    /// A replica that was added is not brought up to date afterwards.
+    NoRefresh,
 }
 
 /// Which flaw a primitive has.

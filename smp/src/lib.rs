@@ -12,7 +12,8 @@
 //! 3. [`chain`] and [`mailbox`]: lists that allocate nothing, and how a CPU is sent one.
 //! 4. [`lock`]: for the few places where CPUs share on purpose.
 //! 5. [`backing`] and [`pool`]: where memory comes from, and blocks of it for each CPU.
-//! 6. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
+//! 6. [`clustered`]: objects with a representative on each CPU: counters, accounts, replicated values.
+//! 7. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
@@ -25,6 +26,7 @@
 
 pub mod backing;
 pub mod chain;
+pub mod clustered;
 pub mod cpu_set;
 pub mod flaw;
 #[cfg(any(test, feature = "host"))]

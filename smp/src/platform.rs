@@ -143,7 +143,6 @@ impl<'a> Cpu<'a> {
     ///
     /// `slot` is below the `ENTRIES` of every CPU's table.
     #[inline(always)]
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by clustered objects"))]
     pub(crate) unsafe fn entry(self, slot: usize) -> &'a AtomicPtr<()> {
         // SAFETY: the table follows the header at a fixed distance in any `CpuLocal` (repr(C)), the pointer
         // was made from a reference to the whole of it, and the caller keeps `slot` in range.
@@ -183,7 +182,6 @@ impl RemoteTable<'_> {
     }
 
     /// Empties entry `slot`; out of range does nothing. One line moved.
-    #[cfg_attr(not(test), expect(dead_code, reason = "read by clustered objects"))]
     pub(crate) fn clear(self, slot: usize) {
         if slot < self.entries() {
             // SAFETY: the table lives as long as `self`, and the slot is in range.

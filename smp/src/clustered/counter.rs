@@ -1,0 +1,59 @@
+//! A counter that every CPU adds to and few read.
+
+use crate::backing::{Backing, Exhausted};
+use crate::clustered::{Access, Degree, Found, Ref, Reps, Root};
+use crate::platform::Cpu;
+use crate::sync::{AtomicU64, Ordering};
+
+/// The sum of what all CPUs added, modulo 2^64.
+///
+/// Adding with [`Degree::Cpu`] is four instructions and moves no line; with another degree it is a locked add.
+#[derive(Debug)]
+pub struct Counter<B: Backing> {
+    parts: Reps<AtomicU64, B>,
+    /// What CPUs added that had no memory for a part.
+    rest: AtomicU64,
+}
+
+impl<B: Backing> Counter<B> {
+    /// The counter at zero; parts come from `backing` when a CPU first adds.
+    pub fn new(backing: B, degree: Degree) -> Self {
+        Self { parts: Reps::new(backing, degree), rest: AtomicU64::new(0) }
+    }
+
+    /// The sum: a line for each part. Exact if nobody adds meanwhile; else it lies between the sums before and
+    /// after.
+    pub fn sum(&self) -> u64 {
+        let parts = self.parts.iter().map(|part| part.load(Ordering::Acquire));
+        parts.fold(self.rest.load(Ordering::Acquire), u64::wrapping_add)
+    }
+}
+
+// SAFETY: the list keeps its representatives while it lives, and says `Own` only for one a CPU.
+unsafe impl<B: Backing + Sync> Root for Counter<B> {
+    type Rep = AtomicU64;
+    const TELLS_OWN: bool = true;
+
+    fn miss(&self, cpu: Cpu<'_>) -> Result<Found<AtomicU64>, Exhausted> {
+        self.parts.find_or_make(cpu, || AtomicU64::new(0))
+    }
+}
+
+impl<'r, B: Backing + Sync> Ref<'r, Counter<B>> {
+    /// Adds `count`. Never fails: without memory for a part of its own a CPU adds to the root.
+    #[inline(always)]
+    pub fn add(self, cpu: Cpu<'r>, count: u64) {
+        match self.access(cpu) {
+            // Release, and the same for the sum, so that a sum has what happened before the additions in it.
+            Ok(Access::Own(part)) => {
+                part.store(part.load(Ordering::Relaxed).wrapping_add(count), Ordering::Release);
+            }
+            Ok(Access::Shared(part)) => {
+                part.fetch_add(count, Ordering::Release);
+            }
+            Err(Exhausted) => {
+                self.object.root.rest.fetch_add(count, Ordering::Release);
+            }
+        }
+    }
+}
