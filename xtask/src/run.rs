@@ -70,7 +70,7 @@ pub fn command(args: &RunArgs) -> Result<Exit> {
     let input = if args.headless { Input::None } else { Input::Terminal };
     let mut console = Console::new(Some(symbols));
     let terminal = if args.headless { None } else { RawTerminal::enter() };
-    let finished = show(&machine, input, Limits { timeout }, &mut console)?;
+    let finished = show(&machine, input, Limits { timeout, ..Limits::default() }, &mut console)?;
     drop(terminal);
     report(&finished, &console)
 }
@@ -142,7 +142,7 @@ fn kvm_works(image: &Image) -> Result<()> {
         cmdline: "test=boot".to_owned(),
         extra: Vec::new(),
     };
-    let limits = Limits { timeout: Some(KVM_PROBE_TIMEOUT) };
+    let limits = Limits { timeout: Some(KVM_PROBE_TIMEOUT), ..Limits::default() };
     let finished = process::run(probe.command(), Input::None, limits, &mut |_| ())?;
     match Outcome::of(&finished.end) {
         Outcome::Passed => Ok(()),

@@ -1,10 +1,28 @@
 //! Points, records, sweeps, symbols and statistics of the measuring lab, and what every host command
 //! shares: exit codes, the interrupt flag, and QEMU as a guarded child process.
 //!
+//! A [`sweep`] boots a [`system`] (so far [`linux`]) under the [`instrument`], reads what the guest says
+//! ([`guest_line`]) and what the instrument saw, has both checked ([`check`]) and makes a [`record`] of each
+//! point; [`table`] and [`explain`] show them to people.
+//!
 //! No command-line parsing and no building of programs lives here: that is `xtask`, which depends on this
 //! crate and on which this crate does not depend.
 
+pub mod check;
+pub mod context;
 pub mod exit;
+pub mod explain;
+pub mod guest_line;
+pub mod instrument;
 pub mod interrupt;
+pub mod kallsyms;
+pub mod linux;
+pub mod naming;
+mod point;
 pub mod qemu;
+pub mod record;
+pub mod request;
+pub mod sweep;
 pub mod symbols;
+pub mod system;
+pub mod table;

@@ -83,6 +83,15 @@ impl Symbols {
         Some(format!("{}: {}", program.name, functions.join(", inlined in ")))
     }
 
+    /// The data or code symbol at or before `address`, and the distance from it; `None` outside all programs.
+    #[must_use]
+    pub fn data(&self, address: u64) -> Option<(String, u64)> {
+        let program = self.holding(address)?;
+        let symbol = program.debug.find_symbol_info(address)?;
+        let name = addr2line::demangle_auto(symbol.name().into(), None);
+        Some((format!("{}: {name}", program.name), address - symbol.address()))
+    }
+
     fn holding(&self, address: u64) -> Option<&Program> {
         self.programs.iter().find(|program| program.loaded.iter().any(|range| range.contains(&address)))
     }

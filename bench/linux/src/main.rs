@@ -13,7 +13,7 @@ mod symbols;
 mod sys;
 
 use workloads::BootArgs;
-use workloads::line::{ERROR, FAILURE, SUCCESS};
+use workloads::line::{ERROR, FAILURE, STARTED, SUCCESS};
 
 /// The boot argument that asks for the kernel's symbols instead of workloads.
 const DUMP_SYMBOLS: &str = "dump=kallsyms";
@@ -49,6 +49,8 @@ fn run() -> Result<bool, String> {
     if let Some(workers) = args.workers.filter(|workers| *workers > cpus) {
         return Err(format!("workers={workers}, but the guest has {cpus} CPUs"));
     }
+    symbols::print_per_cpu(&command_line, cpus);
+    println!("{STARTED}");
     let mut good = true;
     for entry in args.entries() {
         let outcome = runner::run_entry(entry, &args, cpus);

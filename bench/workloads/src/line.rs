@@ -8,6 +8,8 @@ use crate::args::Entry;
 
 /// What such a line begins with.
 pub const PREFIX: &str = "lab-entry ";
+/// What a guest prints before the first entry.
+pub const STARTED: &str = "lab: started";
 /// The last line of a guest in which every entry went well.
 pub const SUCCESS: &str = "lab: success";
 /// The last line of a guest in which an entry failed.

@@ -1,5 +1,6 @@
 //! One guarded run of QEMU: in its own process group, killed with everything in it when the run ends in
 //! any other way than by itself, also when this process dies.
+use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -23,6 +24,8 @@ const CHUNK: usize = 4096;
 pub struct Limits {
     /// The whole run's time-out; none if `None`.
     pub timeout: Option<Duration>,
+    /// How long the guest may print nothing; any time if `None`.
+    pub silence: Option<Duration>,
 }
 
 /// What the guest reads from its serial port.
@@ -41,7 +44,7 @@ pub enum End {
     Exited(i32),
     /// QEMU was killed by this signal, not by us.
     Signalled(i32),
-    /// The time-out passed; QEMU was killed.
+    /// A time-out passed; QEMU was killed.
     TimedOut,
     /// The user interrupted this process; QEMU was killed.
     Interrupted,
@@ -153,8 +156,12 @@ pub fn run(
         pass_input_on(&mut guard.child);
     }
     let mut stderr = Vec::new();
+    let heard = Cell::new(start);
     let mut take = |chunk: Chunk| match chunk {
-        Chunk::Output(bytes) => output(&bytes),
+        Chunk::Output(bytes) => {
+            heard.set(Instant::now());
+            output(&bytes);
+        }
         Chunk::Error(bytes) => stderr.extend(bytes),
         Chunk::Closed => {}
     };
@@ -172,7 +179,8 @@ pub fn run(
             guard.kill()?;
             break End::Interrupted;
         }
-        if limits.timeout.is_some_and(|timeout| start.elapsed() >= timeout) {
+        let passed = |since: Instant, limit: Option<Duration>| limit.is_some_and(|l| since.elapsed() >= l);
+        if passed(start, limits.timeout) || passed(heard.get(), limits.silence) {
             guard.kill()?;
             break End::TimedOut;
         }
@@ -198,11 +206,14 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, timeout: Option<Duration>) -> (Finished, String) {
+        limited(script, Limits { timeout, silence: None })
+    }
+
+    fn limited(script: &str, limits: Limits) -> (Finished, String) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut text = Vec::new();
-        let finished =
-            run(command, Input::None, Limits { timeout }, &mut |bytes| text.extend(bytes)).unwrap();
+        let finished = run(command, Input::None, limits, &mut |bytes| text.extend(bytes)).unwrap();
         (finished, String::from_utf8(text).unwrap())
     }
 
@@ -225,6 +236,15 @@ mod tests {
         assert_eq!(finished.end, End::TimedOut);
         let grandchild = text.trim();
         assert!(gone(grandchild), "process {grandchild} outlived its group");
+    }
+
+    #[test]
+    fn a_silent_guest_is_ended_and_a_talking_one_is_not() {
+        let silence = Some(Duration::from_millis(600));
+        let limits = Limits { timeout: None, silence };
+        let (finished, text) = limited("for i in 1 2 3 4; do echo $i; sleep 0.3; done; sleep 1000", limits);
+        assert_eq!(finished.end, End::TimedOut);
+        assert_eq!(text.lines().count(), 4);
     }
 
     /// A killed process whose parent is gone is reaped by init in its own time: a zombie counts as gone.

@@ -1,0 +1,194 @@
+//! A Linux guest: command line, machine, what its end means, names of its addresses.
+use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use workloads::line::{FAILURE, SUCCESS};
+use workloads::table::number;
+use workloads::{Mode, Workload};
+
+use super::initramfs;
+use super::kernel::Kernel;
+use crate::kallsyms::Kallsyms;
+use crate::naming::Naming;
+use crate::qemu::process::{End, Input, Limits};
+use crate::qemu::{Accel, Console, Machine, process};
+use crate::symbols::Symbols;
+use crate::system::{Boot, System, Verdict};
+
+/// Every Linux guest's command line, before the boot arguments. Fairness choices: docs/linux.md.
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr norandmaps mitigations=off \
+                            transparent_hugepage=never lsm=capability noreplace-smp nosoftlockup nowatchdog \
+                            rcupdate.rcu_cpu_stall_suppress=1";
+/// The function that page faults enter by.
+const FAULT_ENTRY: &str = "asm_exc_page_fault";
+/// The kernel's table of the distances of per-CPU areas.
+const PER_CPU_TABLE: &str = "__per_cpu_offset";
+/// With what the twin's line of per-CPU areas begins.
+const PER_CPU_LINE: &str = "lab-percpu ";
+/// Memory of the guest in MiB: a base, and what workers' prepared pages take.
+const BASE_MEMORY_MIB: u64 = 512;
+const WORKER_MEMORY_MIB: u64 = 32;
+/// Prepared memory of a worker grows with the operations: 64 KiB each, four times over.
+const OPS_PER_MIB: u64 = 2;
+/// Time-out of the boot that reads the symbols.
+const SYMBOLS_TIMEOUT: Duration = Duration::from_secs(180);
+/// Time to boot in which the memory of that boot is enough.
+const SYMBOLS_MEMORY_MIB: u64 = 512;
+/// Operations of a worker where none are given: Linux claims nothing, so few are enough.
+const DEFAULT_OPS: u64 = 200;
+
+/// The programs that the guest runs.
+#[derive(Clone, Debug)]
+pub struct Twin {
+    /// PID 1.
+    pub init: PathBuf,
+    /// What `process_create` starts.
+    pub minimal: PathBuf,
+}
+
+/// Linux as a system to be measured.
+pub struct Linux {
+    kernel: Kernel,
+    twin: Twin,
+    initrd: PathBuf,
+    symbols: Kallsyms,
+}
+
+impl Linux {
+    /// Makes the initial RAM disk, and reads the kernel's symbols (by a boot, the first time that this kernel
+    /// is seen). Files are kept in `folder`.
+    ///
+    /// # Errors
+    /// When a file cannot be written or the boot fails.
+    pub fn new(kernel: Kernel, twin: Twin, folder: &Path) -> Result<Linux> {
+        fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+        let initrd = folder.join("initramfs.cpio");
+        initramfs::write(&initrd, &twin.init, &twin.minimal)?;
+        let mut linux = Linux { kernel, twin, initrd, symbols: Kallsyms::default() };
+        linux.symbols = linux.read_symbols(folder)?;
+        Ok(linux)
+    }
+
+    /// The kernel's symbols, kept in a file that is named by the kernel's content.
+    fn read_symbols(&self, folder: &Path) -> Result<Kallsyms> {
+        let image = fs::read(&self.kernel.path)?;
+        let mut hasher = DefaultHasher::new();
+        image.hash(&mut hasher);
+        let cache = folder.join(format!("{}-{:016x}.kallsyms", self.kernel.release, hasher.finish()));
+        if let Ok(text) = fs::read_to_string(&cache) {
+            return Ok(Kallsyms::parse(&text));
+        }
+        eprintln!("reading the symbols of Linux {} (once)", self.kernel.release);
+        let unfinished = cache.with_extension("part");
+        let mut machine = self.machine_with(1, SYMBOLS_MEMORY_MIB, Accel::Tcg, "dump=kallsyms");
+        machine.extra = vec!["-debugcon".into(), format!("file:{}", unfinished.display()).into()];
+        let mut console = Console::new(None);
+        let limits = Limits { timeout: Some(SYMBOLS_TIMEOUT), ..Limits::default() };
+        let finished = process::run(machine.command(), Input::None, limits, &mut |bytes| {
+            console.feed(bytes, |_| ());
+        })
+        .context("starting QEMU")?;
+        if self.verdict(&finished.end, &console) != Verdict::Success {
+            bail!("Linux {} did not hand out its symbols: {}", self.kernel.release, last_lines(&console));
+        }
+        let text = fs::read_to_string(&unfinished).context("reading the kernel's symbols")?;
+        let symbols = Kallsyms::parse(&text);
+        if symbols.address(FAULT_ENTRY).is_none() {
+            bail!("the symbols of Linux {} lack {FAULT_ENTRY}", self.kernel.release);
+        }
+        fs::rename(&unfinished, &cache).context("keeping the kernel's symbols")?;
+        Ok(symbols)
+    }
+
+    /// The machine for a guest with these boot arguments.
+    #[must_use]
+    pub fn machine_with(&self, cpus: u32, memory_mib: u64, accel: Accel, arguments: &str) -> Machine {
+        let per_cpu =
+            self.symbols.address(PER_CPU_TABLE).map_or(String::new(), |at| format!(" percpu={at:#x}"));
+        Machine {
+            cpus,
+            memory_mib,
+            accel,
+            kernel: self.kernel.path.clone(),
+            initrd: Some(self.initrd.clone()),
+            cmdline: format!("{COMMAND_LINE}{per_cpu} {arguments}"),
+            extra: Vec::new(),
+        }
+    }
+}
+
+/// The last lines of a console as one line.
+#[must_use]
+pub fn last_lines(console: &Console<'_>) -> String {
+    const SHOWN: usize = 5;
+    let lines = console.lines();
+    let shown = &lines[lines.len().saturating_sub(SHOWN)..];
+    if shown.is_empty() { "its console stayed empty".to_owned() } else { shown.join(" | ") }
+}
+
+impl System for Linux {
+    fn name(&self) -> &'static str {
+        "linux"
+    }
+
+    fn version(&self) -> String {
+        self.kernel.release.clone()
+    }
+
+    fn defines(&self, workload: &Workload, mode: Mode) -> bool {
+        workload.has(mode) && !matches!(workload.number, number::PPC | number::IPC_REMOTE)
+    }
+
+    fn default_ops(&self) -> u64 {
+        DEFAULT_OPS
+    }
+
+    fn machine(&self, boot: &Boot) -> Machine {
+        let worker = WORKER_MEMORY_MIB + boot.ops / OPS_PER_MIB;
+        let memory = BASE_MEMORY_MIB + u64::from(boot.cpus) * worker;
+        self.machine_with(boot.cpus, memory, boot.accel, &boot.arguments())
+    }
+
+    fn instrument(&self) -> Vec<String> {
+        let entry = self.symbols.address(FAULT_ENTRY);
+        entry.map(|address| format!("fault_entry={address:#x}")).into_iter().collect()
+    }
+
+    fn verdict(&self, end: &End, console: &Console<'_>) -> Verdict {
+        let said = |line: &str| console.lines().iter().any(|l| l.contains(line));
+        match end {
+            End::TimedOut => Verdict::Hang,
+            End::Interrupted => Verdict::Interrupted,
+            End::Exited(0) if said(SUCCESS) => Verdict::Success,
+            End::Exited(0) if said(FAILURE) => Verdict::Failure,
+            End::Exited(0) if said("Kernel panic") => Verdict::Panic,
+            End::Exited(0) => match console.error() {
+                Some(message) => Verdict::BadInput(message.to_owned()),
+                None => Verdict::Reset,
+            },
+            End::Exited(status) => Verdict::Qemu(format!("QEMU failed by itself (status {status})")),
+            End::Signalled(signal) => Verdict::Qemu(format!("QEMU was killed by signal {signal}")),
+        }
+    }
+
+    fn marks_kernel_events(&self) -> bool {
+        false
+    }
+
+    fn naming(&self, console: &[String]) -> Result<Naming> {
+        let mut programs = Symbols::new();
+        programs.add("twin", &self.twin.init)?;
+        let per_cpu = console
+            .iter()
+            .find_map(|line| line.split_once(PER_CPU_LINE))
+            .map(|(_, areas)| {
+                let words = areas.split_ascii_whitespace();
+                words.filter_map(|w| u64::from_str_radix(w.trim_start_matches("0x"), 16).ok()).collect()
+            })
+            .unwrap_or_default();
+        Ok(Naming { kernel: self.symbols.clone(), per_cpu, programs })
+    }
+}
