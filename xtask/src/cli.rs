@@ -9,6 +9,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lab::exit::bad_input;
 use lab::qemu::Accel;
 
+use crate::bench::args::{BenchArgs, ExplainArgs};
+
 /// Stormcell's commands.
 #[derive(Parser)]
 #[command(bin_name = "cargo xtask", disable_help_subcommand = true)]
@@ -26,6 +28,10 @@ pub enum Command {
     Run(RunArgs),
     /// Run every test: on the host, in QEMU, and of the commands themselves
     Test(TestArgs),
+    /// Measure workloads over CPU counts: slowdown table and records
+    Bench(BenchArgs),
+    /// Show which cache lines make a workload slower with more CPUs, and which code moves them
+    Explain(ExplainArgs),
     /// Check formatting and lints of all code, bare-metal code included
     Lint(LintArgs),
 }
@@ -151,7 +157,8 @@ fn cpus(text: &str) -> Result<u32, String> {
     }
 }
 
-fn accel(text: &str) -> Result<Accel, String> {
+/// Reads an accelerator.
+pub fn accel(text: &str) -> Result<Accel, String> {
     match text {
         "tcg" => Ok(Accel::Tcg),
         "kvm" => Ok(Accel::Kvm),

@@ -1,8 +1,9 @@
-//! Every command a person types: `cargo xtask setup`, `run`, `test`, `lint`. Each command is a module; what
+//! Every command a person types: `cargo xtask setup`, `run`, `test`, `lint`, `bench`, `explain`. Each command is a module; what
 //! they share is [`setup`] (what must be there), [`toolchain`] (how bare-metal programs are built),
 //! [`build`] and [`archive`] (what a guest boots from). QEMU itself, exit codes and symbols are in the
 //! `lab` crate, so that the measuring commands use the same.
 mod archive;
+mod bench;
 mod build;
 mod cli;
 mod host;
@@ -39,6 +40,8 @@ fn dispatch() -> Result<Exit> {
         Command::Setup(args) => setup::command(&args),
         Command::Run(args) => run::command(&args),
         Command::Test(args) => test::command(&args),
+        Command::Bench(args) => bench::command(&args),
+        Command::Explain(args) => bench::explain(&args),
         Command::Lint(args) => lint::command(&args),
     }
 }

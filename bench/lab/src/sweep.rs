@@ -92,6 +92,8 @@ impl Plan<'_> {
 pub trait Observer {
     /// A guest boots now.
     fn boot(&mut self, description: &str);
+    /// A point was measured; its slowdown is not known yet.
+    fn measured(&mut self, record: &Record);
     /// A point is over, measured or given up; its weight is the number of CPUs.
     fn done(&mut self, weight: u64);
     /// Something to be told in one line.
@@ -318,6 +320,7 @@ impl Group<'_, '_> {
                             self.describe(&[one])
                         ));
                     }
+                    observer.measured(&point.record);
                     self.measured.points.push(point);
                     observer.done(u64::from(self.cpus));
                 }

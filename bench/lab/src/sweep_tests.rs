@@ -27,7 +27,7 @@ impl System for Fake {
     fn instrument(&self) -> Vec<String> {
         Vec::new()
     }
-    fn verdict(&self, _end: &End, _console: &Console<'_>) -> Verdict {
+    fn verdict(&self, _end: &End, _console: &Console) -> Verdict {
         Verdict::Success
     }
     fn marks_kernel_events(&self) -> bool {
@@ -39,13 +39,17 @@ impl System for Fake {
 }
 
 #[derive(Default)]
-struct Told2 {
+struct Notes {
     notes: Vec<String>,
+    measured: usize,
     done: u64,
 }
 
-impl Observer for Told2 {
+impl Observer for Notes {
     fn boot(&mut self, _description: &str) {}
+    fn measured(&mut self, _record: &Record) {
+        self.measured += 1;
+    }
     fn done(&mut self, weight: u64) {
         self.done += weight;
     }
@@ -121,10 +125,11 @@ fn names(pending: &[Pending]) -> Vec<(&str, u32)> {
 #[test]
 fn a_good_boot_measures_every_point() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let ended = ended(&boot, 3, Verdict::Success, true);
         group.judge(&boot, batch, &ended, &mut pending, &mut observer).unwrap();
         assert_eq!((group.measured.points.len(), pending.len(), observer.done), (3, 0, 6));
+        assert_eq!(observer.measured, 3);
         assert_eq!(group.measured.points[1].record.workload, "munmap");
     });
 }
@@ -132,7 +137,7 @@ fn a_good_boot_measures_every_point() {
 #[test]
 fn a_panic_inside_an_entry_costs_only_that_entry_a_try() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let ended = ended(&boot, 1, Verdict::Panic, true);
         group.judge(&boot, batch, &ended, &mut pending, &mut observer).unwrap();
         assert_eq!(group.measured.points.len(), 1);
@@ -147,7 +152,7 @@ fn a_panic_inside_an_entry_costs_only_that_entry_a_try() {
 #[test]
 fn entries_whose_figures_went_with_a_hang_are_measured_again() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let ended = ended(&boot, 2, Verdict::Hang, false);
         group.judge(&boot, batch, &ended, &mut pending, &mut observer).unwrap();
         assert_eq!(names(&pending), [("fstat", 0), ("munmap", 0), ("mutex", 1)]);
@@ -157,7 +162,7 @@ fn entries_whose_figures_went_with_a_hang_are_measured_again() {
 #[test]
 fn a_point_that_fails_twice_is_given_up_with_its_exit_code_and_log() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let tried = vec![Pending { tries: 1, ..batch[0] }];
         let ended = ended(&boot, 0, Verdict::Hang, false);
         group.judge(&boot, tried, &ended, &mut pending, &mut observer).unwrap();
@@ -171,7 +176,7 @@ fn a_point_that_fails_twice_is_given_up_with_its_exit_code_and_log() {
 #[test]
 fn unsound_figures_are_not_recorded() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let mut ended = ended(&boot, 3, Verdict::Success, true);
         ended.report.as_mut().unwrap().regions[0].balanced = false;
         group.judge(&boot, batch, &ended, &mut pending, &mut observer).unwrap();
@@ -183,7 +188,7 @@ fn unsound_figures_are_not_recorded() {
 #[test]
 fn a_missing_region_is_a_failure() {
     with_group(|group, boot, batch| {
-        let (mut pending, mut observer) = (Vec::new(), Told2::default());
+        let (mut pending, mut observer) = (Vec::new(), Notes::default());
         let mut ended = ended(&boot, 3, Verdict::Success, true);
         ended.report.as_mut().unwrap().regions.pop();
         group.judge(&boot, batch, &ended, &mut pending, &mut observer).unwrap();
@@ -194,7 +199,7 @@ fn a_missing_region_is_a_failure() {
 #[test]
 fn a_guest_that_never_begins_is_booted_again_and_then_given_up() {
     with_group(|group, boot, batch| {
-        let mut observer = Told2::default();
+        let mut observer = Notes::default();
         let mut ended = ended(&boot, 0, Verdict::Hang, false);
         ended.started = false;
         let mut pending = Vec::new();

@@ -87,7 +87,7 @@ impl Symbols {
     #[must_use]
     pub fn data(&self, address: u64) -> Option<(String, u64)> {
         let program = self.holding(address)?;
-        let symbol = program.debug.find_symbol_info(address)?;
+        let symbol = program.debug()?.names.find_symbol_info(address)?;
         let name = addr2line::demangle_auto(symbol.name().into(), None);
         Some((format!("{}: {name}", program.name), address - symbol.address()))
     }

@@ -94,7 +94,7 @@ pub trait System {
     fn instrument(&self) -> Vec<String>;
 
     /// What the end of a guest with this console means.
-    fn verdict(&self, end: &End, console: &Console<'_>) -> Verdict;
+    fn verdict(&self, end: &End, console: &Console) -> Verdict;
 
     /// Whether the system marks lock contention, IPI deliveries and servers.
     fn marks_kernel_events(&self) -> bool;

@@ -10,7 +10,7 @@ use super::command::{Expected, Meddle, Trial};
 use super::guest::{Expect, Guest, Lab};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{fixtures, host, null_call};
+use super::{fixtures, host, measuring, null_call};
 use crate::run::default_memory;
 
 /// CPUs at which the kernel must boot: one, the smallest numbers with others to start, a number that fills
@@ -78,7 +78,8 @@ impl Case {
         Self { name, weight: Weight { cpus: 1, memory_mib: default_memory(1) }, kind }
     }
 
-    fn trial(name: String, trial: Trial) -> Self {
+    /// A command that is tried.
+    pub fn trial(name: String, trial: Trial) -> Self {
         Self::small(name, Kind::Trial(trial))
     }
 
@@ -101,6 +102,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab) -> Result<Vec<Case>> {
     cases.extend(provocations());
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);
+    cases.extend(measuring::cases(lab)?);
     cases.retain(|case| selection.takes(&case.name));
     let named = !cases.is_empty() || host::SUITES.iter().any(|suite| selection.takes(suite.name));
     if let (false, Some(filter)) = (named, selection.filter) {

@@ -40,9 +40,9 @@ pub enum Meddle {
     Kill,
 }
 
-/// A `run` command and what must come of it.
+/// A command and what must come of it.
 pub struct Trial {
-    options: Vec<String>,
+    arguments: Vec<String>,
     expected: Expected,
     says: &'static str,
     meddle: Meddle,
@@ -69,8 +69,14 @@ struct Ended {
 impl Trial {
     /// `cargo xtask run --headless` with `options` must end as `expected`, after it said `says`.
     pub fn new(options: &[&str], expected: Expected, says: &'static str) -> Self {
-        let options = options.iter().map(|&option| option.to_owned()).collect();
-        Self { options, expected, says, meddle: Meddle::None }
+        let run = ["run", "--headless", "--no-install", "--timeout", GUEST_TIMEOUT];
+        Self::of(&[&run, options].concat(), expected, says)
+    }
+
+    /// `cargo xtask` with `arguments` must end as `expected`, after it said `says`.
+    pub fn of(arguments: &[&str], expected: Expected, says: &'static str) -> Self {
+        let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
+        Self { arguments, expected, says, meddle: Meddle::None }
     }
 
     /// The same with something that happens to it.
@@ -103,7 +109,7 @@ impl Trial {
         let mark = Mark::new();
         let mut command = Command::new(std::env::current_exe()?);
         let (variable, value) = mark.variable();
-        command.args(["run", "--headless", "--no-install", "--timeout", GUEST_TIMEOUT]).args(&self.options);
+        command.args(&self.arguments);
         command.env(variable, value).stdin(Stdio::null());
         command.stdout(File::create(&output)?).stderr(File::create(&errors)?);
         let mut child = command.spawn().context("starting this program again")?;

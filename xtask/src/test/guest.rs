@@ -80,7 +80,7 @@ impl Lab {
     /// Boots `guest` and hands back its console and how it ended.
     pub fn boot(&self, guest: &Guest) -> Result<(Console, process::Finished)> {
         let mut console = Console::new(Some(self.image.symbols()?));
-        let limits = Limits { timeout: Some(guest.timeout) };
+        let limits = Limits { timeout: Some(guest.timeout), ..Limits::default() };
         let command = self.machine(guest).command();
         let finished = process::run(command, Input::None, limits, &mut |bytes| console.feed(bytes, |_| ()))?;
         console.finish(|_| ());

@@ -8,6 +8,7 @@ mod fixtures;
 mod guest;
 mod host;
 mod leftover;
+mod measuring;
 mod null_call;
 mod schedule;
 mod summary;

@@ -60,7 +60,7 @@ fn count(lab: &Lab) -> Result<u64> {
         }
         command.arg(argument);
     }
-    let limits = Limits { timeout: Some(guest.timeout) };
+    let limits = Limits { timeout: Some(guest.timeout), ..Limits::default() };
     let finished = process::run(command, Input::None, limits, &mut |_| ())?;
     let outcome = Outcome::of(&finished.end);
     ensure!(outcome == Outcome::Passed, "{outcome} {}", finished.stderr.trim());

@@ -122,7 +122,7 @@ impl Linux {
 
 /// The last lines of a console as one line.
 #[must_use]
-pub fn last_lines(console: &Console<'_>) -> String {
+pub fn last_lines(console: &Console) -> String {
     const SHOWN: usize = 5;
     let lines = console.lines();
     let shown = &lines[lines.len().saturating_sub(SHOWN)..];
@@ -157,7 +157,7 @@ impl System for Linux {
         entry.map(|address| format!("fault_entry={address:#x}")).into_iter().collect()
     }
 
-    fn verdict(&self, end: &End, console: &Console<'_>) -> Verdict {
+    fn verdict(&self, end: &End, console: &Console) -> Verdict {
         let said = |line: &str| console.lines().iter().any(|l| l.contains(line));
         match end {
             End::TimedOut => Verdict::Hang,

@@ -1,0 +1,202 @@
+//! `cargo xtask bench` and `explain`: thin commands over the sweeps of `lab`. Here the measured programs and
+//! the instrument are built ([`programs`]), progress is shown ([`progress`]), and results are written.
+pub mod args;
+mod explain;
+mod programs;
+mod progress;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::Result;
+use lab::context::Context;
+use lab::exit::{Exit, bad_input};
+use lab::instrument::Instrument;
+use lab::linux::Linux;
+use lab::linux::kernel::{self, Wanted};
+use lab::qemu::Accel;
+use lab::record::{self, Record};
+use lab::sweep::{self, Measured, Plan};
+use lab::system::System;
+use lab::{request, table};
+use workloads::{Mode, Workload};
+
+use crate::build::root;
+use crate::host::ThisHost;
+use crate::setup;
+use args::{BenchArgs, Common, Systems};
+pub use explain::command as explain;
+use progress::Bar;
+
+/// The smoke run: enough to see every part work, within two minutes on two cores.
+const SMOKE_WORKLOADS: &str = "null_syscall,page_fault,fstat,munmap,private_counter,shared_counter";
+const SMOKE_CPUS: &str = "1,2,4";
+const SMOKE_OPS: u64 = 50;
+const SMOKE_WARMUP: u64 = 20;
+
+/// What is asked for, checked as far as that goes without building anything.
+struct Request {
+    workloads: Vec<&'static Workload>,
+    modes: Vec<Mode>,
+    cpus: Vec<u32>,
+}
+
+/// All that is needed to boot Linux guests and measure them.
+struct Ready {
+    linux: Linux,
+    instrument: Option<Instrument>,
+    context: Context,
+}
+
+/// `cargo xtask bench`.
+pub fn command(args: &BenchArgs) -> Result<Exit> {
+    let request = if args.smoke {
+        read_request(SMOKE_WORKLOADS, &args.modes, SMOKE_CPUS)?
+    } else {
+        read_request(&args.workloads, &args.modes, &args.cpus)?
+    };
+    let ready = prepare(&args.common, args.system)?;
+    let folder = args.out.clone().unwrap_or_else(|| root().join("results/runs"));
+    let path = folder.join(format!("{}.jsonl", ready.context.run));
+    let (ops, warmup) = match (args.common.ops, args.smoke) {
+        (Some(ops), _) => (ops, workloads::args::DEFAULT_WARMUP),
+        (None, true) => (SMOKE_OPS, SMOKE_WARMUP),
+        (None, false) => (ready.linux.default_ops(), workloads::args::DEFAULT_WARMUP),
+    };
+    let repeats = if args.smoke { 1 } else { args.repeats };
+    let plan = plan(&args.common, &ready, &request, &folder, Amount { ops, warmup, repeats });
+    let mut bar = Bar::new(plan.weight(), args.quiet, Some(path.clone()));
+    let measured = sweep::run(&plan, &mut bar)?;
+    bar.finish();
+    let speeds: Vec<f64> = measured.points.iter().filter_map(|point| point.instructions_per_second).collect();
+    let mut records: Vec<Record> = measured.points.iter().map(|point| point.record.clone()).collect();
+    record::fill_slowdowns(&mut records);
+    if !records.is_empty() {
+        record::write(&path, &records)?;
+        print!("{}", table::slowdowns(&records));
+        show_speed(&speeds);
+        println!("{} records in {}", records.len(), path.display());
+    }
+    Ok(report_failures(&measured))
+}
+
+/// How much is measured of each point.
+#[derive(Clone, Copy)]
+struct Amount {
+    ops: u64,
+    warmup: u64,
+    repeats: u32,
+}
+
+fn read_request(workloads: &str, modes: &str, cpus: &str) -> Result<Request> {
+    Ok(Request {
+        workloads: request::workloads(workloads)?,
+        modes: request::modes(modes)?,
+        cpus: request::cpus(cpus)?,
+    })
+}
+
+fn plan<'a>(
+    common: &'a Common,
+    ready: &'a Ready,
+    request: &'a Request,
+    folder: &Path,
+    amount: Amount,
+) -> Plan<'a> {
+    Plan {
+        system: &ready.linux,
+        workloads: &request.workloads,
+        modes: &request.modes,
+        cpus: &request.cpus,
+        repeats: amount.repeats,
+        ops: amount.ops,
+        warmup: amount.warmup,
+        seed: common.seed,
+        variant: &common.variant,
+        accel: common.accel,
+        instrument: ready.instrument.as_ref(),
+        context: &ready.context,
+        folder: folder.to_owned(),
+        silence: common.silence.map(Duration::from_secs),
+    }
+}
+
+/// Checks the rest of the input, then builds and fetches what is missing.
+fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
+    if systems != Systems::Linux {
+        return Err(bad_input("Stormcell has no measured workloads yet: give --system linux"));
+    }
+    if common.variant != record::BASELINE {
+        return Err(bad_input(format!(
+            "--variant {}: Linux has only `{}`",
+            common.variant,
+            record::BASELINE
+        )));
+    }
+    check_profile(common.profile.as_deref(), &common.set)?;
+    let wanted = Wanted::parse(common.linux_kernel.as_deref());
+    if let Wanted::File(path) = &wanted {
+        kernel::open(path)?;
+    }
+    setup::ensure(&ThisHost, true, !common.no_install)?;
+    let folder = root().join("target/linux");
+    let kernel = kernel::get(&wanted, &folder)?;
+    let twin = programs::twin()?;
+    let instrument = match common.accel {
+        Accel::Tcg => Some(Instrument {
+            plugin: programs::plugin()?,
+            profile: common.profile.clone(),
+            set: common.set.clone(),
+        }),
+        Accel::Kvm => None,
+    };
+    let linux = Linux::new(kernel, twin, &folder)?;
+    Ok(Ready { linux, instrument, context: Context::gather(root(), programs::rustc()) })
+}
+
+/// A profile that the instrument would refuse is told before anything is booted.
+fn check_profile(path: Option<&Path>, set: &[String]) -> Result<()> {
+    let (name, text) = match path {
+        None => ("the default profile".to_owned(), model::profile::DEFAULT.to_owned()),
+        Some(path) => {
+            let name = format!("--profile {}", path.display());
+            let read = std::fs::read_to_string(path);
+            (name.clone(), read.map_err(|error| bad_input(format!("{name}: {error}; give a profile")))?)
+        }
+    };
+    model::profile::Profile::parse(&text, set).map_err(|error| bad_input(format!("{name}: {error}")))?;
+    Ok(())
+}
+
+/// How fast guests ran under the instrument.
+fn show_speed(speeds: &[f64]) {
+    const MILLION: f64 = 1e6;
+    let least = speeds.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = speeds.iter().copied().fold(0.0, f64::max);
+    if most > 0.0 {
+        println!(
+            "the instrument ran {:.0} to {:.0} million guest instructions a second inside regions",
+            least / MILLION,
+            most / MILLION
+        );
+    }
+}
+
+/// Tells of points that could not be measured; the exit code is that of the first.
+fn report_failures(measured: &Measured) -> Exit {
+    for failed in &measured.failed {
+        eprintln!("error: {}: {}", failed.what, failed.why);
+        if let Some(log) = &failed.log {
+            eprintln!("  its console is in {}", log.display());
+        }
+    }
+    if measured.interrupted {
+        return Exit::Interrupted;
+    }
+    measured.failed.first().map_or(Exit::Success, |failed| failed.exit)
+}
+
+/// Where `explain` keeps its reports and logs.
+fn scratch() -> PathBuf {
+    root().join("target/explain")
+}

@@ -1,0 +1,58 @@
+//! Cases of the measuring commands: input that is wrong, and a guest that never reaches its markers.
+use std::fs;
+
+use anyhow::{Context, Result};
+use lab::exit::Exit;
+
+use super::cases::Case;
+use super::command::{Expected, Trial};
+use super::guest::Lab;
+
+/// How a command ends that was given something wrong.
+const BAD_INPUT: Expected = Expected::Exit(Exit::BadInput);
+/// Every sound part of a `bench` command that measures as little as can be.
+const LEAST: [&str; 7] = ["bench", "--no-install", "--system", "linux", "--quiet", "--modes", "mt"];
+
+/// All cases.
+pub fn cases(lab: &Lab) -> Result<Vec<Case>> {
+    let folder = lab.folder();
+    let write = |name: &str, text: &str| -> Result<String> {
+        let path = folder.join(name);
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        Ok(path.to_string_lossy().into_owned())
+    };
+    let default = model::profile::DEFAULT;
+    let negative = write("negative.toml", &default.replacen("transfer = ", "transfer = -", 1))?;
+    let unknown = write("unknown.toml", &default.replacen("transfer = ", "transfers = ", 1))?;
+    let no_kernel = write("no-kernel", "this is no kernel")?;
+    let table: [(&str, &[&str], &str); 10] = [
+        ("workload-unknown", &["--workloads", "fstat,nope"], "unknown workload `nope`"),
+        ("mode-unknown", &["--modes", "mx"], "unknown mode `mx`"),
+        ("cpus-0", &["--cpus", "1,0"], "give 1 to 255"),
+        ("cpus-256", &["--cpus", "256"], "give 1 to 255"),
+        ("ops-0", &["--ops", "0"], "--ops"),
+        ("profile-negative", &["--profile", &negative], "transfer"),
+        ("profile-unknown-key", &["--profile", &unknown], "transfers"),
+        ("profile-missing", &["--profile", "/nonexistent/p.toml"], "give a profile"),
+        ("kernel-no-bzimage", &["--linux-kernel", &no_kernel], "not a bzImage"),
+        ("kernel-missing", &["--linux-kernel", "/nonexistent/k"], "give a readable bzImage"),
+    ];
+    let case = |(name, options, says): (&str, &[&str], &'static str)| {
+        // The last of equal options holds nowhere: an option that the table gives replaces the usual one.
+        let usual: &[&str] = if options[0] == "--modes" { &LEAST[..5] } else { &LEAST };
+        let trial = Trial::of(&[usual, options].concat(), BAD_INPUT, says);
+        Case::trial(format!("bench/{name}"), trial)
+    };
+    let mut cases: Vec<Case> = table.into_iter().map(case).collect();
+    let out = folder.join("records").to_string_lossy().into_owned();
+    let measured = ["--workloads", "fstat", "--cpus", "1", "--ops", "20", "--out", &out];
+    let never = [&LEAST[..], &measured, &["--silence", "1"]].concat();
+    let hang = Trial::of(&never, Expected::Exit(Exit::Hang), "before its first workload; its last lines:");
+    cases.push(Case::trial("bench/never-reaches-its-markers".to_owned(), hang));
+    let good = Trial::of(&[&LEAST[..], &measured].concat(), Expected::Exit(Exit::Success), "1 records in");
+    cases.push(Case::trial("bench/one-point-of-linux".to_owned(), good));
+    let explain = ["explain", "munmap", "--system", "linux", "--mode", "mp", "--no-install"];
+    let undefined = Trial::of(&explain, BAD_INPUT, "munmap is not defined in mode mp");
+    cases.push(Case::trial("explain/mode-not-defined".to_owned(), undefined));
+    Ok(cases)
+}
