@@ -12,6 +12,8 @@ use crate::record::{Record, summary};
 const OBJECTS: usize = 20;
 const FUNCTIONS: usize = 20;
 const LINES: usize = 16;
+/// How many functions are shown by the instructions executed in them.
+const EXECUTED: usize = 10;
 /// How many functions and pairs are shown with each.
 const DETAIL: usize = 4;
 /// Bytes of a line.
@@ -42,6 +44,7 @@ impl Subject<'_> {
     pub fn text(&self) -> String {
         let mut text = String::new();
         self.head(&mut text);
+        self.instructions(&mut text);
         if self.region.lines.is_empty() {
             text.push_str("no line moved\n");
             return text;
@@ -164,6 +167,23 @@ impl Subject<'_> {
             .map(|(name, count)| format!("{name} {:.0} %", 100.0 * **count as f64 / all.max(1) as f64))
             .collect();
         shown.join(", ")
+    }
+
+    /// Where instructions were executed, by function.
+    fn instructions(&self, text: &mut String) {
+        let mut functions: BTreeMap<String, u64> = BTreeMap::new();
+        for (address, count) in &self.region.hot {
+            *functions.entry(self.naming.function(*address)).or_default() += count;
+        }
+        let all = self.region.total.insns_user + self.region.total.insns_kernel;
+        let mut sorted: Vec<_> = functions.into_iter().collect();
+        sorted.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+        let _ = writeln!(text, "most executed:\n{:>9} {:>6}  function", "insns", "share");
+        for (name, count) in sorted.iter().take(EXECUTED) {
+            let share = 100.0 * *count as f64 / all.max(1) as f64;
+            let _ = writeln!(text, "{:>9.0} {share:>5.1}%  {name}", self.per_op(*count));
+        }
+        text.push('\n');
     }
 
     fn functions(&self, text: &mut String) {

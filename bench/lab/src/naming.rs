@@ -1,15 +1,32 @@
 //! Names for addresses in a guest: functions for code, symbols or kinds of memory for data.
+use std::ops::Range;
+
 use crate::kallsyms::Kallsyms;
 use crate::symbols::Symbols;
 
 /// The first address of the upper half, where kernels live.
 const UPPER_HALF: u64 = 1 << 63;
-/// Linux's map of all physical memory with 4-level page tables and without randomisation.
-const DIRECT_MAP: std::ops::Range<u64> = 0xffff_8880_0000_0000..0xffff_c880_0000_0000;
-/// Linux's area for memory mapped page by page.
-const VMALLOC: std::ops::Range<u64> = 0xffff_c900_0000_0000..0xffff_e900_0000_0000;
-/// Linux's array of page descriptors.
-const PAGE_ARRAY: std::ops::Range<u64> = 0xffff_ea00_0000_0000..0xffff_eb00_0000_0000;
+/// A range of addresses that Linux gives one use, with 4-level and with 5-level page tables and without
+/// randomisation.
+struct Area {
+    ranges: [Range<u64>; 2],
+    what: &'static str,
+}
+
+const AREAS: [Area; 3] = [
+    Area {
+        ranges: [0xffff_8880_0000_0000..0xffff_c880_0000_0000, 0xff11_0000_0000_0000..0xff91_0000_0000_0000],
+        what: "allocated object or page",
+    },
+    Area {
+        ranges: [0xffff_c900_0000_0000..0xffff_e900_0000_0000, 0xffa0_0000_0000_0000..0xffd2_0000_0000_0000],
+        what: "vmalloc memory or kernel stack",
+    },
+    Area {
+        ranges: [0xffff_ea00_0000_0000..0xffff_eb00_0000_0000, 0xffd4_0000_0000_0000..0xffd6_0000_0000_0000],
+        what: "page descriptor",
+    },
+];
 
 /// All that is known of the addresses of one guest.
 #[derive(Default)]
@@ -72,12 +89,10 @@ impl Naming {
         if self.kernel.is_empty() {
             return if address >= UPPER_HALF { "kernel memory" } else { "user memory" };
         }
-        match address {
-            address if DIRECT_MAP.contains(&address) => "allocated object or page",
-            address if VMALLOC.contains(&address) => "vmalloc memory or kernel stack",
-            address if PAGE_ARRAY.contains(&address) => "page descriptor",
-            address if address >= UPPER_HALF => "kernel memory",
-            _ => "user memory",
+        match AREAS.iter().find(|area| area.ranges.iter().any(|range| range.contains(&address))) {
+            Some(area) => area.what,
+            None if address >= UPPER_HALF => "kernel memory",
+            None => "user memory",
         }
     }
 }
@@ -114,6 +129,7 @@ mod tests {
         assert_eq!(naming.data(0xffff_ffff_8200_0000), "tasklist_lock");
         assert_eq!(naming.data(0xffff_8880_3010_0000), "allocated object or page");
         assert_eq!(naming.data(0xffff_ea00_0000_1000), "page descriptor");
+        assert_eq!(naming.data(0xff11_0000_0000_1000), "allocated object or page");
         assert_eq!(naming.data(0x40_0000), "user memory");
         assert_eq!(naming.function(0x1234), "0x1234");
     }

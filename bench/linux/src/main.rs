@@ -3,12 +3,13 @@
 //! switches the machine off.
 //!
 //! [`runner`] has the order of events, [`operations`] what is measured, [`sys`] the system calls, [`control`]
-//! the shared memory, [`samples`] the times of guests that time themselves. Depends on `workloads` for what
+//! the shared memory, [`settle`] waits for the end of the boot, [`samples`] has the times of guests that time themselves. Depends on `workloads` for what
 //! guest and host agree on and on `smp` for the markers.
 mod control;
 mod operations;
 mod runner;
 mod samples;
+mod settle;
 mod symbols;
 mod sys;
 
@@ -51,10 +52,13 @@ fn run() -> Result<bool, String> {
     }
     symbols::print_per_cpu(&command_line, cpus);
     println!("{STARTED}");
+    settle::wait();
     let mut good = true;
     for entry in args.entries() {
         let outcome = runner::run_entry(entry, &args, cpus);
         println!("{outcome}");
+        // What the serial port still has to send must not interrupt the next entry.
+        sys::drain_console();
         good &= outcome.ok;
     }
     Ok(good)

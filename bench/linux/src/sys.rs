@@ -332,6 +332,12 @@ pub fn mount(kind: &CStr, target: &CStr) -> bool {
     unsafe { libc::mount(kind.as_ptr(), target.as_ptr(), kind.as_ptr(), 0, std::ptr::null()) == 0 }
 }
 
+/// Waits until everything printed has left the console.
+pub fn drain_console() {
+    // SAFETY: waits on a descriptor, no memory is involved.
+    unsafe { libc::tcdrain(libc::STDOUT_FILENO) };
+}
+
 /// Switches the machine off. Returns only if the kernel refuses.
 pub fn power_off() {
     // SAFETY: no memory is involved; all that matters was written before.
