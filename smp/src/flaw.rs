@@ -24,6 +24,10 @@ pub enum Flaw {
     TornWithdrawal,
     /// A replica that was added is not brought up to date afterwards.
     NoRefresh,
+    /// A CPU comes inside a grace period's reach without a full fence.
+    NoEntryFence,
+    /// A batch of retired objects counts the grace period that runs already.
+    CurrentPeriodIsEnough,
 }
 
 /// Which flaw a primitive has.

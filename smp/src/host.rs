@@ -79,6 +79,17 @@ impl Machine {
         unsafe { Cpu::new(&seat.local) }
     }
 
+    /// Makes the calling thread a CPU that another thread was.
+    ///
+    /// # Safety
+    ///
+    /// No other thread is that CPU any more.
+    #[cfg(loom)]
+    pub unsafe fn again(&self, id: CpuId) -> Cpu<'_> {
+        // SAFETY: the caller's.
+        unsafe { Cpu::new(&self.seats[id.index()].local) }
+    }
+
     /// Runs `work` once on each CPU, each on a thread of its own, and returns what each returned.
     ///
     /// # Panics

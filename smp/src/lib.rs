@@ -13,7 +13,8 @@
 //! 4. [`lock`]: for the few places where CPUs share on purpose.
 //! 5. [`backing`] and [`pool`]: where memory comes from, and blocks of it for each CPU.
 //! 6. [`clustered`]: objects with a representative on each CPU: counters, accounts, replicated values.
-//! 7. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
+//! 7. [`grace`]: when an object may be freed that others may still be using.
+//! 8. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
@@ -29,6 +30,7 @@ pub mod chain;
 pub mod clustered;
 pub mod cpu_set;
 pub mod flaw;
+pub mod grace;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod lock;
