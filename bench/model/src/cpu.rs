@@ -365,7 +365,9 @@ impl Cpu {
     /// The CPU halts. Never blocks.
     pub fn halt(&mut self, machine: &Machine) {
         self.halted_at = self.clock;
-        self.claim = None;
+        if let Some(line) = self.claim.take() {
+            machine.order.give_back(self.id, line);
+        }
         machine.order.halt(self.id);
     }
 
@@ -402,12 +404,11 @@ impl Cpu {
             self.leave(machine, marker);
         }
         machine.arm();
-        let entered = machine.regions.enter(self.id, marker.arg, || machine.moment());
-        if entered.began {
-            machine.order.begin_strict();
-        }
+        let order = &machine.order;
+        let begin = || order.begin_strict();
+        let entered = machine.regions.enter(self.id, marker.arg, self.clock, || machine.moment(), begin);
         // The floor that a region's begin set may not have been taken over yet.
-        let floor = machine.order.shared(self.id).raise.load(Relaxed);
+        let floor = order.shared(self.id).raise.load(Relaxed);
         self.clock = self.clock.max(floor + u64::from(marker.cycles_after));
         let begin = self.totals_at(marker);
         self.inside = Some(Inside {
@@ -435,7 +436,7 @@ impl Cpu {
             blocks: inside.block_counts(),
             operations: inside.operations,
         };
-        if machine.regions.leave(self.id, inside.instance, passage, || machine.moment()) {
+        if machine.regions.leave(self.id, inside.instance, self.clock, passage, || machine.moment()) {
             machine.region_ended(inside.instance);
         }
     }

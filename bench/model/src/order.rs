@@ -20,7 +20,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A wait expires when nobody moved for this long.
-pub const STALL: Duration = Duration::from_millis(15);
+pub const STALL: Duration = Duration::from_millis(60);
 /// No limit, nobody.
 const NEVER: u64 = u64::MAX;
 
@@ -351,7 +351,6 @@ impl Synchroniser {
         self.shared(cpu).state.store(OFF, SeqCst);
         if self.is_strict() {
             let mut queue = self.lock();
-            queue.claims.retain(|_, holder| *holder != cpu);
             self.release(&mut queue);
         }
     }
@@ -393,8 +392,8 @@ impl Synchroniser {
         self.shared(cpu).state.load(Relaxed) != OFF
     }
 
-    /// A region begins: all clocks are raised to the highest, which is returned.
-    pub fn begin_strict(&self) -> u64 {
+    /// A region begins: all clocks are raised to the highest.
+    pub fn begin_strict(&self) {
         let _queue = self.lock();
         let start = self.highest_position();
         for (_, shared) in self.active() {
@@ -402,7 +401,6 @@ impl Synchroniser {
             shared.limit.store(0, Relaxed);
         }
         self.strict.store(true, SeqCst);
-        start
     }
 
     /// No region is open any more: everybody runs freely.

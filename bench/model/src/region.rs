@@ -5,6 +5,9 @@ use crate::stats::summarise;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard};
 
+/// An instance can be joined this long after its last CPU left, in modelled cycles.
+pub const LINGER: u64 = 1_000_000;
+
 /// What one CPU did between its verbs 1 and 2.
 #[derive(Debug, Default)]
 pub struct Passage {
@@ -33,6 +36,8 @@ struct Instance {
     /// For each worker, what it did, once it has left.
     workers: BTreeMap<u32, Option<Passage>>,
     inside: usize,
+    /// Modelled time at which the last CPU left.
+    left_at: u64,
     stray: bool,
     begin: Moment,
     end: Option<Moment>,
@@ -61,13 +66,26 @@ impl Regions {
         self.inner.lock().expect("nobody panics with this lock")
     }
 
-    /// `cpu` enters the region of `workload`. A new instance begins when none is open, when the open one
-    /// is of another workload, or when this CPU has already left it.
-    pub fn enter(&self, cpu: u32, workload: u8, now: impl Fn() -> Moment) -> Entered {
+    /// `cpu` enters the region of `workload` at `at`. A new instance begins when none is open, when the open
+    /// one is of another workload, or when this CPU has already left it. An instance stays open for
+    /// [`LINGER`] after its last CPU left, so that a worker that an interrupt held up at the barrier
+    /// still joins the others. `begin` is called when a region opens, before any other CPU can enter.
+    pub fn enter(
+        &self,
+        cpu: u32,
+        workload: u8,
+        at: u64,
+        now: impl Fn() -> Moment,
+        begin: impl Fn(),
+    ) -> Entered {
         let mut instances = self.lock();
-        let joins = instances
-            .last()
-            .is_some_and(|i| i.workload == workload && i.inside > 0 && !i.workers.contains_key(&cpu));
+        let joins = instances.last().is_some_and(|i| {
+            let open = i.inside > 0 || at < i.left_at + LINGER;
+            i.workload == workload && open && !i.workers.contains_key(&cpu)
+        });
+        if !joins || !instances.iter().any(|i| i.inside > 0) {
+            begin();
+        }
         if !joins {
             instances.push(Instance {
                 workload,
@@ -82,12 +100,20 @@ impl Regions {
         Entered { instance: instance as u32, began: !joins }
     }
 
-    /// `cpu` leaves `instance`. True when it was the last one inside.
-    pub fn leave(&self, cpu: u32, instance: u32, passage: Passage, now: impl Fn() -> Moment) -> bool {
+    /// `cpu` leaves `instance` at `at`. True when it was the last one inside.
+    pub fn leave(
+        &self,
+        cpu: u32,
+        instance: u32,
+        at: u64,
+        passage: Passage,
+        now: impl Fn() -> Moment,
+    ) -> bool {
         let mut instances = self.lock();
         let Some(region) = instances.get_mut(instance as usize) else { return false };
         region.workers.insert(cpu, Some(passage));
         region.inside -= 1;
+        region.left_at = region.left_at.max(at);
         if region.inside > 0 {
             return false;
         }
@@ -199,11 +225,11 @@ mod tests {
     use super::*;
 
     fn enter(regions: &Regions, cpu: u32, workload: u8) -> Entered {
-        regions.enter(cpu, workload, Moment::default)
+        regions.enter(cpu, workload, 0, Moment::default, || ())
     }
 
     fn leave(regions: &Regions, cpu: u32, instance: u32) -> bool {
-        regions.leave(cpu, instance, Passage::default(), Moment::default)
+        regions.leave(cpu, instance, 0, Passage::default(), Moment::default)
     }
 
     #[test]
@@ -226,7 +252,17 @@ mod tests {
         assert!(enter(&regions, 0, 5).began, "this CPU left the open one");
         assert!(enter(&regions, 2, 6).began, "another workload");
         leave(&regions, 2, 2);
-        assert!(enter(&regions, 3, 6).began, "none is open");
+        let late = |at| regions.enter(3, 6, at, Moment::default, || ()).began;
+        assert!(late(LINGER), "none is open");
+    }
+
+    #[test]
+    fn a_worker_held_up_at_the_barrier_joins() {
+        let regions = Regions::default();
+        enter(&regions, 0, 5);
+        leave(&regions, 0, 0);
+        let late = regions.enter(1, 5, LINGER - 1, Moment::default, || ());
+        assert_eq!(late, Entered { instance: 0, began: false });
     }
 
     #[test]
