@@ -5,22 +5,58 @@
 //! may touch stands apart in [`Public`], on lines of its own.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, Ordering};
 use crossbeam_utils::CachePadded;
+use smp::CpuId;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use crate::arch::apic::Apic;
 use crate::arch::gdt::Segments;
 use crate::arch::idt::{self, vector};
-use crate::arch::{cpu, entry, smp};
+use crate::arch::{cpu, entry, smp as cpus, time};
+use crate::boot::topology::node_of;
+use crate::ipc::endpoint::Endpoint;
+use crate::ipc::notification::Notification;
 use crate::mem::address_space;
 use crate::mem::layout::{CELL, PAGE, STACK};
-use crate::thread::{Queue, Thread};
+use crate::mem::space::{Deaths, Space};
+use crate::object::pool::Pool;
+use crate::sched::queue::RunQueue;
+use crate::sched::remote::Inbox;
+use crate::sched::timer::Timers;
+use crate::sched::{State, Thread};
+
+/// How long a thread runs before others of its priority do, in nanoseconds.
+const SLICE: u64 = 1_000_000;
 
 /// Number of a CPU, from 0 in the order of the firmware's list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CpuNumber(pub u32);
+
+/// One CPU's free kernel objects.
+#[derive(Debug)]
+pub struct Pools {
+    /// Threads.
+    pub threads: Pool<Thread>,
+    /// Address spaces.
+    pub spaces: Pool<Space>,
+    /// Endpoints.
+    pub endpoints: Pool<Endpoint>,
+    /// Notifications.
+    pub notifications: Pool<Notification>,
+}
+
+impl Pools {
+    const fn new(node: u32) -> Self {
+        Self {
+            threads: Pool::new(node),
+            spaces: Pool::new(node),
+            endpoints: Pool::new(node),
+            notifications: Pool::new(node),
+        }
+    }
+}
 
 /// State of one CPU that only that CPU touches.
 ///
@@ -35,8 +71,17 @@ pub struct Cell {
     /// Top of this CPU's kernel stack.
     pub kernel_stack: u64,
     running: *mut Thread,
+    /// What CR3 holds.
+    root: u64,
     number: CpuNumber,
-    ready: Queue,
+    node: u32,
+    /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
+    slice_end: u64,
+    ready: RunQueue,
+    /// Threads of this CPU that wait with a deadline.
+    pub timers: Timers,
+    /// Free objects.
+    pub pools: Pools,
     apic: Option<Apic>,
     segments: Segments,
 }
@@ -46,8 +91,8 @@ pub struct Cell {
 #[repr(C)]
 pub struct Public {
     online: CachePadded<AtomicBool>,
-    /// Threads that other CPUs sent here, last first.
-    inbox: CachePadded<AtomicPtr<Thread>>,
+    inbox: Inbox,
+    deaths: CachePadded<Deaths>,
 }
 
 /// Where the public part lies in a CPU's area: on the page behind the private one.
@@ -57,9 +102,10 @@ const _: () = assert!(PUBLIC_OFFSET + size_of::<Public>() as u64 <= CELL.pages *
 
 impl Public {
     /// The public part of CPU `number`, which is one of this machine's.
+    #[inline]
     #[must_use]
     pub fn of(number: u32) -> &'static Self {
-        assert!(number < smp::cpu_count(), "CPU {number} does not exist");
+        debug_assert!(number < cpus::cpu_count(), "CPU {number} does not exist");
         // SAFETY: every CPU's area is mapped and zeroed before any cell runs, all zeroes are a valid value,
         // and all fields are shared soundly.
         unsafe { &*((CELL.start(number) + PUBLIC_OFFSET) as *const Self) }
@@ -69,6 +115,19 @@ impl Public {
     #[must_use]
     pub fn is_online(&self) -> bool {
         self.online.load(Ordering::Acquire)
+    }
+
+    /// Programs whose threads on that CPU are to end.
+    #[must_use]
+    pub fn deaths(&self) -> &Deaths {
+        &self.deaths
+    }
+
+    /// Where other CPUs leave threads of which they ask something.
+    #[inline]
+    #[must_use]
+    pub fn inbox(&self) -> &Inbox {
+        &self.inbox
     }
 }
 
@@ -88,6 +147,7 @@ impl Cell {
     /// Makes the cell of the calling CPU in its area and loads its segments and interrupt table. Once a CPU.
     pub fn create(number: CpuNumber) -> &'static mut Self {
         let place = CELL.start(number.0) as *mut Self;
+        let node = node_of(number.0);
         // SAFETY: the area is mapped memory for this CPU's cell alone; it is written before it is referred to.
         unsafe {
             place.write(Self {
@@ -96,8 +156,13 @@ impl Cell {
                 frame_top: 0,
                 kernel_stack: STACK.end(number.0),
                 running: ptr::null_mut(),
+                root: 0,
                 number,
-                ready: Queue::new(),
+                node,
+                slice_end: 0,
+                ready: RunQueue::new(),
+                timers: Timers::new(),
+                pools: Pools::new(node),
                 apic: None,
                 segments: Segments::new(number.0),
             });
@@ -131,6 +196,20 @@ impl Cell {
         self.number
     }
 
+    /// The same number as the `smp` crate has it.
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> CpuId {
+        // Numbers are below `MAX_CPUS` (`Topology::add_cpu`).
+        CpuId::new(self.number.0 as usize).unwrap_or(CpuId::BOOT)
+    }
+
+    /// NUMA node of this CPU.
+    #[must_use]
+    pub fn node(&self) -> u32 {
+        self.node
+    }
+
     /// Keeps this CPU's local APIC.
     pub fn set_apic(&mut self, apic: Apic) {
         self.apic = Some(apic);
@@ -148,45 +227,101 @@ impl Cell {
         assert!(!was, "two CPUs have the number {}", self.number.0);
     }
 
-    /// The thread in user mode, or the one whose entry is being served.
+    /// The thread in user mode, or whose entry is being served. Only in system calls and exceptions: an idle
+    /// CPU has none.
+    #[inline]
     #[must_use]
-    pub fn running(&self) -> *mut Thread {
-        self.running
+    pub fn running(&self) -> &'static mut Thread {
+        debug_assert!(!self.running.is_null());
+        // SAFETY: the running thread is alive and in no queue, and only this CPU touches it.
+        unsafe { &mut *self.running }
+    }
+
+    /// True when a thread's entry is being served.
+    #[must_use]
+    pub fn is_serving(&self, thread: &Thread) -> bool {
+        ptr::eq(self.running, thread)
     }
 
     /// Makes `thread` the one that leaves the kernel next.
+    #[inline]
     pub fn switch_to(&mut self, thread: &mut Thread) -> *mut Thread {
         self.running = thread;
         self.frame_top = thread.frame_top();
         self.segments.set_entry_stack(self.frame_top);
-        entry::load_root(thread.process().root());
+        if self.root != thread.root {
+            self.root = thread.root;
+            entry::load_root(thread.root);
+        }
         thread
     }
 
-    /// Puts `thread` behind the others that are ready on this CPU.
-    pub fn make_ready(&mut self, thread: &'static mut Thread) {
+    /// Takes `thread`, which is ready, out of the queue and runs it.
+    pub fn run_now(&mut self, thread: &mut Thread) -> *mut Thread {
+        self.ready.remove(thread);
+        thread.state = State::Running;
+        self.switch_to(thread)
+    }
+
+    /// Takes `thread`, which is ready, out of the queue.
+    pub fn take_from_ready(&mut self, thread: &mut Thread) {
+        self.ready.remove(thread);
+    }
+
+    /// Puts `thread` behind those of its priority that are ready on this CPU.
+    #[inline]
+    pub fn make_ready(&mut self, thread: &mut Thread) {
+        thread.state = State::Ready;
         self.ready.push(thread);
+    }
+
+    /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
+    /// the running thread's system call returns.
+    #[inline]
+    pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
+        let running = self.running();
+        if self.ready.highest().is_some_and(|highest| highest > running.priority) {
+            running.set_result(result);
+            self.make_ready(running);
+            return crate::syscall::Return::switch(self.next_thread());
+        }
+        self.arm_slice();
+        crate::syscall::Return::value(result)
     }
 
     /// The next thread to run; waits, with the kernel's own page table loaded, until there is one.
     pub fn next_thread(&mut self) -> *mut Thread {
         loop {
-            self.drain_inbox();
-            while let Some(thread) = self.ready.pop() {
-                if thread.process().is_dead() {
-                    thread.end();
-                } else {
-                    return self.switch_to(thread);
+            self.serve_others();
+            if let Some(thread) = self.ready.pop() {
+                if thread.dying || thread.space.is_dead() {
+                    self.end_thread(thread, 0);
+                    continue;
                 }
+                thread.state = State::Running;
+                self.running = thread;
+                self.slice_end = 0;
+                self.arm_slice();
+                return self.switch_to(thread);
             }
-            self.running = ptr::null_mut();
-            entry::load_root(address_space::kernel_root());
-            if self.number.0 == 0 && crate::process::none_left() {
-                crate::tests::go_on(self);
-            } else {
-                cpu::wait_for_interrupt();
-            }
+            self.idle();
         }
+    }
+
+    fn idle(&mut self) {
+        self.running = ptr::null_mut();
+        let kernel_root = address_space::kernel_root().start_address().as_u64();
+        if self.root != kernel_root {
+            self.root = kernel_root;
+            entry::load_root(kernel_root);
+        }
+        if self.number.0 == 0 && crate::boot::program::none_left() {
+            crate::tests::go_on(self);
+            return;
+        }
+        self.slice_end = 0;
+        self.arm_timer();
+        cpu::wait_for_interrupt();
     }
 
     /// Serves this CPU's threads for good.
@@ -195,58 +330,76 @@ impl Cell {
         entry::leave_to(thread)
     }
 
-    /// Goes on after an interrupt of the running thread: with it, unless its process is dead.
+    /// Goes on after an interrupt of the running thread: with it, unless another one is to run.
     pub fn after_interrupt(&mut self) -> *mut Thread {
-        self.drain_inbox();
-        // SAFETY: an interrupt of user mode has a running thread, which is alive.
-        let thread = unsafe { &mut *self.running };
-        if thread.process().is_dead() {
-            thread.end();
+        let thread: *mut Thread = self.running;
+        self.serve_others();
+        // SAFETY: an interrupt of user mode has a running thread, which is alive: only its own CPU ends it, and
+        // `serve_others` only marks the running one.
+        let thread = unsafe { &mut *thread };
+        let slice_is_over = self.slice_end != 0 && time::now() >= self.slice_end;
+        let highest = self.ready.highest();
+        let give_way = match highest {
+            Some(highest) if highest > thread.priority => true,
+            Some(highest) => slice_is_over && highest == thread.priority,
+            None => false,
+        };
+        if thread.dying || thread.space.is_dead() {
+            self.end_thread(thread, 0);
             return self.next_thread();
         }
+        if give_way {
+            self.make_ready(thread);
+            return self.next_thread();
+        }
+        self.arm_slice();
         thread
     }
 
-    fn drain_inbox(&mut self) {
-        let inbox = &Public::of(self.number.0).inbox;
-        if inbox.load(Ordering::Relaxed).is_null() {
-            return;
+    /// Does what other CPUs asked and what time asks for.
+    fn serve_others(&mut self) {
+        if !Public::of(self.number.0).inbox.is_empty() {
+            self.serve_inbox();
         }
-        let mut thread = inbox.swap(ptr::null_mut(), Ordering::Acquire);
-        let mut in_order = Queue::new();
-        while !thread.is_null() {
-            // SAFETY: the sender gave the thread away with its `Release` exchange; the list is ours now.
-            let taken = unsafe { &mut *thread };
-            thread = taken.take_next();
-            in_order.push_front(taken);
+        if !Public::of(self.number.0).deaths.is_empty() {
+            self.serve_deaths();
         }
-        while let Some(thread) = in_order.pop() {
-            self.ready.push(thread);
+        if self.timers.soonest().is_some() {
+            let now = time::now();
+            while let Some(thread) = self.timers.pop_due(now) {
+                thread.deadline = 0;
+                self.time_out(thread);
+            }
         }
     }
 
-    /// Gives `thread` to CPU `target`; one interrupt a batch. Any CPU.
-    pub fn send(&mut self, target: CpuNumber, thread: &'static mut Thread) {
-        if target == self.number {
-            return self.make_ready(thread);
+    /// Starts the slice of the running thread if another one of its priority is ready.
+    #[inline]
+    fn arm_slice(&mut self) {
+        let rival = self.ready.highest().is_some_and(|highest| highest == self.running().priority);
+        if rival && self.slice_end == 0 {
+            self.slice_end = time::now() + SLICE;
         }
-        let inbox = &Public::of(target.0).inbox;
-        let mut head = inbox.load(Ordering::Relaxed);
-        loop {
-            thread.set_next(head);
-            match inbox.compare_exchange_weak(head, thread, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => head = now,
-            }
+        if self.slice_end != 0 || self.timers.soonest().is_some() {
+            self.arm_timer();
         }
-        if head.is_null() {
-            self.interrupt(target);
-        }
+    }
+
+    #[cold]
+    fn arm_timer(&mut self) {
+        let soonest = match (self.timers.soonest(), self.slice_end) {
+            (Some(deadline), 0) => deadline,
+            (Some(deadline), end) => deadline.min(end),
+            (None, 0) => return,
+            (None, end) => end,
+        };
+        let ticks = time::ticks_until(soonest);
+        self.apic().set_timer(ticks);
     }
 
     /// Makes CPU `target` enter the kernel.
-    pub fn interrupt(&mut self, target: CpuNumber) {
-        let id = smp::APIC_IDS[target.0 as usize].load(Ordering::Relaxed);
+    pub fn interrupt(&mut self, target: CpuId) {
+        let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
         self.apic().send(id, vector::MAILBOX);
     }
 }

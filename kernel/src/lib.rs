@@ -6,8 +6,10 @@
 //!
 //! - [`boot`]: what the loader and the firmware tell, and the steps from the first instruction to user mode;
 //! - [`cell`]: the state of one CPU;
+//! - [`object`] and [`cap`]: kernel objects and how programs name them;
+//! - [`sched`]: threads and when they run;
+//! - [`ipc`]: calls between programs;
 //! - [`mem`]: where memory lies, frames, address spaces;
-//! - [`thread`] and [`process`]: what runs;
 //! - [`syscall`]: what user code may ask for;
 //! - [`arch`]: all that is x86-64, and the only place with inline assembly and registers' names;
 //! - [`tests`]: what `test=` on the command line runs.
@@ -17,11 +19,13 @@
 
 pub mod arch;
 pub mod boot;
+pub mod cap;
 pub mod cell;
+pub mod ipc;
 pub mod log;
 pub mod mem;
+pub mod object;
 pub mod panic;
-pub mod process;
+pub mod sched;
 pub mod syscall;
 pub mod tests;
-pub mod thread;

@@ -69,7 +69,7 @@ extern "C" fn start(start_info: u64) -> ! {
     let physical_end = collect_memory(&info);
     let mut space = KernelSpace::new(physical_end, features.huge_pages);
     cpu::protect(features);
-    entry::load_root(space.root());
+    entry::load_root(space.root().start_address().as_u64());
     FREE.lock().lift_limit();
     crate::boot::set_archive(info.archive);
 
@@ -147,7 +147,7 @@ extern "C" fn start_application_processor(number: u32) -> ! {
 /// Gives the calling CPU its protections, page table, cell and local APIC.
 fn start_cell(number: CpuNumber) -> &'static mut Cell {
     cpu::protect(features());
-    entry::load_root(address_space::kernel_root());
+    entry::load_root(address_space::kernel_root().start_address().as_u64());
     let cell = Cell::create(number);
     entry::enable_syscalls();
     cell.set_apic(Apic::enable());

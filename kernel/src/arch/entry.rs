@@ -1,22 +1,22 @@
 //! The unsafe shell around the kernel: where user mode comes in, and the state of a CPU that leaves it.
 //!
 //! `entry.s` stores registers and calls the functions here, which hand typed values to safe code:
-//! [`crate::syscall`] for calls, [`crate::process`] for exceptions, [`crate::cell`] for interrupts.
+//! [`crate::syscall`] for calls, [`crate::boot::program`] for exceptions, [`crate::cell`] for interrupts.
 
 use core::mem::offset_of;
-use x86_64::VirtAddr;
-use x86_64::registers::control::Cr3;
+use x86_64::registers::control::{Cr3, Cr3Flags};
 use x86_64::registers::model_specific::{LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::structures::gdt::SegmentSelector;
 use x86_64::structures::paging::PhysFrame;
+use x86_64::{PhysAddr, VirtAddr};
 
 use super::cpu::{self, Registers};
 use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::idt::{exception_name, vector};
 use crate::cell::Cell;
+use crate::sched::Thread;
 use crate::syscall::{HANDLERS, Return};
-use crate::thread::Thread;
 
 /// Offset of a register from the end of the frame, where the stack pointer is at a system call.
 const fn below_top(offset: usize) -> isize {
@@ -24,7 +24,10 @@ const fn below_top(offset: usize) -> isize {
 }
 
 const _: () = assert!(size_of::<Registers>().is_multiple_of(16), "the CPU aligns its stack to 16 bytes");
-const _: () = assert!(offset_of!(Thread, registers) == 0, "a thread's address is its frame's");
+const _: () = assert!(
+    (offset_of!(Thread, registers) + size_of::<Registers>()).is_multiple_of(16),
+    "the CPU aligns its stack to 16 bytes"
+);
 
 #[cfg(not(test))]
 core::arch::global_asm!(
@@ -32,12 +35,18 @@ core::arch::global_asm!(
     CELL_USER_RSP = const offset_of!(Cell, user_rsp),
     CELL_FRAME_TOP = const offset_of!(Cell, frame_top),
     CELL_KERNEL_STACK = const offset_of!(Cell, kernel_stack),
-    FRAME_SIZE = const size_of::<Registers>(),
+    FRAME = const offset_of!(Thread, registers),
+    FRAME_TOP = const offset_of!(Thread, registers) + size_of::<Registers>(),
     THREAD_INTERRUPTED = const offset_of!(Thread, interrupted),
     RIP = const below_top(offset_of!(Registers, rip)),
     RFLAGS = const below_top(offset_of!(Registers, rflags)),
     RSP = const below_top(offset_of!(Registers, rsp)),
     RAX = const below_top(offset_of!(Registers, rax)),
+    RDI = const below_top(offset_of!(Registers, rdi)),
+    RSI = const below_top(offset_of!(Registers, rsi)),
+    RDX = const below_top(offset_of!(Registers, rdx)),
+    R10 = const below_top(offset_of!(Registers, r10)),
+    R8 = const below_top(offset_of!(Registers, r8)),
     RBX = const below_top(offset_of!(Registers, rbx)),
     RBP = const below_top(offset_of!(Registers, rbp)),
     R12 = const below_top(offset_of!(Registers, r12)),
@@ -80,14 +89,12 @@ pub fn enable_syscalls() {
     );
 }
 
-/// Loads the page table at `root` unless it is loaded.
+/// Loads the page table whose top level is at physical `root`.
 #[inline]
-pub fn load_root(root: PhysFrame) {
-    let (loaded, flags) = Cr3::read();
-    if loaded != root {
-        // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: its upper half maps the kernel.
-        unsafe { Cr3::write(root, flags) };
-    }
+pub fn load_root(root: u64) {
+    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
+    // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: its upper half maps the kernel.
+    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
 }
 
 /// Leaves the kernel for `thread`, for which the cell is set up already; the kernel stack is abandoned.
@@ -125,15 +132,15 @@ extern "C" fn bad_syscall() -> Return {
 /// An exception or interrupt of the thread whose frame this is. Returns the thread to go on with.
 extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
     let cell = Cell::current();
-    debug_assert_eq!(cell.running(), thread, "the frame is the running thread's");
-    // SAFETY: the frame is that of the thread that ran on this CPU: it is alive, and no other CPU touches a
-    // running thread.
-    let thread = unsafe { &mut *thread };
+    let thread = {
+        debug_assert!(core::ptr::eq(cell.running(), thread), "the frame is the running thread's");
+        cell.running()
+    };
     if thread.registers.vector >= vector::FIRST_INTERRUPT {
         interrupt(cell, thread.registers.vector);
         cell.after_interrupt()
     } else {
-        crate::process::exception(cell, thread, cpu::fault_address())
+        crate::boot::program::exception(cell, thread, cpu::fault_address())
     }
 }
 

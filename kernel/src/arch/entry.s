@@ -7,7 +7,8 @@
 
 # ---------------------------------------------------------------------------------------------------------
 # `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
-# Returns rax = result; rbx, rbp, rsp, r12 to r15 are kept, all other registers are cleared.
+# A handler returns rax = the thread to switch to, or null to return rdx to the caller with rbx, rbp, rsp and
+# r12 to r15 kept and all other registers cleared.
 .section .hot.text, "ax"
 .balign 64
 .global syscall_entry
@@ -53,11 +54,17 @@ syscall_entry:
 .balign 16
 .global resume_thread
 resume_thread:
-    lea rsp, [rax + {FRAME_SIZE}]
+    lea rsp, [rax + {FRAME_TOP}]
     cmp byte ptr [rax + {THREAD_INTERRUPTED}], 0
     jne 2f
-    # It is inside a system call: the result is in its rax, what a call does not keep is cleared.
+    # It is inside a system call: the result is in its rax, a message's words are in its other registers (or
+    # what they were when it last received one), and the rest of what a call does not keep is cleared.
     mov rax, [rsp + {RAX}]
+    mov rdi, [rsp + {RDI}]
+    mov rsi, [rsp + {RSI}]
+    mov rdx, [rsp + {RDX}]
+    mov r10, [rsp + {R10}]
+    mov r8, [rsp + {R8}]
     mov rcx, [rsp + {RIP}]
     mov r11, [rsp + {RFLAGS}]
     mov rbx, [rsp + {RBX}]
@@ -67,16 +74,11 @@ resume_thread:
     mov r14, [rsp + {R14}]
     mov r15, [rsp + {R15}]
     mov rsp, [rsp + {RSP}]
-    xor edx, edx
-    xor esi, esi
-    xor edi, edi
-    xor r8d, r8d
     xor r9d, r9d
-    xor r10d, r10d
     swapgs
     sysretq
 2:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
-    mov rsp, rax
+    lea rsp, [rax + {FRAME}]
     pop r15
     pop r14
     pop r13
@@ -116,8 +118,8 @@ user_trap:
     push r13
     push r14
     push r15
-    mov byte ptr [rsp + {THREAD_INTERRUPTED}], 1
-    mov rdi, rsp
+    lea rdi, [rsp - {FRAME}]
+    mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
     mov rsp, gs:[{CELL_KERNEL_STACK}]
     xor ebp, ebp
     call {user_trap}

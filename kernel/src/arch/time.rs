@@ -60,6 +60,16 @@ impl Clock {
         }
     }
 
+    /// Counts as nanoseconds. The power-management timer wraps every few seconds and is only good for waiting
+    /// at boot; machines without an HPET have no deadlines.
+    fn nanos(self, count: u64) -> u64 {
+        const FEMTO_PER_NANO: u128 = 1_000_000;
+        match self {
+            Self::Hpet(_, period) => (u128::from(count) * u128::from(period) / FEMTO_PER_NANO) as u64,
+            Self::PowerManagement(..) => 0,
+        }
+    }
+
     fn micros_between(self, start: u64, end: u64) -> u64 {
         match self {
             Self::Hpet(_, period) => (end.wrapping_sub(start)).saturating_mul(period) / FEMTO_PER_MICRO,
@@ -93,6 +103,22 @@ pub fn calibrate(apic: &mut Apic) {
     let ticks = u64::from(u32::MAX - apic.timer_left());
     apic.set_timer(0);
     APIC_TICKS_PER_MS.call_once(|| ticks * 1_000 / CALIBRATION);
+}
+
+/// Nanoseconds since boot. Any CPU. Reads the machine's one clock, so it is for deadlines, not for hot paths.
+#[must_use]
+pub fn now() -> u64 {
+    CLOCK.get().map_or(0, |clock| clock.nanos(clock.count()))
+}
+
+/// Ticks of the local APIC's timer until `deadline` (nanoseconds of [`now`]): at least one, and no more than
+/// the timer can count.
+#[must_use]
+pub fn ticks_until(deadline: u64) -> u32 {
+    const NANOS_PER_MS: u64 = 1_000_000;
+    let nanos = deadline.saturating_sub(now());
+    let ticks = nanos.saturating_mul(apic_ticks_per_ms().unwrap_or(NANOS_PER_MS)) / NANOS_PER_MS;
+    u32::try_from(ticks.max(1)).unwrap_or(u32::MAX)
 }
 
 /// Ticks of the local APIC's timer in a millisecond, where a reference clock was there to measure it.

@@ -1,11 +1,12 @@
 //! What the kernel is started with, and the way from a running cell to the first program.
 //!
 //! [`pvh`] reads the loader's hand-over, [`command_line`] the arguments, [`archive`] the programs,
-//! [`topology`] holds the machine's CPUs and nodes. The steps before the first cell runs are in
+//! [`program`] loads the first one, [`topology`] holds the machine's CPUs and nodes. The steps before the first cell runs are in
 //! [`crate::arch::boot`].
 
 pub mod archive;
 pub mod command_line;
+pub mod program;
 pub mod pvh;
 pub mod topology;
 
@@ -46,7 +47,7 @@ pub fn run(cell: &mut Cell) -> ! {
     if let Some(names) = arguments.value("test") {
         crate::tests::begin(names);
     } else {
-        crate::process::start_first_server(cell);
+        program::start_first_server(cell);
     }
     cell.run()
 }

@@ -1,7 +1,8 @@
 //! Memory: where everything lies ([`layout`]), physical frames ([`frames`]), the kernel's own mappings
-//! ([`kernel_space`]) and those of user programs ([`address_space`]).
+//! ([`kernel_space`]) user mappings ([`address_space`]), programs ([`space`]).
 
 pub mod address_space;
 pub mod frames;
 pub mod kernel_space;
 pub mod layout;
+pub mod space;

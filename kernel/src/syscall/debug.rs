@@ -1,29 +1,33 @@
-//! Messages of programs to the early console.
+//! Messages of programs to the early console, and facts.
 
-use super::Return;
+use crate::arch::{smp, time};
 use crate::cell::Cell;
-use abi::Error;
+use abi::{Error, Fact};
 
 /// Longest message of one call.
 const LONGEST: usize = 256;
 
-/// `Log(address, length)`: writes a line. The text is cut where it is not mapped or not UTF-8.
-pub extern "C" fn log(address: u64, length: u64, _: u64, _: u64) -> Return {
+/// `Log(address, length)`: writes a line.
+pub fn log(cell: &mut Cell, address: u64, length: u64) -> Result<u64, Error> {
     if length > LONGEST as u64 {
-        return Return::error(Error::BadArgument);
+        return Err(Error::BadArgument);
     }
-    // SAFETY: a system call has a running thread, which is alive.
-    let process = unsafe { (*Cell::current().running()).process() };
     let mut text = [0; LONGEST];
     let wanted = &mut text[..length as usize];
-    if process.space().copy_from_user(address, wanted) < wanted.len() {
-        return Return::error(Error::BadAddress);
+    if cell.running().space.mappings().copy_from_user(address, wanted) < wanted.len() {
+        return Err(Error::BadAddress);
     }
-    match core::str::from_utf8(wanted) {
-        Ok(text) => {
-            text.lines().for_each(|line| crate::log!("{line}"));
-            Return::value(0)
-        }
-        Err(_) => Return::error(Error::BadArgument),
+    let text = core::str::from_utf8(wanted).map_err(|_| Error::BadArgument)?;
+    text.lines().for_each(|line| crate::log!("{line}"));
+    Ok(0)
+}
+
+/// `Info(what)`.
+pub fn info(cell: &mut Cell, what: u64) -> Result<u64, Error> {
+    match what {
+        what if what == Fact::CpuNumber as u64 => Ok(cell.number().0.into()),
+        what if what == Fact::CpuCount as u64 => Ok(smp::cpu_count().into()),
+        what if what == Fact::Time as u64 => Ok(time::now()),
+        _ => Err(Error::BadArgument),
     }
 }

@@ -1,19 +1,23 @@
-//! What user code may ask for. One table gives each call its number and its handler; numbers, arguments and
-//! errors are declared in `abi`.
+//! What user code may ask for. `abi` declares the table of calls, from which the dispatch table below is
+//! made; a family of calls is a file here.
 //!
-//! A handler takes the raw argument registers and decodes them into typed values before anything acts.
+//! The functions of the private module `shell` take raw argument registers, decode them into typed values
+//! before anything acts, and call the families, which are safe code over those types.
 
+mod capability;
 mod debug;
+mod object;
 mod thread;
 
 use abi::{Call, Error};
 use core::ptr;
 
-use crate::thread::Thread;
+use crate::sched::Thread;
 
 /// What a handler leaves to the entry code: the thread to go on with, or none to return to the caller with
 /// `value`.
 #[must_use = "the entry code has to know what runs next"]
+#[derive(Debug)]
 #[repr(C)]
 pub struct Return {
     switch_to: *mut Thread,
@@ -49,23 +53,86 @@ impl From<Result<u64, Error>> for Return {
     }
 }
 
-/// A handler: takes the four first argument registers.
-pub type Handler = extern "C" fn(u64, u64, u64, u64) -> Return;
+/// A handler: takes the argument registers.
+pub type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Return;
 
 /// The handlers in order of their numbers.
-pub static HANDLERS: [Handler; Call::COUNT] = {
-    let mut table: [Handler; Call::COUNT] = [null; Call::COUNT];
-    table[Call::Log as usize] = debug::log;
-    table[Call::CpuNumber as usize] = thread::cpu_number;
-    table[Call::CpuCount as usize] = thread::cpu_count;
-    table[Call::Yield as usize] = thread::yield_now;
-    table[Call::ThreadStart as usize] = thread::start;
-    table[Call::ThreadExit as usize] = thread::exit;
-    table[Call::Exit as usize] = thread::exit_process;
-    table
-};
+pub static HANDLERS: [Handler; Call::COUNT] = abi::call_table!(shell);
 
-/// Does nothing: what entry and exit cost.
-extern "C" fn null(_: u64, _: u64, _: u64, _: u64) -> Return {
-    Return::value(0)
+/// The unsafe shell's inner side: one function a call, from raw registers to typed values.
+mod shell {
+    use super::{Return, capability, debug, object, thread};
+    use crate::cell::Cell;
+    use crate::ipc;
+    use abi::{Handle, Rights};
+
+    type Word = u64;
+
+    macro_rules! handlers {
+        ($(fn $name:ident($cell:ident $(, $argument:ident)*) $body:block)*) => {
+            $(handlers!(@one $name $cell [$($argument)*] $body);)*
+        };
+        (@one $name:ident $cell:ident [] $b:block) => { handlers!(@make $name $cell [_a _b _c _d _e _f] $b); };
+        (@one $name:ident $cell:ident [$a:ident] $b:block) => { handlers!(@make $name $cell [$a _b _c _d _e _f] $b); };
+        (@one $name:ident $cell:ident [$a:ident $b2:ident] $b:block) => {
+            handlers!(@make $name $cell [$a $b2 _c _d _e _f] $b);
+        };
+        (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident] $b:block) => {
+            handlers!(@make $name $cell [$a $b2 $c _d _e _f] $b);
+        };
+        (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident $d:ident $e:ident] $b:block) => {
+            handlers!(@make $name $cell [$a $b2 $c $d $e _f] $b);
+        };
+        (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident $d:ident $e:ident $f:ident] $b:block) => {
+            handlers!(@make $name $cell [$a $b2 $c $d $e $f] $b);
+        };
+        (@make $name:ident $cell:ident [$a:ident $b:ident $c:ident $d:ident $e:ident $f:ident] $body:block) => {
+            pub extern "C" fn $name($a: Word, $b: Word, $c: Word, $d: Word, $e: Word, $f: Word) -> Return {
+                let $cell = Cell::current();
+                $body
+            }
+        };
+    }
+
+    /// Enters the kernel and leaves it.
+    pub extern "C" fn null(_: Word, _: Word, _: Word, _: Word, _: Word, _: Word) -> Return {
+        Return::value(0)
+    }
+
+    fn rights(raw: Word) -> Rights {
+        Rights(raw as u16).and(Rights::ALL)
+    }
+
+    handlers! {
+        fn log(cell, address, length) { debug::log(cell, address, length).into() }
+        fn call(cell, endpoint, word0, word1, word2, word3) {
+            ipc::call::call(cell, Handle(endpoint), [word0, word1, word2, word3])
+        }
+        fn reply_wait(cell, label, word0, word1, word2, word3) {
+            ipc::call::reply_wait(cell, label, [word0, word1, word2, word3])
+        }
+        fn notify(cell, notification, bits) { object::notify(cell, Handle(notification), bits) }
+        fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }
+        fn yield_now(cell) { thread::yield_now(cell) }
+        fn sleep(cell, deadline) { thread::sleep(cell, deadline) }
+        fn create(cell, kind, first, second, third, fourth) {
+            object::create(cell, kind, [first, second, third, fourth]).into()
+        }
+        fn destroy(cell, handle) { object::destroy(cell, Handle(handle)).into() }
+        fn mint(cell, handle, mask, badge) {
+            capability::mint(cell, Handle(handle), rights(mask), badge).into()
+        }
+        fn delete(cell, handle) { capability::delete(cell, Handle(handle)).into() }
+        fn revoke(cell, handle) { capability::revoke(cell, Handle(handle)).into() }
+        fn grant(cell, handle, space, mask) {
+            capability::grant(cell, Handle(handle), Handle(space), rights(mask)).into()
+        }
+        fn thread_create(cell, space, placement, entry, stack, argument, control) {
+            thread::create(cell, Handle(space), placement, [entry, stack, argument], Handle(control)).into()
+        }
+        fn thread_exit(cell, status) { thread::exit(cell, status) }
+        fn join(cell, thread, deadline) { thread::join(cell, Handle(thread), deadline) }
+        fn info(cell, what) { debug::info(cell, what).into() }
+        fn exit(cell, status) { Return::switch(crate::boot::program::exit(cell, status)) }
+    }
 }

@@ -12,9 +12,9 @@ use spin::mutex::SpinMutex;
 use crate::arch::boot::refuse;
 use crate::arch::qemu::{self, Exit};
 use crate::boot::command_line::CommandLine;
+use crate::boot::program;
 use crate::cell::Cell;
 use crate::log;
-use crate::process;
 
 /// What a test does.
 #[derive(Clone, Copy)]
@@ -76,13 +76,13 @@ pub fn begin(names: &'static str) {
 /// ends the machine.
 pub fn go_on(cell: &mut Cell) {
     let Some(names) = *NAMES.lock() else {
-        let failed = process::take_failures();
+        let failed = program::take_failures();
         log!("all programs ended, {failed} of them by failure");
         qemu::exit(if failed == 0 { Exit::Success } else { Exit::Failed });
     };
     let finished = RUNNING.lock().take();
     if let Some(Test { name, kind: Kind::Programs(_, check) }) = finished {
-        report(name, check(process::take_failures()));
+        report(name, check(program::take_failures()));
     }
     loop {
         let index = NEXT.fetch_add(1, Ordering::Relaxed);

@@ -1,9 +1,10 @@
 //! User programs on every CPU.
 
 use super::{Kind, Test};
-use crate::arch::smp;
-use crate::cell::{Cell, CpuNumber};
-use crate::process::start_or_refuse;
+use crate::arch::smp::cpu_count;
+use crate::boot::program::start_or_refuse;
+use crate::cell::Cell;
+use smp::CpuId;
 
 /// The tests of this file. Each runs `bin/tests` of the boot archive, whose first argument chooses the part
 /// to play and whose second is the number of CPUs.
@@ -12,6 +13,19 @@ pub const TESTS: &[Test] = &[
     Test { name: "user_threads", kind: Kind::Programs(|cell| start(cell, Part::Threads), none_failed) },
     Test { name: "user_bad_calls", kind: Kind::Programs(|cell| start(cell, Part::BadCalls), none_failed) },
     Test { name: "user_null_calls_mp", kind: Kind::Programs(null_calls_on_all, none_failed) },
+    Test {
+        name: "user_create_join",
+        kind: Kind::Programs(|cell| start(cell, Part::CreateAndJoin), none_failed),
+    },
+    Test { name: "user_calls", kind: Kind::Programs(|cell| start(cell, Part::Calls), none_failed) },
+    Test {
+        name: "user_capabilities",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Capabilities), none_failed),
+    },
+    Test {
+        name: "user_notifications",
+        kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
+    },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
 ];
 
@@ -23,28 +37,40 @@ enum Part {
     Threads = 1,
     BadCalls = 2,
     NullCallsAlone = 3,
+    CreateAndJoin = 4,
+    Calls = 5,
+    Capabilities = 6,
+    Notifications = 7,
     FirstException = 16,
 }
 
 /// Exceptions that the test program can raise.
 const EXCEPTIONS: u64 = 9;
 
+fn nth(cpu: u32) -> CpuId {
+    CpuId::new(cpu as usize).unwrap_or(CpuId::BOOT)
+}
+
 fn start(cell: &mut Cell, part: Part) {
-    let cpu = CpuNumber(smp::cpu_count() - 1);
-    start_or_refuse(cell, "tests", cpu, [part as u64, smp::cpu_count().into()]);
+    let cpu = nth(cpu_count() - 1);
+    start_or_refuse(cell, "tests", cpu, [part as u64, cpu_count().into()]);
+}
+
+fn start_here(cell: &mut Cell, part: Part) {
+    start_or_refuse(cell, "tests", CpuId::BOOT, [part as u64, cpu_count().into()]);
 }
 
 fn null_calls_on_all(cell: &mut Cell) {
-    for cpu in 0..smp::cpu_count() {
-        start_or_refuse(cell, "tests", CpuNumber(cpu), [Part::NullCallsAlone as u64, 1]);
+    for cpu in 0..cpu_count() {
+        start_or_refuse(cell, "tests", nth(cpu), [Part::NullCallsAlone as u64, 1]);
     }
 }
 
 /// One program a kind of exception, spread over the CPUs, beside one that makes calls and must live.
 fn exceptions(cell: &mut Cell) {
-    let cpus = smp::cpu_count();
+    let cpus = cpu_count();
     for kind in 0..EXCEPTIONS {
-        let cpu = CpuNumber(kind as u32 % cpus);
+        let cpu = nth(kind as u32 % cpus);
         start_or_refuse(cell, "tests", cpu, [Part::FirstException as u64 + kind, cpus.into()]);
     }
     start(cell, Part::NullCalls);

@@ -1,16 +1,18 @@
 //! System calls, one function each; `abi` documents them.
 
-use abi::{Call, Error};
+use abi::{Call, Error, Fact, Handle, Kind, Rights};
 
-/// Makes a system call.
+/// Makes a system call without a message.
 #[inline(always)]
-fn raw(call: Call, arguments: [u64; 4]) -> Result<u64, Error> {
-    abi::decode(raw_number(call as u64, arguments))
+fn raw<const N: usize>(call: Call, arguments: [u64; N]) -> Result<u64, Error> {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&arguments);
+    abi::decode(raw_number(call as u64, all))
 }
 
 /// Makes the system call of this number, which need not exist; returns the result register.
 #[inline(always)]
-pub fn raw_number(number: u64, [first, second, third, fourth]: [u64; 4]) -> u64 {
+pub fn raw_number(number: u64, [first, second, third, fourth, fifth, sixth]: [u64; 6]) -> u64 {
     let result;
     // SAFETY: the kernel checks all it is given, reads and writes no memory of ours but what the arguments
     // name, and keeps the registers that are not listed here.
@@ -22,9 +24,9 @@ pub fn raw_number(number: u64, [first, second, third, fourth]: [u64; 4]) -> u64 
             inlateout("rsi") second => _,
             inlateout("rdx") third => _,
             inlateout("r10") fourth => _,
+            inlateout("r8") fifth => _,
+            inlateout("r9") sixth => _,
             lateout("rcx") _,
-            lateout("r8") _,
-            lateout("r9") _,
             lateout("r11") _,
             options(nostack)
         );
@@ -32,57 +34,185 @@ pub fn raw_number(number: u64, [first, second, third, fourth]: [u64; 4]) -> u64 
     result
 }
 
+/// A message as it comes: what the other side said first (a label or a badge), and its words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Label of a reply; badge of the capability that a call was made by.
+    pub first: u64,
+    /// The words.
+    pub words: [u64; 4],
+}
+
+#[inline(always)]
+fn exchange(call: Call, first: u64, words: [u64; 4]) -> Result<Message, Error> {
+    let [mut word0, mut word1, mut word2, mut word3] = words;
+    let (result, came): (u64, u64);
+    // SAFETY: as in `raw_number`.
+    unsafe {
+        core::arch::asm!(
+            "syscall",
+            inlateout("rax") call as u64 => result,
+            inlateout("rdi") first => came,
+            inlateout("rsi") word0,
+            inlateout("rdx") word1,
+            inlateout("r10") word2,
+            inlateout("r8") word3,
+            lateout("r9") _,
+            lateout("rcx") _,
+            lateout("r11") _,
+            options(nostack)
+        );
+    }
+    abi::decode(result).map(|_| Message { first: came, words: [word0, word1, word2, word3] })
+}
+
 /// Enters the kernel and comes back.
 #[inline(always)]
 pub fn null() -> Result<u64, Error> {
-    raw(Call::Null, [0; 4])
+    raw(Call::Null, [])
 }
 
 /// Writes a line of at most 256 bytes.
 pub fn log(text: &[u8]) -> Result<(), Error> {
-    raw(Call::Log, [text.as_ptr() as u64, text.len() as u64, 0, 0]).map(drop)
+    raw(Call::Log, [text.as_ptr() as u64, text.len() as u64]).map(drop)
+}
+
+/// Calls a server on this CPU; returns the label and words of its reply.
+#[inline(always)]
+pub fn call(endpoint: Handle, words: [u64; 4]) -> Result<Message, Error> {
+    exchange(Call::Call, endpoint.0, words)
+}
+
+/// A worker's reply and its wait for the next call; returns badge and words of that.
+#[inline(always)]
+pub fn reply_wait(label: u64, words: [u64; 4]) -> Result<Message, Error> {
+    exchange(Call::ReplyWait, label, words)
+}
+
+/// Adds bits to a notification.
+pub fn notify(notification: Handle, bits: u64) -> Result<(), Error> {
+    raw(Call::Notify, [notification.0, bits]).map(drop)
+}
+
+/// Takes the bits of a notification, waiting until there are some or until `deadline` (nanoseconds, 0 never).
+pub fn wait(notification: Handle, deadline: u64) -> Result<u64, Error> {
+    raw(Call::Wait, [notification.0, deadline])
+}
+
+fn fact(what: Fact) -> u64 {
+    raw(Call::Info, [what as u64]).unwrap_or_default()
 }
 
 /// Number of the CPU that the caller runs on.
 #[must_use]
 pub fn cpu_number() -> u32 {
-    raw(Call::CpuNumber, [0; 4]).unwrap_or_default() as u32
+    fact(Fact::CpuNumber) as u32
 }
 
 /// CPUs of the machine.
 #[must_use]
 pub fn cpu_count() -> u32 {
-    raw(Call::CpuCount, [0; 4]).unwrap_or_default() as u32
+    fact(Fact::CpuCount) as u32
+}
+
+/// Nanoseconds since boot.
+#[must_use]
+pub fn now() -> u64 {
+    fact(Fact::Time)
 }
 
 /// Lets other ready threads of this CPU run first.
 pub fn yield_now() {
     // Yielding has no error.
-    let _ = raw(Call::Yield, [0; 4]);
+    let _ = raw(Call::Yield, []);
 }
 
-/// Starts a thread of this program on `cpu`, at `entry` with `argument`, its stack ending at `stack`.
+/// Sleeps until `deadline` (nanoseconds of [`now`]).
+pub fn sleep_until(deadline: u64) -> Result<(), Error> {
+    raw(Call::Sleep, [deadline]).map(drop)
+}
+
+/// Makes an endpoint of this program: workers start at `entry`, with stacks of `stack_size` bytes from `stacks`
+/// on, `workers` a CPU.
+///
+/// # Safety
+/// That memory is used for nothing else, and is enough for all CPUs.
+pub unsafe fn create_endpoint(
+    entry: u64,
+    stacks: *mut u8,
+    stack_size: usize,
+    workers: usize,
+) -> Result<Handle, Error> {
+    let arguments = [Kind::Endpoint as u64, entry, stacks as u64, stack_size as u64, workers as u64];
+    raw(Call::Create, arguments).map(Handle)
+}
+
+/// Makes a notification.
+pub fn create_notification() -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::Notification as u64]).map(Handle)
+}
+
+/// Destroys an object.
+pub fn destroy(handle: Handle) -> Result<(), Error> {
+    raw(Call::Destroy, [handle.0]).map(drop)
+}
+
+/// Derives a capability with some of the rights of another and a badge.
+pub fn mint(handle: Handle, rights: Rights, badge: u64) -> Result<Handle, Error> {
+    raw(Call::Mint, [handle.0, rights.0.into(), badge]).map(Handle)
+}
+
+/// Gives up a capability and all derived from it.
+pub fn delete(handle: Handle) -> Result<(), Error> {
+    raw(Call::Delete, [handle.0]).map(drop)
+}
+
+/// Takes back all capabilities derived from this one.
+pub fn revoke(handle: Handle) -> Result<(), Error> {
+    raw(Call::Revoke, [handle.0]).map(drop)
+}
+
+/// Where a thread runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Placement {
+    /// CPU.
+    pub cpu: u32,
+    /// Priority; higher runs first.
+    pub priority: u8,
+}
+
+/// Starts a thread of this program at `entry` with `argument`, its stack ending at `stack`. `control` is a
+/// CPU control capability where the placement is not the caller's own CPU and at most its priority.
 ///
 /// # Safety
 /// `stack` is the end of memory that only the new thread uses, 8 below a multiple of 16.
-pub unsafe fn thread_start(
-    cpu: u32,
+pub unsafe fn thread_create(
+    placement: Placement,
     entry: extern "C" fn(u64) -> !,
     stack: *mut u8,
     argument: u64,
-) -> Result<(), Error> {
-    raw(Call::ThreadStart, [cpu.into(), entry as usize as u64, stack as u64, argument]).map(drop)
+    control: Option<Handle>,
+) -> Result<Handle, Error> {
+    let place = u64::from(placement.cpu) | u64::from(placement.priority) << 16;
+    let control = control.map_or(0, |handle| handle.0);
+    let arguments = [0, place, entry as usize as u64, stack as u64, argument, control];
+    raw(Call::ThreadCreate, arguments).map(Handle)
 }
 
 /// Ends the calling thread.
-pub fn thread_exit() -> ! {
-    let _ = raw(Call::ThreadExit, [0; 4]);
+pub fn thread_exit(status: u64) -> ! {
+    let _ = raw(Call::ThreadExit, [status]);
     unreachable!("the kernel does not return from ThreadExit")
+}
+
+/// Waits for the end of a thread of this CPU; returns its status.
+pub fn join(thread: Handle, deadline: u64) -> Result<u64, Error> {
+    raw(Call::Join, [thread.0, deadline])
 }
 
 /// Ends the program; 0 is success.
 pub fn exit(status: u64) -> ! {
     loop {
-        let _ = raw(Call::Exit, [status, 0, 0, 0]);
+        let _ = raw(Call::Exit, [status]);
     }
 }

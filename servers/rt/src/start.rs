@@ -30,3 +30,15 @@ core::arch::global_asm!(
     "call program_main",
     "ud2",
 );
+
+/// Makes `$entry`, the address at which workers of an endpoint start, from `$serve`, an
+/// `fn(Message) -> !` that is given the first message and waits for the others itself.
+#[macro_export]
+macro_rules! worker {
+    ($entry:ident, $serve:path) => {
+        extern "C" fn $entry(badge: u64, word0: u64, word1: u64, word2: u64, word3: u64) -> ! {
+            let serve: fn($crate::call::Message) -> ! = $serve;
+            serve($crate::call::Message { first: badge, words: [word0, word1, word2, word3] })
+        }
+    };
+}

@@ -4,7 +4,10 @@
 #![cfg_attr(target_os = "none", no_main)]
 
 mod bad_calls;
+mod calls;
+mod capabilities;
 mod exceptions;
+mod notifications;
 mod threads;
 
 use rt::call;
@@ -20,6 +23,10 @@ fn run(part: u64, cpus: u64) {
         1 => threads::on_every_cpu(cpus, threads::place_and_yield),
         2 => bad_calls::all_are_refused(),
         3 => null_calls(call::cpu_number()),
+        4 => threads::on_every_cpu(cpus, threads::create_and_join),
+        5 => calls::to_one_server(cpus),
+        6 => capabilities::obey(),
+        7 => notifications::arrive(cpus),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
 }

@@ -1,36 +1,49 @@
 //! One thread a CPU.
 
-use core::sync::atomic::{AtomicU32, Ordering};
-use rt::call;
+use abi::{Error, initial};
+use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use rt::call::{self, Placement};
 
-const STACK: usize = 8192;
+const STACK: usize = 4096;
 const MOST_CPUS: usize = 256;
+const PRIORITY: u8 = 32;
 
 #[repr(C, align(4096))]
 struct Stacks([[u8; STACK]; MOST_CPUS]);
 
 static mut STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
+static mut CHILD_STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
 static DONE: AtomicU32 = AtomicU32::new(0);
-static WORK: AtomicU32 = AtomicU32::new(0);
+static WORK: AtomicUsize = AtomicUsize::new(0);
 
-static PARTS: [fn(u32); 2] = [super::null_calls, place_and_yield];
+/// The parts that threads may play; a thread is told its index.
+const PARTS: [fn(u32); 5] = [
+    super::null_calls,
+    place_and_yield,
+    create_and_join,
+    super::calls::from_this_cpu,
+    super::notifications::from_this_cpu,
+];
 
 extern "C" fn run(cpu: u64) -> ! {
-    PARTS[WORK.load(Ordering::Relaxed) as usize](cpu as u32);
+    PARTS[WORK.load(Ordering::Relaxed)](cpu as u32);
     DONE.fetch_add(1, Ordering::Release);
-    call::thread_exit()
+    call::thread_exit(0)
 }
 
 /// Runs `work` on a thread of every CPU and waits for all of them.
 pub fn on_every_cpu(cpus: u64, work: fn(u32)) {
     let part = PARTS.iter().position(|part| *part as usize == work as usize);
-    WORK.store(part.expect("a known part") as u32, Ordering::Relaxed);
+    WORK.store(part.expect("a known part"), Ordering::Relaxed);
+    DONE.store(0, Ordering::Relaxed);
     for cpu in 0..cpus as u32 {
         // SAFETY: each CPU's thread has a stack of its own, used for nothing else; a thread starts as if
         // it had been called, 8 below a multiple of 16.
         unsafe {
             let stack = (&raw mut STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
-            call::thread_start(cpu, run, stack, cpu.into()).expect("a thread starts on every CPU");
+            let place = Placement { cpu, priority: PRIORITY };
+            call::thread_create(place, run, stack, cpu.into(), Some(initial::CPU_CONTROL))
+                .expect("a thread starts on every CPU");
         }
     }
     while u64::from(DONE.load(Ordering::Acquire)) < cpus {
@@ -45,4 +58,30 @@ pub fn place_and_yield(cpu: u32) {
         assert_eq!(call::cpu_number(), cpu);
         call::yield_now();
     }
+}
+
+extern "C" fn child(argument: u64) -> ! {
+    call::thread_exit(argument + 1)
+}
+
+/// Threads made on this CPU end with the status that they give, and their handles are gone.
+pub fn create_and_join(cpu: u32) {
+    const THREADS: u64 = 500;
+    let place = Placement { cpu, priority: PRIORITY };
+    for number in 0..THREADS {
+        // SAFETY: as above; the child before has ended.
+        let thread = unsafe {
+            let stack = (&raw mut CHILD_STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
+            call::thread_create(place, child, stack, number, None).expect("a thread on the own CPU")
+        };
+        if number % 2 == 0 {
+            call::yield_now();
+        }
+        assert_eq!(call::join(thread, 0), Ok(number + 1));
+        assert_eq!(call::join(thread, 0), Err(Error::StaleHandle));
+    }
+    let above = Placement { cpu, priority: PRIORITY + 1 };
+    // SAFETY: the call is refused.
+    let refused = unsafe { call::thread_create(above, child, core::ptr::null_mut(), 0, None) };
+    assert_eq!(refused, Err(Error::NoCapability), "a higher priority needs CPU control");
 }

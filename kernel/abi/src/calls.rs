@@ -1,0 +1,89 @@
+//! The table of system calls.
+
+macro_rules! calls {
+    ($($(#[$doc:meta])* $name:ident($($argument:ident),*) = $handler:ident;)*) => {
+        /// System calls by number.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[repr(u64)]
+        pub enum Call {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Call {
+            /// Calls that there are.
+            pub const COUNT: usize = [$(stringify!($name)),*].len();
+            /// All calls, by number.
+            pub const ALL: [Call; Call::COUNT] = [$(Call::$name),*];
+
+            /// The call's name and those of its arguments.
+            #[must_use]
+            pub const fn signature(self) -> (&'static str, &'static [&'static str]) {
+                match self {
+                    $(Call::$name => (stringify!($name), &[$(stringify!($argument)),*]),)*
+                }
+            }
+        }
+
+        /// Makes `$table`, the array of handlers in order of their numbers, from a module that has a function
+        /// for each call.
+        #[macro_export]
+        macro_rules! call_table {
+            ($module:ident) => { [$($module::$handler),*] };
+        }
+    };
+}
+
+calls! {
+    /// Does nothing: what entry and exit cost.
+    Null() = null;
+    /// Writes a line of at most 256 bytes of UTF-8 to the early console.
+    Log(address, length) = log;
+    /// Calls a server on this CPU and waits for its reply. Returns the reply's label in `rax` and its words.
+    Call(endpoint, word0, word1, word2, word3) = call;
+    /// A worker's end of a call: replies, unless it has no caller, and waits for the next call. Returns with
+    /// the badge in `rdi` and the message's words.
+    ReplyWait(label, word0, word1, word2, word3) = reply_wait;
+    /// Adds `bits` to a notification and wakes its waiter, on whatever CPU.
+    Notify(notification, bits) = notify;
+    /// Takes the bits of a notification; waits while there are none, until `deadline` (nanoseconds, 0 never).
+    Wait(notification, deadline) = wait;
+    /// Lets other ready threads of this CPU and priority run first.
+    Yield() = yield_now;
+    /// Sleeps until `deadline` (nanoseconds of [`Call::Info`]'s clock).
+    Sleep(deadline) = sleep;
+    /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle.
+    Create(kind, first, second, third, fourth) = create;
+    /// Destroys an object: whoever waits for it gets an error that names it.
+    Destroy(handle) = destroy;
+    /// Derives a capability with some of the rights of another one and a badge. Returns its handle.
+    Mint(handle, rights, badge) = mint;
+    /// Gives up a capability and all that was derived from it.
+    Delete(handle) = delete;
+    /// Takes back all capabilities derived from this one.
+    Revoke(handle) = revoke;
+    /// Copies a capability into another address space, with some of its rights. Returns its handle there.
+    Grant(handle, space, rights) = grant;
+    /// Makes a thread of an address space (0: the caller's) that starts at `entry` with `argument`.
+    /// `placement` is the CPU and, from bit 16 on, the priority; without a CPU control capability only the
+    /// caller's CPU and at most the caller's priority. Returns its handle.
+    ThreadCreate(space, placement, entry, stack, argument, control) = thread_create;
+    /// Ends the calling thread with a status for whoever joins it.
+    ThreadExit(status) = thread_exit;
+    /// Waits for the end of a thread; its handle is gone then. Returns its status.
+    Join(thread, deadline) = join;
+    /// A fact about the machine or the caller: see [`crate::Fact`].
+    Info(what) = info;
+    /// Ends the caller's program with all its threads; 0 is success.
+    Exit(status) = exit;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_are_at_most_24_calls() {
+        const { assert!(Call::COUNT <= 24) };
+        assert_eq!(Call::ALL[Call::Exit as usize].signature(), ("Exit", &["status"][..]));
+    }
+}

@@ -1,0 +1,259 @@
+//! Programs of the boot archive: loading the first one, and what becomes of a program that faults.
+
+use core::sync::atomic::{AtomicU32, Ordering};
+use elf::ElfBytes;
+use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
+use elf::endian::LittleEndian;
+use smp::CpuId;
+
+use crate::arch::boot::refuse;
+use crate::arch::cpu::Registers;
+use crate::arch::idt::{exception_name, vector};
+use crate::arch::smp::cpu_count;
+use crate::cell::Cell;
+use crate::log;
+use crate::mem::address_space::{AddressSpace, MapError, Rights};
+use crate::mem::layout::{self, PAGE};
+use crate::mem::space::Space;
+use crate::object::{Header, Object, Tag};
+use crate::sched::thread::Start;
+use crate::sched::{Thread, life};
+use abi::{Error, Kind};
+use spin::Once;
+
+/// The first thread's stack ends here.
+const STACK_END: u64 = 0x7fff_0000_0000;
+const STACK_PAGES: u64 = 16;
+/// Priority of the first thread.
+const PRIORITY: u8 = 32;
+/// Exit status of a program that an exception ended.
+const KILLED: u64 = 255;
+
+static LIVE: AtomicU32 = AtomicU32::new(0);
+static FAILED: AtomicU32 = AtomicU32::new(0);
+
+/// The right to place threads on any CPU with any priority: an object without state.
+#[derive(Debug)]
+#[repr(C)]
+pub struct CpuControl {
+    header: Header,
+}
+
+// SAFETY: `repr(C)` with the header first; the only one is static.
+unsafe impl Object for CpuControl {
+    const KIND: Kind = Kind::CpuControl;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+static CPU_CONTROL: CpuControl = CpuControl { header: Header::new(Kind::CpuControl) };
+static CPU_CONTROL_TAG: Once<Tag> = Once::new();
+
+// SAFETY: the header's link is only used by pools, and this object is in none.
+unsafe impl Sync for CpuControl {}
+
+/// Why a program could not be started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoadError {
+    /// It is no complete ELF program for this machine.
+    BadProgram(&'static str),
+    /// There is not enough memory.
+    NoMemory,
+}
+
+impl From<MapError> for LoadError {
+    fn from(error: MapError) -> Self {
+        match error {
+            MapError::NoMemory => Self::NoMemory,
+            MapError::BadRange => Self::BadProgram("a segment lies outside the user's addresses"),
+            MapError::Occupied => Self::BadProgram("two segments share a page"),
+        }
+    }
+}
+
+impl From<Error> for LoadError {
+    fn from(_: Error) -> Self {
+        Self::NoMemory
+    }
+}
+
+/// Number of programs that ended by failure since the last call.
+pub fn take_failures() -> u32 {
+    FAILED.swap(0, Ordering::AcqRel)
+}
+
+/// True when no program has a thread.
+#[must_use]
+pub fn none_left() -> bool {
+    LIVE.load(Ordering::Acquire) == 0
+}
+
+/// The last thread of `space` ended. Any CPU.
+pub fn ended(cell: &mut Cell, space: &'static Space) {
+    if space.has_failed() {
+        FAILED.fetch_add(1, Ordering::AcqRel);
+    }
+    if LIVE.fetch_sub(1, Ordering::AcqRel) == 1 && cell.id() != CpuId::BOOT {
+        cell.interrupt(CpuId::BOOT);
+    }
+}
+
+/// Starts `name` of the boot archive on CPU `cpu` with `arguments`, and with the capabilities of
+/// [`abi::initial`] where that CPU is the calling one. The boot CPU only.
+pub fn start(cell: &mut Cell, name: &str, cpu: CpuId, arguments: [u64; 2]) -> Result<(), LoadError> {
+    let file = crate::boot::archive().program(name);
+    let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
+    let mut mappings = AddressSpace::new(cell.node())?;
+    let entry = load(file, &mut mappings)?;
+    for page in 1..=STACK_PAGES {
+        mappings.map_fresh(STACK_END - page * PAGE, Rights::Write)?;
+    }
+    let space = Space::create(cell, name, mappings)?;
+    LIVE.fetch_add(1, Ordering::AcqRel);
+    let start = Start { entry, stack: STACK_END, arguments };
+    let thread = cell.prepare_thread(cpu, space, PRIORITY, start)?;
+    let control = *CPU_CONTROL_TAG.call_once(|| CPU_CONTROL.header.revive());
+    let table = &space.table;
+    crate::cap::insert(cell, table, space, space.tag)?;
+    crate::cap::insert(cell, table, thread, thread.tag)?;
+    crate::cap::insert(cell, table, &CPU_CONTROL, control)?;
+    cell.start_thread(thread);
+    Ok(())
+}
+
+/// Maps the segments of the ELF program `file` into `space`; returns its entry point.
+fn load(file: &[u8], space: &mut AddressSpace) -> Result<u64, LoadError> {
+    let bad = LoadError::BadProgram;
+    let program = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| bad("it is no ELF file"))?;
+    if program.ehdr.e_machine != EM_X86_64 || program.ehdr.e_type != ET_EXEC {
+        return Err(bad("it is no fixed-address x86-64 program"));
+    }
+    let segments = program.segments().ok_or(bad("it has no segments"))?;
+    for segment in segments.iter().filter(|s| s.p_type == PT_LOAD && s.p_memsz > 0) {
+        let data = program.segment_data(&segment).map_err(|_| bad("a segment is cut off"))?;
+        let rights = match (segment.p_flags & PF_W != 0, segment.p_flags & PF_X != 0) {
+            (true, true) => return Err(bad("a segment is writable and executable")),
+            (true, false) => Rights::Write,
+            (false, true) => Rights::Execute,
+            (false, false) => Rights::Read,
+        };
+        let end = segment.p_vaddr.checked_add(segment.p_memsz).filter(|&end| end <= layout::USER_END);
+        let end = end.ok_or(bad("a segment lies outside the user's addresses"))?;
+        if data.len() as u64 > segment.p_memsz {
+            return Err(bad("a segment is longer in the file than in memory"));
+        }
+        map_segment(space, segment.p_vaddr..end, data, rights)?;
+    }
+    let entry = program.ehdr.e_entry;
+    if layout::is_user(&(entry..entry.saturating_add(1))) {
+        Ok(entry)
+    } else {
+        Err(bad("it has no entry point"))
+    }
+}
+
+fn map_segment(
+    space: &mut AddressSpace,
+    range: core::ops::Range<u64>,
+    data: &[u8],
+    rights: Rights,
+) -> Result<(), MapError> {
+    let mut page = range.start & !(PAGE - 1);
+    while page < range.end {
+        let memory = space.map_fresh(page, rights)?;
+        let from = page.max(range.start);
+        let to = (page + PAGE).min(range.start + data.len() as u64);
+        if from < to {
+            let source = &data[(from - range.start) as usize..(to - range.start) as usize];
+            // SAFETY: the page was just mapped for the program, `from..to` lies in it, and nobody else uses it
+            // yet.
+            unsafe {
+                let target = memory.add((from - page) as usize);
+                core::ptr::copy_nonoverlapping(source.as_ptr(), target, source.len());
+            }
+        }
+        page += PAGE;
+    }
+    Ok(())
+}
+
+/// Starts the first server, or ends the machine with the reason why it can't.
+pub fn start_first_server(cell: &mut Cell) {
+    start_or_refuse(cell, "root", CpuId::BOOT, [cpu_count().into(), 0]);
+}
+
+/// Starts a program, or ends the machine with the reason why it can't.
+pub fn start_or_refuse(cell: &mut Cell, name: &str, cpu: CpuId, arguments: [u64; 2]) {
+    match start(cell, name, cpu, arguments) {
+        Ok(()) => {}
+        Err(LoadError::BadProgram(why)) => {
+            refuse(format_args!("the program `{name}` in the boot archive can't be started: {why}"))
+        }
+        Err(LoadError::NoMemory) => {
+            refuse(format_args!("not enough memory to start `{name}`; give the machine more"))
+        }
+    }
+}
+
+/// Ends the program of the running thread with `status`. Returns the thread to go on with.
+pub fn exit(cell: &mut Cell, status: u64) -> *mut Thread {
+    let thread = cell.running();
+    let space = thread.space;
+    // Keeps the last thread's end from being the program's before all CPUs are told.
+    space.hold();
+    let first = space.die(status);
+    cell.end_thread(thread, status);
+    if first {
+        life::end_everywhere(cell, space);
+    }
+    if space.release() {
+        ended(cell, space);
+    }
+    cell.next_thread()
+}
+
+/// An exception of `thread`, which runs on this CPU: reports it and ends the program. `address` is that of the
+/// access where it is a page fault. Returns the thread to go on with.
+pub fn exception(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
+    report(thread.space, &thread.registers, address);
+    exit(cell, KILLED)
+}
+
+fn report(space: &Space, registers: &Registers, address: u64) {
+    const PRESENT: u64 = 1;
+    const WRITE: u64 = 2;
+    const FETCH: u64 = 16;
+    let what = exception_name(registers.vector);
+    let error = registers.error;
+    let name = space.name();
+    if registers.vector == vector::PAGE_FAULT {
+        let access = match error {
+            error if error & FETCH != 0 => "executing",
+            error if error & WRITE != 0 => "writing",
+            _ => "reading",
+        };
+        let why = if error & PRESENT != 0 { "which its rights forbid" } else { "where nothing is mapped" };
+        log!("program `{name}` ended: {what}: {access} {address:#x}, {why}");
+    } else {
+        log!("program `{name}` ended: {what}, error code {error:#x}");
+    }
+    log!("  at {:#018x}", registers.rip);
+    registers.describe(|line| log!("  {line}"));
+    let mut frame = registers.rbp;
+    const DEPTH: usize = 16;
+    for _ in 0..DEPTH {
+        let mut words = [0u8; 16];
+        let is_aligned = frame.is_multiple_of(8);
+        if !is_aligned || space.mappings().copy_from_user(frame, &mut words) < words.len() {
+            break;
+        }
+        let word = |i: usize| words[i..i + 8].try_into().map_or(0, u64::from_le_bytes);
+        if word(8) == 0 {
+            break;
+        }
+        log!("  at {:#018x}", word(8));
+        frame = word(0);
+    }
+}

@@ -1,0 +1,158 @@
+//! Capabilities: how a program names kernel objects.
+//!
+//! A capability is a [`Slot`](table::Slot) in the program's table: an object, the tag that it had, rights, a
+//! badge, and the capability that it was derived from. Looking one up reads lines that nobody writes in steady
+//! state, and writes nothing.
+//!
+//! # Derivation without lists
+//!
+//! A derived capability remembers its parent's slot and what the parent's validity word was. Revoking adds
+//! one to that word: everything derived, however deep and wherever it is, is invalid at once, and nobody has
+//! to be found or told. Deriving only reads the parent, so many CPUs can derive from one capability without
+//! disturbing each other. The price is a walk up the chain at each use, three instructions a level, at most
+//! [`abi::DERIVATION_DEPTH`] levels; and deleting a capability takes back what was derived from it.
+//!
+//! Slots are never unmapped and never become anything else, so that a walk may read them at any time; a slot
+//! whose generations are used up is not used again.
+
+pub mod table;
+
+use abi::{Error, Handle, Kind, Rights};
+use core::sync::atomic::{Ordering, fence};
+
+use crate::cell::Cell;
+use crate::object::{Object, Tag};
+use table::{Parent, Slot, Table, Validity};
+
+/// A capability that was looked up: an object that was alive, and what may be done with it.
+#[derive(Debug)]
+pub struct Capability<'a> {
+    slot: &'a Slot,
+    validity: Validity,
+    /// The object's tag.
+    pub tag: Tag,
+    object: *mut (),
+    /// What it allows.
+    pub rights: Rights,
+    /// What its maker gave it for its holder to be known by.
+    pub badge: u64,
+}
+
+impl Capability<'_> {
+    /// The object, if it is a `T` and alive.
+    #[inline]
+    pub fn object<T: Object>(&self) -> Result<&'static T, Error> {
+        if !self.tag.is(T::KIND) {
+            return Err(Error::WrongKind);
+        }
+        // SAFETY: a slot with a tag of `T`'s kind points to a `T` (`insert` takes both from the object), whose
+        // memory keeps that kind for good.
+        let object = unsafe { &*self.object.cast::<T>() };
+        if object.header().tag() == self.tag { Ok(object) } else { Err(Error::Destroyed) }
+    }
+
+    /// Kind of the object, whether it is alive or not.
+    #[must_use]
+    pub fn kind(&self) -> Option<Kind> {
+        Kind::from_number(self.tag.raw() & 0xff)
+    }
+}
+
+/// Looks `handle` up in `table`. Any CPU, any table; writes nothing.
+#[inline]
+pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
+    let slot = table.slot(handle).ok_or(Error::NoCapability)?;
+    let validity = slot.validity();
+    if validity.generation() != handle.generation() || !validity.is_used() {
+        return Err(stale(validity, handle));
+    }
+    let capability = Capability {
+        slot,
+        validity,
+        tag: slot.tag(),
+        object: slot.object(),
+        rights: slot.rights(),
+        badge: slot.badge(),
+    };
+    let mut parent = slot.parent();
+    while let Some(Parent { slot: above, validity: then }) = parent {
+        if above.validity() != then {
+            return Err(Error::Revoked);
+        }
+        parent = above.parent();
+    }
+    // A slot may be deleted and used anew while it is read, by its owner on another CPU.
+    fence(Ordering::Acquire);
+    if slot.validity() == validity { Ok(capability) } else { Err(Error::StaleHandle) }
+}
+
+#[cold]
+fn stale(validity: Validity, handle: Handle) -> Error {
+    if handle.generation() == 0 || handle.generation() > validity.generation() {
+        Error::NoCapability
+    } else {
+        Error::StaleHandle
+    }
+}
+
+/// Looks up a `T` that the holder has `rights` to.
+#[inline]
+pub fn object<T: Object>(table: &Table, handle: Handle, rights: Rights) -> Result<(&'static T, u64), Error> {
+    let capability = lookup(table, handle)?;
+    let object = capability.object::<T>()?;
+    if !capability.rights.contain(rights) {
+        return Err(Error::NoRight);
+    }
+    Ok((object, capability.badge))
+}
+
+/// Puts a first capability to `object`, with all rights, into the calling CPU's part of `table`.
+pub fn insert<T: Object>(cell: &mut Cell, table: &Table, object: &T, tag: Tag) -> Result<Handle, Error> {
+    let pointer = core::ptr::from_ref(object).cast_mut().cast();
+    table.part(cell)?.insert(pointer, tag, Rights::ALL, 0, None)
+}
+
+/// Derives from `handle` of `from` a capability in `to` with at most `rights`.
+pub fn derive(
+    cell: &mut Cell,
+    from: &Table,
+    handle: Handle,
+    to: &Table,
+    rights: Rights,
+    badge: Option<u64>,
+) -> Result<Handle, Error> {
+    let capability = lookup(from, handle)?;
+    if !capability.rights.contain(Rights::GRANT) {
+        return Err(Error::NoRight);
+    }
+    if capability.slot.depth() + 1 >= abi::DERIVATION_DEPTH {
+        return Err(Error::TooDeep);
+    }
+    let parent = Parent { slot: capability.slot, validity: capability.validity };
+    // SAFETY: slots are never unmapped nor used for anything else, see the module page.
+    let parent = unsafe { parent.for_good() };
+    let badge = badge.unwrap_or(capability.badge);
+    let part = to.part(cell)?;
+    part.insert(capability.object, capability.tag, capability.rights.and(rights), badge, Some(parent))
+}
+
+/// Takes back all that was derived from `handle`.
+pub fn revoke(table: &Table, handle: Handle) -> Result<(), Error> {
+    let capability = lookup(table, handle)?;
+    if capability.slot.revoke(capability.validity) { Ok(()) } else { Err(Error::StaleHandle) }
+}
+
+/// Gives `handle` up, and all that was derived from it.
+pub fn delete(cell: &mut Cell, table: &Table, handle: Handle) -> Result<(), Error> {
+    // A revoked capability can be deleted too, so no walk up the chain.
+    let slot = table.slot(handle).ok_or(Error::NoCapability)?;
+    let validity = slot.validity();
+    if validity.generation() != handle.generation() || !validity.is_used() {
+        return Err(stale(validity, handle));
+    }
+    if !slot.end(validity) {
+        return Err(Error::StaleHandle);
+    }
+    table.give_back(cell, handle, slot);
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! An address space: what a program is to the kernel. Its mappings, its capability table, its threads.
+//!
+//! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
+
+use core::ptr;
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use crossbeam_utils::CachePadded;
+use x86_64::structures::paging::FrameAllocator;
+
+use super::address_space::AddressSpace;
+use super::frames::FromNode;
+use super::layout::{PAGE, physical_to_virtual};
+use crate::arch::smp::cpu_count;
+use crate::cap::table::Table;
+use crate::cell::Cell;
+use crate::object::{Header, Object, Tag};
+use crate::sched::Thread;
+use abi::{Error, Kind};
+
+/// Longest name of a program.
+const NAME: usize = 24;
+
+/// A program: mappings, capabilities and threads.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Space {
+    header: Header,
+    /// The capability table.
+    pub table: Table,
+    mappings: AddressSpace,
+    /// What each CPU keeps of it, by CPU, made on first use.
+    locals: AtomicPtr<AtomicPtr<Local>>,
+    name: [u8; NAME],
+    /// Its life, as capabilities know it.
+    pub tag: Tag,
+    /// CPUs that have threads of it, and one while it is being started.
+    users: CachePadded<AtomicU32>,
+    dead: CachePadded<AtomicBool>,
+    status: CachePadded<AtomicU32>,
+}
+
+// SAFETY: `repr(C)` with the header first; spaces come from a pool of spaces.
+unsafe impl Object for Space {
+    const KIND: Kind = Kind::AddressSpace;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+/// One CPU's part of a space. Only that CPU touches it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Local {
+    /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
+    threads: *mut Thread,
+    /// The space that it is a part of.
+    space: *const Space,
+    /// Link in that CPU's list of deaths.
+    next: AtomicPtr<Local>,
+}
+
+/// Programs that died elsewhere, and whose threads on one CPU that CPU is to end.
+#[derive(Debug, Default)]
+pub struct Deaths {
+    last: AtomicPtr<Local>,
+}
+
+impl Deaths {
+    /// Adds one; true if there was none, so that the CPU has to be told. Any CPU, once a death.
+    pub fn push(&self, local: &'static Local) -> bool {
+        let mut last = self.last.load(Ordering::Relaxed);
+        loop {
+            local.next.store(last, Ordering::Relaxed);
+            let pointer = ptr::from_ref(local).cast_mut();
+            match self.last.compare_exchange_weak(last, pointer, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return last.is_null(),
+                Err(now) => last = now,
+            }
+        }
+    }
+
+    /// True when there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.last.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Takes all. The CPU that they are for.
+    pub fn take(&self) -> impl Iterator<Item = &'static Space> {
+        let mut local = self.last.swap(ptr::null_mut(), Ordering::Acquire);
+        core::iter::from_fn(move || {
+            // SAFETY: parts of spaces stay in memory for good, as do spaces.
+            unsafe {
+                let this = local.as_ref()?;
+                local = this.next.load(Ordering::Relaxed);
+                this.space.as_ref()
+            }
+        })
+    }
+}
+
+impl Space {
+    /// Makes a space named `name` around `mappings`, which has no threads yet.
+    pub fn create(cell: &mut Cell, name: &str, mappings: AddressSpace) -> Result<&'static Self, Error> {
+        let table = Table::new(cpu_count(), cell.node())?;
+        let locals = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
+        const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
+        let place = cell.pools.spaces.allocate()?;
+        let mut stored = [0; NAME];
+        let length = name.len().min(NAME);
+        stored[..length].copy_from_slice(&name.as_bytes()[..length]);
+        // SAFETY: the pool's memory is ours; all fields but the header are written. A zeroed frame is an array
+        // of null pointers.
+        unsafe {
+            (&raw mut (*place).table).write(table);
+            (&raw mut (*place).mappings).write(mappings);
+            let locals = physical_to_virtual(locals.start_address()).as_mut_ptr();
+            (&raw mut (*place).locals).write(AtomicPtr::new(locals));
+            (&raw mut (*place).name).write(stored);
+            (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(0)));
+            (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
+            (&raw mut (*place).status).write(CachePadded::new(AtomicU32::new(0)));
+            let tag = (*place).header.revive();
+            (&raw mut (*place).tag).write(tag);
+            Ok(&*place)
+        }
+    }
+
+    /// The program's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        let end = self.name.iter().position(|&byte| byte == 0).unwrap_or(NAME);
+        core::str::from_utf8(&self.name[..end]).unwrap_or("?")
+    }
+
+    /// Its mappings.
+    #[must_use]
+    pub fn mappings(&self) -> &AddressSpace {
+        &self.mappings
+    }
+
+    /// What CR3 holds while a thread of it runs on the calling CPU.
+    #[inline]
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        self.mappings.root().start_address().as_u64()
+    }
+
+    /// True once its threads must not run any more.
+    #[inline]
+    #[must_use]
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::Acquire)
+    }
+
+    /// Ends it with `status`. Returns true for the first call, whose caller tells the CPUs.
+    pub fn die(&self, status: u64) -> bool {
+        if self.dead.swap(true, Ordering::AcqRel) {
+            return false;
+        }
+        self.status.store(u32::from(status != 0), Ordering::Release);
+        true
+    }
+
+    /// True when it ended with a status other than 0.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.status.load(Ordering::Acquire) != 0
+    }
+
+    fn local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
+        // SAFETY: the directory has an entry a CPU and lives as long as the space.
+        let place = unsafe { &*self.locals.load(Ordering::Relaxed).add(cell.id().index()) };
+        let mut local = place.load(Ordering::Relaxed);
+        if local.is_null() {
+            let frame = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
+            local = physical_to_virtual(frame.start_address()).as_mut_ptr();
+            // SAFETY: the frame is fresh and mapped, and larger than a part.
+            unsafe {
+                local.write(Local {
+                    threads: ptr::null_mut(),
+                    space: self,
+                    next: AtomicPtr::new(ptr::null_mut()),
+                });
+            }
+            place.store(local, Ordering::Release);
+        }
+        // SAFETY: just made or made before, and only this CPU, in one kernel entry, uses it.
+        Ok(unsafe { &mut *local })
+    }
+
+    /// The part of CPU `home`, if that CPU ever ran it. Only its links may be used.
+    #[must_use]
+    pub fn local_of(&self, home: smp::CpuId) -> Option<&'static Local> {
+        // SAFETY: as in `local`; parts stay in memory for good.
+        unsafe {
+            let place = &*self.locals.load(Ordering::Relaxed).add(home.index());
+            place.load(Ordering::Acquire).as_ref()
+        }
+    }
+
+    /// Counts `thread` as one of its threads on this CPU.
+    pub fn add_thread(&self, cell: &mut Cell, thread: &mut Thread) -> Result<(), Error> {
+        let local = self.local(cell)?;
+        if local.threads.is_null() {
+            self.users.fetch_add(1, Ordering::AcqRel);
+        }
+        thread.sibling = local.threads;
+        local.threads = thread;
+        Ok(())
+    }
+
+    /// Counts `thread`, which is one of its threads on this CPU, no more. True when it was the program's last.
+    pub fn remove_thread(&self, cell: &mut Cell, thread: &mut Thread) -> bool {
+        let Ok(local) = self.local(cell) else { return false };
+        let mut place: *mut *mut Thread = &raw mut local.threads;
+        // SAFETY: `place` is the list's start or the link of a thread in it, all alive and this CPU's.
+        unsafe {
+            while !(*place).is_null() {
+                if ptr::eq(*place, thread) {
+                    *place = thread.sibling;
+                    break;
+                }
+                place = &raw mut (**place).sibling;
+            }
+        }
+        local.threads.is_null() && self.release()
+    }
+
+    /// Keeps it from ending while it is being started.
+    pub fn hold(&self) {
+        self.users.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Ends a [`hold`](Self::hold), or a CPU's use; true when nobody is left.
+    pub fn release(&self) -> bool {
+        self.users.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// The first of its threads on this CPU; `sibling` leads to the others.
+    #[must_use]
+    pub fn first_thread(&self, cell: &mut Cell) -> Option<&'static mut Thread> {
+        let local = self.local(cell).ok()?;
+        // SAFETY: threads in the list are alive and this CPU's.
+        unsafe { local.threads.as_mut() }
+    }
+}

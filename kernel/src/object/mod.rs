@@ -1,0 +1,119 @@
+//! Kernel objects: what capabilities name.
+//!
+//! Every object starts with a [`Header`], and its memory never changes kind: it goes back to the pool of its
+//! kind ([`pool`]), where it keeps counting generations. A stale pointer to an object is therefore always a
+//! pointer to an object of that kind, and its [`Tag`] tells that it is not the same one. (seL4 and EROS free
+//! the memory and must find every pointer first; here nobody has to be found.)
+
+pub mod pool;
+
+use abi::Kind;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+/// Kind and generation of an object, as its header holds them and a capability remembers them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u64);
+
+impl Tag {
+    const KIND_BITS: u32 = 8;
+
+    /// The first generation of an object of `kind`, not alive.
+    const fn first(kind: Kind) -> Self {
+        Self(kind as u64)
+    }
+
+    /// True when it is of `kind`.
+    #[inline]
+    #[must_use]
+    pub fn is(self, kind: Kind) -> bool {
+        self.0 as u8 == kind as u8
+    }
+
+    /// The tag that was taken apart by [`Tag::raw`].
+    #[inline]
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
+    /// The tag as one word.
+    #[inline]
+    #[must_use]
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+}
+
+/// The start of every kernel object.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Header {
+    tag: AtomicU64,
+    /// Links free and retired objects.
+    next: u64,
+}
+
+impl Header {
+    /// The header of a new piece of memory for objects of `kind`.
+    #[must_use]
+    pub const fn new(kind: Kind) -> Self {
+        Self { tag: AtomicU64::new(Tag::first(kind).0), next: 0 }
+    }
+
+    /// The object's tag now: that of a living object is odd above the kind, see [`Header::revive`].
+    #[inline]
+    #[must_use]
+    pub fn tag(&self) -> Tag {
+        Tag(self.tag.load(Ordering::Acquire))
+    }
+
+    /// Starts a life: capabilities made from now on carry the returned tag. The object's owner only.
+    pub fn revive(&self) -> Tag {
+        self.step()
+    }
+
+    /// Ends the life: every capability to it is stale from now on. True for the one call that ended it.
+    pub fn kill(&self, alive: Tag) -> bool {
+        let dead = alive.0 + (1 << Tag::KIND_BITS);
+        self.tag.compare_exchange(alive.0, dead, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    fn step(&self) -> Tag {
+        let next = self.tag.load(Ordering::Relaxed) + (1 << Tag::KIND_BITS);
+        self.tag.store(next, Ordering::Release);
+        Tag(next)
+    }
+}
+
+/// An object that capabilities can name.
+///
+/// # Safety
+/// The type is `repr(C)` and starts with a [`Header`] whose tags are of `KIND`; its memory comes from a
+/// [`pool::Pool`] or is never freed.
+pub unsafe trait Object {
+    /// What the header's tags say.
+    const KIND: Kind;
+
+    /// The start of the object.
+    fn header(&self) -> &Header;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_is_killed_once_and_the_next_life_has_another_tag() {
+        let header = Header::new(Kind::Endpoint);
+        let first = header.revive();
+        assert!(first.is(Kind::Endpoint) && !first.is(Kind::Thread));
+        assert_eq!(header.tag(), first);
+        assert!(header.kill(first));
+        assert!(!header.kill(first));
+        assert_ne!(header.tag(), first);
+        let second = header.revive();
+        assert_ne!(second, first);
+        assert!(!header.kill(first), "a stale tag does not kill the new object");
+        assert_eq!(header.tag(), second);
+    }
+}

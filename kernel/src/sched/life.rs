@@ -1,0 +1,218 @@
+//! Making and ending threads.
+
+use abi::{Error, PRIORITIES};
+use core::ptr;
+use smp::CpuId;
+
+use super::remote::{Request, ask};
+use super::thread::Start;
+use super::wait::Cause;
+use super::{State, Thread};
+use crate::arch::smp::cpu_count;
+use crate::boot::program;
+use crate::cell::{Cell, Public};
+use crate::ipc::call;
+use crate::mem::space::Space;
+
+/// Highest priority that there is.
+pub const HIGHEST: u8 = PRIORITIES as u8 - 1;
+
+impl Cell {
+    /// Makes a thread of `space` on this CPU; it does not run yet.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned is memory of its own, not a part of an argument"
+    )]
+    pub fn make_thread(
+        &mut self,
+        space: &'static Space,
+        priority: u8,
+        start: Start,
+    ) -> Result<&'static mut Thread, Error> {
+        let place = self.pools.threads.allocate()?;
+        // SAFETY: the memory was just taken from this CPU's pool.
+        let thread = unsafe { Thread::initialise(place, space, self.id(), priority, start) };
+        self.adopt(thread)?;
+        Ok(thread)
+    }
+
+    /// Makes a thread that will run on CPU `home`; it does not run before [`Cell::start_thread`].
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned is memory of its own, not a part of an argument"
+    )]
+    pub fn prepare_thread(
+        &mut self,
+        home: CpuId,
+        space: &'static Space,
+        priority: u8,
+        start: Start,
+    ) -> Result<&'static mut Thread, Error> {
+        if home == self.id() {
+            return self.make_thread(space, priority, start);
+        }
+        let place = self.pools.threads.allocate()?;
+        // SAFETY: the memory was just taken from this CPU's pool.
+        Ok(unsafe { Thread::initialise(place, space, home, priority, start) })
+    }
+
+    /// Lets a prepared thread run, on its CPU. It is no longer the caller's.
+    pub fn start_thread(&mut self, thread: &'static mut Thread) {
+        if thread.home == self.id() {
+            return self.make_ready(thread);
+        }
+        // The target counts the thread when it adopts it; until then this keeps the program from ending.
+        thread.space.hold();
+        ask(self, thread, thread.home, Request::Start);
+    }
+
+    /// Gives up a prepared thread.
+    pub fn discard_thread(&mut self, thread: &'static mut Thread) {
+        thread.kill_capabilities();
+        if thread.home == self.id() {
+            let space = thread.space;
+            // The caller runs, so its program does not end by this; another one, that was not started yet,
+            // stays.
+            let _ = space.remove_thread(self, thread);
+        }
+        self.release(thread);
+    }
+
+    /// Counts `thread` as one of its program's on this CPU.
+    fn adopt(&mut self, thread: &mut Thread) -> Result<(), Error> {
+        thread.root = thread.space.root();
+        let space = thread.space;
+        space.add_thread(self, thread)
+    }
+
+    /// Does what other CPUs asked of threads of this one.
+    pub fn serve_inbox(&mut self) {
+        for thread in Public::of(self.number().0).inbox().take() {
+            // SAFETY: threads stay in memory for good, and this one is of this CPU: whoever asked saw it alive,
+            // and if it ended since, its requests are ignored below.
+            let thread = unsafe { &mut *thread };
+            let asked = thread.requests.take();
+            if asked & Request::Start as u32 != 0 {
+                self.start_here(thread);
+            }
+            if asked & Request::Wake as u32 != 0 {
+                self.serve_wake(thread);
+            }
+        }
+    }
+
+    fn serve_wake(&mut self, thread: &mut Thread) {
+        if thread.state == State::Waiting
+            && let Cause::Notification(notification) = thread.waits_for
+        {
+            self.wake_with_bits(thread, notification);
+        } else if core::mem::take(&mut thread.is_owed_wake) && thread.is_reaped {
+            self.release(thread);
+        }
+    }
+
+    fn start_here(&mut self, thread: &mut Thread) {
+        let adopted = self.adopt(thread);
+        if thread.space.release() {
+            program::ended(self, thread.space);
+        }
+        if adopted.is_ok() {
+            self.make_ready(thread);
+        }
+    }
+
+    /// Ends all threads that `space` has on this CPU. The running one, and those inside a server, end as soon
+    /// as they leave the kernel or the server.
+    pub fn end_threads_of(&mut self, space: &'static Space) {
+        let mut next = space.first_thread(self);
+        while let Some(thread) = next {
+            // SAFETY: threads in the list are alive and this CPU's; ending one takes no other one out.
+            next = unsafe { thread.sibling.as_mut() };
+            if self.is_serving(thread) {
+                thread.dying = true;
+            } else {
+                self.end_thread(thread, 0);
+            }
+        }
+    }
+
+    /// Ends a thread of this CPU, whatever it does; `status` is for whoever joins it. A thread that is inside a
+    /// server ends when the server replies.
+    pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
+        match thread.state {
+            State::Calling => {
+                thread.dying = true;
+                return;
+            }
+            State::Waiting => {
+                if let Cause::Notification(notification) = thread.waits_for {
+                    // If a wake is under way, the memory has to wait for it.
+                    thread.is_owed_wake = !notification.forget(thread);
+                }
+                if thread.deadline != 0 {
+                    self.timers.remove(thread);
+                    thread.deadline = 0;
+                }
+            }
+            State::Ready => self.take_from_ready(thread),
+            State::Ended => return,
+            State::Running | State::Queued | State::Idle => {}
+        }
+        call::abandon(self, thread);
+        thread.state = State::Ended;
+        thread.status = status;
+        let space = thread.space;
+        if space.remove_thread(self, thread) {
+            program::ended(self, space);
+        }
+        self.wake_joiner(thread);
+    }
+
+    fn wake_joiner(&mut self, thread: &mut Thread) {
+        let joiner = core::mem::replace(&mut thread.joiner, ptr::null_mut());
+        // SAFETY: a joiner is alive and waits on this CPU until it is woken or its deadline takes it out.
+        if let Some(joiner) = unsafe { joiner.as_mut() } {
+            let status = self.reap(thread);
+            self.wake(joiner, status);
+        }
+    }
+
+    /// Takes an ended thread's status, and its memory back.
+    pub fn reap(&mut self, thread: &mut Thread) -> u64 {
+        let status = thread.status;
+        thread.kill_capabilities();
+        thread.is_reaped = true;
+        if !thread.is_owed_wake {
+            self.release(thread);
+        }
+        status
+    }
+
+    fn release(&mut self, thread: &mut Thread) {
+        // SAFETY: the thread ended: it is in no list, nobody is about to wake it, and capabilities to it are
+        // stale. Only calls on its own CPU, which is this one, act on a thread that they looked up.
+        unsafe { self.pools.threads.release(thread) };
+    }
+}
+
+/// Tells every CPU that has threads of `space`, which is dead, to end them; the caller's end first.
+pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
+    cell.end_threads_of(space);
+    let here = cell.id();
+    for home in (0..cpu_count() as usize).filter_map(CpuId::new).filter(|&home| home != here) {
+        if let Some(local) = space.local_of(home)
+            && Public::of(home.index() as u32).deaths().push(local)
+        {
+            cell.interrupt(home);
+        }
+    }
+}
+
+impl Cell {
+    /// Ends this CPU's threads of the programs that died elsewhere.
+    pub fn serve_deaths(&mut self) {
+        for space in Public::of(self.number().0).deaths().take() {
+            self.end_threads_of(space);
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Threads and when they run: per-CPU queues of fixed priorities, waits with deadlines, what one CPU asks of
+//! another.
+//!
+//! A thread belongs to one CPU. Only that CPU touches it, but for [`remote`], through which other CPUs ask.
+//! Everything here runs on the thread's CPU unless it says otherwise.
+
+pub mod life;
+pub mod queue;
+pub mod remote;
+pub mod thread;
+pub mod timer;
+pub mod wait;
+
+pub use thread::{State, Thread};

@@ -1,0 +1,193 @@
+//! A thread: its registers while it is not in user mode, its state, and its places in lists.
+
+use core::ptr;
+
+use abi::{Kind, PRIORITIES};
+use smp::CpuId;
+
+use crate::arch::cpu::Registers;
+use crate::arch::gdt::{USER_CODE, USER_DATA};
+use crate::ipc::replica::Replica;
+use crate::mem::space::Space;
+use crate::object::{Header, Object, Tag};
+
+/// What a thread does. All but `Ended` belong to a living thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum State {
+    /// In user mode, or its entry is being served.
+    Running,
+    /// In its CPU's run queue.
+    Ready,
+    /// Waits for the reply of a worker, which is its `partner`.
+    Calling,
+    /// Waits for a busy replica to become free, in that replica's queue.
+    Queued,
+    /// A worker without a caller, in its replica's pool.
+    Idle,
+    /// Waits: for a notification, for a time, for another thread's end, at an address.
+    Waiting,
+    /// Over; kept until somebody joins it.
+    Ended,
+}
+
+/// A thread. The first three lines are its header and registers, the fourth is what a call touches.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Thread {
+    header: Header,
+    /// State of the thread while it is not in user mode; entry code stores straight into it.
+    pub registers: Registers,
+
+    /// True when it left user mode by an interrupt or exception (all registers count), false when by a
+    /// system call.
+    pub interrupted: bool,
+    /// What it does.
+    pub state: State,
+    /// Higher runs first. A worker has its caller's.
+    pub priority: u8,
+    /// To end as soon as it next gives up the CPU or leaves a server.
+    pub dying: bool,
+    /// What CR3 holds while it runs.
+    pub root: u64,
+    /// Its program.
+    pub space: &'static Space,
+    /// Its caller if it is a worker that serves one; its worker if it is calling.
+    pub partner: *mut Thread,
+    /// The replica that it is a worker of.
+    pub replica: *mut Replica,
+
+    /// Links of the one queue that it is in (ready, replica, waiters).
+    pub next: *mut Thread,
+    /// The other direction of `next`, in the run queue.
+    pub previous: *mut Thread,
+    /// Links of its program's threads on this CPU.
+    pub sibling: *mut Thread,
+    /// The CPU that it belongs to.
+    pub home: CpuId,
+    /// The thread that waits for its end.
+    pub joiner: *mut Thread,
+    /// What it ended with.
+    pub status: u64,
+    /// Its life, as capabilities know it.
+    pub tag: Tag,
+    /// What ends its wait besides a deadline.
+    pub waits_for: super::wait::Cause,
+    /// When its wait ends, in nanoseconds; 0 never.
+    pub deadline: u64,
+    /// Ended while another CPU was about to wake it.
+    pub is_owed_wake: bool,
+    /// Its status was taken; its memory may be used anew.
+    pub is_reaped: bool,
+    /// Link in the CPU's list of deadlines.
+    pub later: *mut Thread,
+
+    /// What other CPUs ask of it.
+    pub requests: super::remote::Requests,
+}
+
+// SAFETY: `repr(C)` with the header first; threads come from a pool of threads.
+unsafe impl Object for Thread {
+    const KIND: Kind = Kind::Thread;
+
+    fn header(&self) -> &Header {
+        &self.header
+    }
+}
+
+/// Interrupts on; the reserved bit 1.
+const USER_FLAGS: u64 = 0x202;
+
+/// Where a new thread starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    /// First instruction.
+    pub entry: u64,
+    /// End of its stack.
+    pub stack: u64,
+    /// Its first two argument registers.
+    pub arguments: [u64; 2],
+}
+
+impl Thread {
+    /// Fills in everything but the header of a free thread of a pool.
+    ///
+    /// # Safety
+    /// `place` came from the pool of threads of CPU `home`'s or the calling CPU, and nobody else uses it.
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned is memory of its own, not a part of an argument"
+    )]
+    pub unsafe fn initialise(
+        place: *mut Self,
+        space: &'static Space,
+        home: CpuId,
+        priority: u8,
+        start: Start,
+    ) -> &'static mut Self {
+        debug_assert!((priority as usize) < PRIORITIES);
+        // SAFETY: the pool's memory holds a valid header and otherwise zeroes or a former thread, for both of
+        // which all fields are valid once `state`, `space` and `waits_for` are set here; it is ours alone.
+        let thread = unsafe {
+            (&raw mut (*place).space).write(space);
+            (&raw mut (*place).state).write(State::Waiting);
+            (&raw mut (*place).waits_for).write(super::wait::Cause::Start);
+            (&raw mut (*place).interrupted).write(true);
+            (&raw mut (*place).dying).write(false);
+            &mut *place
+        };
+        thread.registers = Registers {
+            rip: start.entry,
+            cs: USER_CODE.into(),
+            rflags: USER_FLAGS,
+            rsp: start.stack,
+            ss: USER_DATA.into(),
+            rdi: start.arguments[0],
+            rsi: start.arguments[1],
+            ..Registers::default()
+        };
+        thread.priority = priority;
+        thread.root = 0;
+        thread.partner = ptr::null_mut();
+        thread.replica = ptr::null_mut();
+        thread.next = ptr::null_mut();
+        thread.previous = ptr::null_mut();
+        thread.home = home;
+        thread.joiner = ptr::null_mut();
+        thread.status = 0;
+        thread.deadline = 0;
+        thread.is_owed_wake = false;
+        thread.is_reaped = false;
+        thread.requests.clear();
+        thread.tag = thread.header.revive();
+        thread
+    }
+
+    /// Address behind the register frame.
+    #[inline]
+    #[must_use]
+    pub fn frame_top(&self) -> u64 {
+        &raw const self.registers as u64 + size_of::<Registers>() as u64
+    }
+
+    /// Makes all capabilities to it stale.
+    pub fn kill_capabilities(&self) {
+        self.header.kill(self.tag);
+    }
+
+    /// Sets what the system call that it is in returns.
+    #[inline]
+    pub fn set_result(&mut self, value: u64) {
+        self.registers.rax = value;
+    }
+
+    /// Makes it repeat the system call that it is in, with the same arguments, when it next runs.
+    pub fn restart_call(&mut self, number: abi::Call, arguments: [u64; 5]) {
+        /// Bytes of the `syscall` instruction.
+        const SYSCALL: u64 = 2;
+        let [rdi, rsi, rdx, r10, r8] = arguments;
+        let rip = self.registers.rip - SYSCALL;
+        self.registers = Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, rip, ..self.registers };
+        self.interrupted = true;
+    }
+}

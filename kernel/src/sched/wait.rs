@@ -1,0 +1,69 @@
+//! Waiting: a thread gives up its CPU until something happens or a deadline passes.
+
+use abi::Error;
+
+use super::{State, Thread};
+use crate::cell::Cell;
+use crate::ipc::notification::Notification;
+
+/// What a waiting thread waits for.
+#[derive(Clone, Copy, Debug)]
+pub enum Cause {
+    /// To be started.
+    Start,
+    /// Only for its deadline.
+    Time,
+    /// For bits of this notification.
+    Notification(&'static Notification),
+    /// For the end of this thread.
+    End(*mut Thread),
+    /// For a wake at this address of its program.
+    Address(u64),
+}
+
+impl Cell {
+    /// Takes the running thread off the CPU to wait for `cause`, until `deadline` (0: for good). Returns the
+    /// thread to go on with.
+    pub fn wait(&mut self, cause: Cause, deadline: u64) -> *mut Thread {
+        let thread = self.running();
+        thread.state = State::Waiting;
+        thread.waits_for = cause;
+        thread.deadline = deadline;
+        if deadline != 0 {
+            self.timers.add(thread);
+        }
+        self.next_thread()
+    }
+
+    /// Ends the wait of a thread of this CPU with `result`.
+    pub fn wake(&mut self, thread: &mut Thread, result: u64) {
+        debug_assert_eq!(thread.state, State::Waiting);
+        if thread.deadline != 0 {
+            self.timers.remove(thread);
+            thread.deadline = 0;
+        }
+        thread.set_result(result);
+        self.make_ready(thread);
+    }
+
+    /// A deadline passed: ends the wait of `thread`, and makes what it waited for forget it.
+    pub fn time_out(&mut self, thread: &mut Thread) {
+        let result = match thread.waits_for {
+            Cause::Time => 0,
+            Cause::Notification(notification) => {
+                if !notification.forget(thread) {
+                    // Bits came in between: the wake is under way.
+                    return;
+                }
+                Error::TimedOut.to_raw()
+            }
+            Cause::End(other) => {
+                // SAFETY: a thread that somebody joins stays until the joiner is gone; joins are on one CPU.
+                unsafe { (*other).joiner = core::ptr::null_mut() };
+                Error::TimedOut.to_raw()
+            }
+            Cause::Start | Cause::Address(_) => Error::TimedOut.to_raw(),
+        };
+        self.wake(thread, result);
+    }
+}

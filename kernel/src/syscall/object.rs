@@ -1,0 +1,67 @@
+//! Kernel objects: make, destroy, and what is done with notifications.
+
+use super::Return;
+use crate::cap;
+use crate::cell::Cell;
+use crate::ipc::endpoint::{Endpoint, Template};
+use crate::ipc::notification::Notification;
+use crate::object::Object;
+use abi::{Error, FIRST_ERROR, Handle, Kind, Rights};
+
+/// `Create(kind, …)`: an endpoint of the caller's program takes entry, stacks, stack size and workers a CPU; a
+/// notification takes nothing.
+pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Error> {
+    let space = cell.running().space;
+    let handle = match Kind::from_number(kind).ok_or(Error::BadArgument)? {
+        Kind::Endpoint => {
+            let [entry, stacks, stack_size, workers] = arguments;
+            let workers = u32::try_from(workers).map_err(|_| Error::BadArgument)?;
+            let template = Template { entry, stacks, stack_size, workers };
+            let endpoint = Endpoint::create(cell, space, template)?;
+            cap::insert(cell, &space.table, endpoint, endpoint.tag)?
+        }
+        Kind::Notification => {
+            let notification = Notification::create(cell)?;
+            cap::insert(cell, &space.table, notification, notification.tag)?
+        }
+        Kind::Thread | Kind::AddressSpace | Kind::CpuControl => return Err(Error::BadArgument),
+    };
+    Ok(handle.0)
+}
+
+/// `Destroy(handle)`: capabilities to the object are stale from now on.
+pub fn destroy(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
+    let capability = cap::lookup(&cell.running().space.table, handle)?;
+    if !capability.rights.contain(Rights::DESTROY) {
+        return Err(Error::NoRight);
+    }
+    let was_alive = match capability.kind() {
+        Some(Kind::Endpoint) => capability.object::<Endpoint>()?.header().kill(capability.tag),
+        Some(Kind::Notification) => capability.object::<Notification>()?.header().kill(capability.tag),
+        _ => return Err(Error::WrongKind),
+    };
+    if was_alive { Ok(0) } else { Err(Error::Destroyed) }
+}
+
+/// `Notify(notification, bits)`. Bits that would look like an error can't be set.
+pub fn notify(cell: &mut Cell, handle: Handle, bits: u64) -> Return {
+    if bits >= 1 << 63 {
+        return Return::error(Error::BadArgument);
+    }
+    const { assert!(1 << 63 < FIRST_ERROR) };
+    match cap::object::<Notification>(&cell.running().space.table, handle, Rights::USE) {
+        Ok((notification, _)) => {
+            notification.notify(cell, bits);
+            cell.reschedule(0)
+        }
+        Err(error) => Return::error(error),
+    }
+}
+
+/// `Wait(notification, deadline)`.
+pub fn wait(cell: &mut Cell, handle: Handle, deadline: u64) -> Return {
+    match cap::object::<Notification>(&cell.running().space.table, handle, Rights::RECEIVE) {
+        Ok((notification, _)) => notification.wait(cell, deadline),
+        Err(error) => Return::error(error),
+    }
+}

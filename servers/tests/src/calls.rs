@@ -1,0 +1,54 @@
+//! One server that all CPUs call.
+
+use abi::{Error, Handle, Rights};
+use core::sync::atomic::{AtomicU64, Ordering};
+use rt::call::{self, Message};
+
+const STACK: usize = 4096;
+const WORKERS: usize = 2;
+const MOST_CPUS: usize = 256;
+const CALLS: u64 = 1000;
+
+#[repr(C, align(4096))]
+struct Stacks([u8; STACK * WORKERS * MOST_CPUS]);
+
+static mut STACKS: Stacks = Stacks([0; STACK * WORKERS * MOST_CPUS]);
+static ENDPOINT: AtomicU64 = AtomicU64::new(0);
+
+fn server(first: Message) -> ! {
+    let mut message = first;
+    loop {
+        let [word0, word1, word2, word3] = message.words;
+        let answer = [word0 + word1, word2 ^ word3, message.first, call::cpu_number().into()];
+        message = call::reply_wait(7, answer).expect("a worker waits for calls");
+    }
+}
+
+rt::worker!(serve, server);
+
+/// Makes the server and calls it from every CPU.
+pub fn to_one_server(cpus: u64) {
+    // SAFETY: the stacks are used for nothing else.
+    let endpoint =
+        unsafe { call::create_endpoint(serve as *const () as u64, (&raw mut STACKS).cast(), STACK, WORKERS) };
+    ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
+    super::threads::on_every_cpu(cpus, from_this_cpu);
+    let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));
+    assert_eq!(call::reply_wait(0, [0; 4]), Err(Error::NoCaller), "only workers reply");
+    assert_eq!(call::destroy(endpoint), Ok(()));
+    assert_eq!(call::call(endpoint, [0; 4]), Err(Error::Destroyed));
+}
+
+/// Every reply is the one to this CPU's call, served on this CPU.
+pub fn from_this_cpu(cpu: u32) {
+    let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));
+    let mine = call::mint(endpoint, Rights::USE, cpu.into()).expect("a capability of its own");
+    for number in 0..CALLS {
+        let reply = call::call(mine, [number, 1, number, 3]).expect("a reply");
+        assert_eq!(reply.first, 7);
+        assert_eq!(reply.words, [number + 1, number ^ 3, cpu.into(), cpu.into()]);
+    }
+    assert_eq!(call::mint(mine, Rights::USE, 0), Err(Error::NoRight), "it was minted without the right");
+    assert_eq!(call::delete(mine), Ok(()));
+    assert_eq!(call::call(mine, [0; 4]), Err(Error::StaleHandle));
+}
