@@ -163,7 +163,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else {
         return Return::error(Error::NoCaller);
     };
-    let caller = core::mem::replace(&mut worker.partner, ptr::null_mut());
+    let caller = core::mem::take(&mut worker.partner);
     replica.put_idle(worker);
     replica.active = ptr::null_mut();
     if !replica.waiting.is_empty() {
@@ -210,7 +210,7 @@ fn return_slowly(cell: &mut Cell, caller: &mut Thread) -> Return {
 pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: as in `reply_wait`.
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else { return };
-    let caller = core::mem::replace(&mut worker.partner, ptr::null_mut());
+    let caller = core::mem::take(&mut worker.partner);
     if ptr::eq(replica.active, worker) {
         release(cell, replica);
     }

@@ -1,7 +1,6 @@
 //! Making and ending threads.
 
 use abi::{Error, PRIORITIES};
-use core::ptr;
 use smp::CpuId;
 
 use super::remote::{Request, ask};
@@ -169,7 +168,7 @@ impl Cell {
     }
 
     fn wake_joiner(&mut self, thread: &mut Thread) {
-        let joiner = core::mem::replace(&mut thread.joiner, ptr::null_mut());
+        let joiner = core::mem::take(&mut thread.joiner);
         // SAFETY: a joiner is alive and waits on this CPU until it is woken or its deadline takes it out.
         if let Some(joiner) = unsafe { joiner.as_mut() } {
             let status = self.reap(thread);
