@@ -26,7 +26,9 @@ pub fn command(args: &LintArgs) -> Result<Exit> {
     let ready = setup::ensure(&ThisHost, false, !args.no_install)?;
     eprintln!("{}", ready.toolchain.describe());
     step("formatting", cargo().args(["fmt", "--all", "--check"]))?;
-    step("lints of host code", cargo().args(["clippy", "--quiet", "--all-targets", "--", "-Dwarnings"]))?;
+    // Bare-metal packages are in this too, for their tests, which run on the host.
+    let all = ["clippy", "--quiet", "--workspace", "--all-targets", "--", "-Dwarnings"];
+    step("lints of host code and of all tests", cargo().args(all))?;
     let (how, mut bare) = bare_clippy(&ThisHost, &ready.toolchain);
     step(&format!("lints of bare-metal code ({how})"), &mut bare)?;
     println!("no complaints");

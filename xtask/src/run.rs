@@ -21,6 +21,8 @@ use crate::setup;
 const HEADLESS_TIMEOUT: Duration = Duration::from_secs(1800);
 /// Time-out of the probe whether KVM runs the kernel.
 const KVM_PROBE_TIMEOUT: Duration = Duration::from_secs(20);
+/// What to do where KVM does not work.
+const MEND_KVM: &str = "use --accel tcg, or add --accel-fallback";
 /// Where KVM is reached.
 const KVM_DEVICE: &str = "/dev/kvm";
 /// Memory that the kernel, the boot archive and the first servers need, in MiB.
@@ -127,12 +129,17 @@ fn machine(args: &RunArgs, image: &Image) -> Machine {
     }
 }
 
+fn opens(device: &Path) -> Result<()> {
+    let error = match std::fs::File::options().read(true).write(true).open(device) {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    Err(bad_input(format!("--accel kvm: {} cannot be used ({error}); {MEND_KVM}", device.display())))
+}
+
 /// A device that opens can still be unable to run a kernel (nested virtualisation half set up): boot once.
 fn kvm_works(image: &Image) -> Result<()> {
-    let mend = "use --accel tcg, or add --accel-fallback";
-    if let Err(error) = std::fs::File::options().read(true).write(true).open(KVM_DEVICE) {
-        return Err(bad_input(format!("--accel kvm: {KVM_DEVICE} cannot be used ({error}); {mend}")));
-    }
+    opens(Path::new(KVM_DEVICE))?;
     let probe = Machine {
         cpus: 1,
         memory_mib: default_memory(1),
@@ -148,7 +155,7 @@ fn kvm_works(image: &Image) -> Result<()> {
         Outcome::Passed => Ok(()),
         Outcome::Interrupted => Err(lab::exit::failure(Exit::Interrupted, "interrupted")),
         outcome => Err(bad_input(format!(
-            "--accel kvm: {KVM_DEVICE} opens but cannot run the kernel ({outcome}); {mend}"
+            "--accel kvm: {KVM_DEVICE} opens but cannot run the kernel ({outcome}); {MEND_KVM}"
         ))),
     }
 }
@@ -225,5 +232,18 @@ impl Drop for RawTerminal {
     fn drop(&mut self) {
         // Nothing more can be done when the terminal is gone.
         let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_device_is_bad_input_that_says_how_to_mend_it() {
+        let error = opens(Path::new("/nonexistent/kvm")).unwrap_err();
+        assert_eq!(lab::exit::code_of(&error), Exit::BadInput);
+        assert!(error.to_string().contains("use --accel tcg"), "{error}");
+        assert!(opens(Path::new("/dev/null")).is_ok());
     }
 }

@@ -111,7 +111,7 @@ fn find_way(host: &dyn Host, adding: Adding) -> Option<(Way, String)> {
         if rustup_adds(host, adding) && has_core(host) {
             return Some((Way::Rustup, version));
         }
-        if source_of(host, "rustc").is_some() {
+        if source_of(host, "rustc").is_some_and(|source| matches_source(host, &version, &source)) {
             return Some((Way::ActiveSource, version));
         }
     }

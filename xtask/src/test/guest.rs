@@ -232,7 +232,8 @@ mod tests {
 
     #[test]
     fn a_guest_without_any_test_is_a_failure() {
-        assert_eq!(judge_tests(Outcome::Passed, &console("[  0] hello\n")).1, 1);
+        let (passed, failed, why) = judge_tests(Outcome::Passed, &console("[  0] hello\n"));
+        assert_eq!((passed, failed, why[0].as_str()), (0, 1, "the kernel ran no test"));
     }
 
     #[test]

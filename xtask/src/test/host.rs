@@ -1,12 +1,15 @@
 //! Tests that run on the host, through cargo.
-use std::io::{BufRead, BufReader, IsTerminal};
-use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use lab::qemu::{End, Input, Limits, process};
 
 use super::summary::Report;
 use crate::build;
+
+/// Time-out of a suite, building it included.
+const TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// One run of `cargo test`.
 pub struct Suite {
@@ -21,34 +24,27 @@ pub const SUITES: &[Suite] = &[
     Suite { name: "host/kernel", arguments: &["--package=kernel", "--lib"] },
 ];
 
-/// Runs a suite. What cargo prints is shown only when something failed.
+/// Runs a suite. What cargo prints is shown only when something failed. When it returns, no process of it
+/// is left.
 pub fn run(suite: &Suite) -> Result<Report> {
     let start = Instant::now();
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.arg("test").args(suite.arguments).args(["--no-fail-fast"]).current_dir(build::root());
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    if !std::io::stderr().is_terminal() {
-        command.arg("--quiet");
-    }
-    let mut child = command.spawn().context("starting cargo")?;
+    command.arg("test").args(suite.arguments).args(["--quiet", "--no-fail-fast"]).current_dir(build::root());
     let mut output = Vec::new();
+    let limits = Limits { timeout: Some(TIMEOUT), ..Limits::default() };
+    let finished = process::run(command, Input::None, limits, &mut |bytes| output.extend_from_slice(bytes))?;
+    let output = String::from_utf8_lossy(&output);
     let (mut passed, mut failed) = (0, 0);
-    let stdout = child.stdout.take().context("no pipe to cargo")?;
-    for line in BufReader::new(stdout).lines() {
-        let line = line?;
-        if let Some((ok, bad)) = counts(&line) {
-            passed += ok;
-            failed += bad;
-        }
-        output.push(line);
+    for (ok, bad) in output.lines().filter_map(counts) {
+        passed += ok;
+        failed += bad;
     }
-    let status = child.wait()?;
     let mut why = Vec::new();
-    if !status.success() {
+    if finished.end != End::Exited(0) {
         // Not a failed test but a crate that does not compile, or a test program that died.
         failed = failed.max(1);
-        why.push(format!("cargo test ended with {status}"));
-        why.append(&mut output);
+        why.push(format!("cargo test: {:?}", finished.end));
+        why.extend(output.lines().chain(finished.stderr.lines()).map(str::to_owned));
     }
     Ok(Report { name: suite.name.to_owned(), passed, failed, elapsed: start.elapsed(), note: None, why })
 }

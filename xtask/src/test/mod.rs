@@ -34,15 +34,24 @@ pub fn command(args: &TestArgs) -> Result<Exit> {
     let suites = host::SUITES.iter().filter(|suite| selection.takes(suite.name));
     let cases = cases::selected(&selection, &lab)?;
     let summary = Summary::new();
+    let interrupted = || failure(Exit::Interrupted, "interrupted");
     for suite in suites {
-        summary.add(&host::run(suite)?);
+        summary.starts(suite.name);
+        let report = host::run(suite)?;
         if interrupt::requested() {
-            return Err(failure(Exit::Interrupted, "interrupted"));
+            return Err(interrupted());
         }
+        summary.add(&report);
     }
-    schedule::run_all(cases, |case| summary.starts(&case.name), |case| summary.add(&case.run(&lab)));
+    schedule::run_all(cases, |case| {
+        summary.starts(&case.name);
+        let report = case.run(&lab);
+        if !interrupt::requested() {
+            summary.add(&report);
+        }
+    });
     if interrupt::requested() {
-        return Err(failure(Exit::Interrupted, "interrupted"));
+        return Err(interrupted());
     }
     summary.finish()
 }

@@ -47,7 +47,7 @@ struct Queue {
 
 /// Runs all cases, the heaviest first, and returns when the last has ended. After an interrupt no further
 /// case is started.
-pub fn run_all(mut cases: Vec<Case>, starts: impl Fn(&Case) + Sync, run: impl Fn(&Case) + Sync) {
+pub fn run_all(mut cases: Vec<Case>, run: impl Fn(&Case) + Sync) {
     let host = Weight::of_host();
     cases.sort_by_key(|case| std::cmp::Reverse(case.weight.cpus));
     let queue = Mutex::new(Queue { waiting: cases, used: Weight { cpus: 0, memory_mib: 0 } });
@@ -56,7 +56,6 @@ pub fn run_all(mut cases: Vec<Case>, starts: impl Fn(&Case) + Sync, run: impl Fn
         for _ in 0..host.cpus {
             scope.spawn(|| {
                 while let Some(case) = next(&queue, &ended, host) {
-                    starts(&case);
                     run(&case);
                     let mut queue = queue.lock().unwrap_or_else(PoisonError::into_inner);
                     queue.used.cpus -= case.weight.cpus;
