@@ -179,6 +179,7 @@ fn bad_options() -> Vec<Case> {
 fn outside_events() -> Vec<Case> {
     let hang: &[&str] = &["--cmdline", "test=provoke_hang"];
     let kvm: &[&str] = &["--accel", "kvm", "--cmdline", "test=boot"];
+    let fallback = [&["--accel-fallback"], kvm].concat();
     let exit = Expected::Exit;
     let trials = [
         ("qemu-fails", Trial::new(&["--", "-no-such-option"], exit(Exit::Qemu), "QEMU failed by itself")),
@@ -186,6 +187,7 @@ fn outside_events() -> Vec<Case> {
         ("interrupted", Trial::new(hang, exit(Exit::Interrupted), "").with(Meddle::Interrupt)),
         ("killed", Trial::new(hang, Expected::Killed, "").with(Meddle::Kill)),
         ("kvm", Trial::new(kvm, Expected::Kvm, "")),
+        ("kvm-fallback", Trial::new(&fallback, exit(Exit::Success), "1 CPUs online")),
     ];
     trials.into_iter().map(|(name, trial)| Case::trial(format!("command/{name}"), trial)).collect()
 }
