@@ -24,7 +24,7 @@ struct Cli {
 pub enum Command {
     /// Install what the other commands need (they do it themselves when they need it)
     Setup(SetupArgs),
-    /// Boot Stormcell in QEMU
+    /// Boot Stormcell, or Linux with the same workloads, in QEMU
     Run(RunArgs),
     /// Run every test: on the host, in QEMU, and of the commands themselves
     Test(TestArgs),
@@ -49,6 +49,8 @@ pub struct SetupArgs {
 pub enum System {
     /// The microkernel of this repository
     Stormcell,
+    /// A Linux kernel, with the same workloads
+    Linux,
 }
 
 /// Arguments of `run`.
@@ -84,6 +86,9 @@ pub struct RunArgs {
     /// Boot this kernel instead of the one that is built here
     #[arg(long, value_name = "FILE")]
     pub kernel: Option<PathBuf>,
+    /// The Linux kernel: a series of the distribution such as 6.1, or a bzImage [default: the newest]
+    #[arg(long, value_name = "FILE|VERSION")]
+    pub linux_kernel: Option<String>,
     /// End as a hang after this time; 0 for never [default: 1800 if headless, else 0]
     #[arg(long, value_name = "SECS")]
     pub timeout: Option<u64>,

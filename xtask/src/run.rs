@@ -7,11 +7,17 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lab::exit::{Exit, bad_input};
+use lab::linux::Linux;
 use lab::qemu::outcome::Outcome;
 use lab::qemu::process::{Finished, Input, Limits};
 use lab::qemu::{Accel, Console, Machine, process};
+use lab::symbols::Symbols;
+use lab::system::{System as _, Verdict};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
+use workloads::BootArgs;
+
+use crate::bench;
 use crate::build::{self, Image};
 use crate::cli::{RunArgs, System};
 use crate::host::ThisHost;
@@ -41,8 +47,10 @@ pub fn default_memory(cpus: u32) -> u64 {
 
 /// `cargo xtask run`.
 pub fn command(args: &RunArgs) -> Result<Exit> {
-    let System::Stormcell = args.system;
     check(args)?;
+    if args.system == System::Linux {
+        return linux(args);
+    }
     let ready = setup::ensure(&ThisHost, true, !args.no_install)?;
     eprintln!("{}", ready.toolchain.describe());
     let image = build::image(&ready.toolchain)?;
@@ -56,25 +64,55 @@ pub fn command(args: &RunArgs) -> Result<Exit> {
         eprintln!("{error:#}; going on with tcg");
         machine.accel = Accel::Tcg;
     }
+    match boot(args, &machine, Some(image.symbols()?))? {
+        Some((finished, console)) => report(&finished, &console),
+        None => Ok(Exit::Success),
+    }
+}
+
+/// Boots Linux with the twin, which takes the same boot arguments.
+fn linux(args: &RunArgs) -> Result<Exit> {
+    if args.kernel.is_some() || args.archive.is_some() {
+        let message = "--system linux: has its own initial RAM disk; give a kernel with --linux-kernel";
+        return Err(bad_input(message));
+    }
+    let linux = bench::linux(args.linux_kernel.as_deref(), args.no_install)?;
+    let ops = BootArgs::parse(&args.cmdline).map_or(workloads::args::DEFAULT_OPS, |asked| asked.ops);
+    let memory = args.memory.unwrap_or_else(|| Linux::memory(args.cpus, ops));
+    let mut machine = linux.machine_with(args.cpus, memory, args.accel, &args.cmdline);
+    machine.extra = extra(args);
+    let Some((finished, console)) = boot(args, &machine, None)? else { return Ok(Exit::Success) };
+    match linux.verdict(&finished.end, &console) {
+        Verdict::Success => Ok(Exit::Success),
+        Verdict::BadInput(message) => Err(bad_input(format!("{message} (found by the guest)"))),
+        verdict => {
+            eprintln!("error: {verdict}: {}", finished.stderr.trim());
+            Ok(verdict.exit())
+        }
+    }
+}
+
+/// Runs `machine` to its end, its console on standard output; nothing is run if only the command is asked
+/// for.
+fn boot(args: &RunArgs, machine: &Machine, symbols: Option<Symbols>) -> Result<Option<(Finished, Console)>> {
     if args.print {
         println!("{}", machine.shell_line());
-        return Ok(Exit::Success);
+        return Ok(None);
     }
     if args.gdb {
         println!("waiting for gdb: gdb {} -ex 'target remote :1234'", machine.kernel.display());
     }
-    let symbols = image.symbols()?;
     let timeout = match args.timeout {
         Some(0) => None,
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => args.headless.then_some(HEADLESS_TIMEOUT),
     };
     let input = if args.headless { Input::None } else { Input::Terminal };
-    let mut console = Console::new(Some(symbols));
+    let mut console = Console::new(symbols);
     let terminal = if args.headless { None } else { RawTerminal::enter() };
-    let finished = show(&machine, input, Limits { timeout, ..Limits::default() }, &mut console)?;
+    let finished = show(machine, input, Limits { timeout, ..Limits::default() }, &mut console)?;
     drop(terminal);
-    report(&finished, &console)
+    Ok(Some((finished, console)))
 }
 
 /// What can be told before anything is built.
@@ -111,12 +149,13 @@ fn readable(option: &str, file: Option<&Path>) -> Result<()> {
     }
 }
 
+/// Arguments that the user added for QEMU.
+fn extra(args: &RunArgs) -> Vec<OsString> {
+    let gdb: &[&str] = if args.gdb { &["-s", "-S"] } else { &[] };
+    gdb.iter().map(OsString::from).chain(args.qemu.iter().cloned()).collect()
+}
+
 fn machine(args: &RunArgs, image: &Image) -> Machine {
-    let mut extra: Vec<OsString> = Vec::new();
-    if args.gdb {
-        extra.extend(["-s".into(), "-S".into()]);
-    }
-    extra.extend(args.qemu.iter().cloned());
     let or = |given: &Option<PathBuf>, built: &PathBuf| given.clone().unwrap_or_else(|| built.clone());
     Machine {
         cpus: args.cpus,
@@ -125,7 +164,7 @@ fn machine(args: &RunArgs, image: &Image) -> Machine {
         kernel: or(&args.kernel, &image.kernel),
         initrd: Some(or(&args.archive, &image.archive)),
         cmdline: args.cmdline.clone(),
-        extra,
+        extra: extra(args),
     }
 }
 

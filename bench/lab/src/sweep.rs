@@ -432,13 +432,13 @@ fn is_product(batch: &[Pending]) -> bool {
 
 /// What happened to a guest that did not come to its end, and the exit code for it.
 fn reason(ended: &Ended, place: &str) -> (String, Exit) {
-    let (what, exit) = match &ended.verdict {
-        Verdict::Panic => ("kernel panic".to_owned(), Exit::Panic),
-        Verdict::Reset => ("the machine was reset".to_owned(), Exit::Reset),
-        Verdict::Hang => ("hang: nothing was printed any more".to_owned(), Exit::Hang),
-        Verdict::Qemu(what) => (format!("{what}: {}", ended.stderr.trim().replace('\n', " ")), Exit::Qemu),
-        _ => ("the guest ended".to_owned(), Exit::Failed),
+    let what = match &ended.verdict {
+        // An entry that is not told of by a guest that ended in order.
+        Verdict::Success | Verdict::Failure => "the guest ended".to_owned(),
+        Verdict::Qemu(what) => format!("{what}: {}", ended.stderr.trim().replace('\n', " ")),
+        verdict => verdict.to_string(),
     };
+    let exit = if ended.verdict == Verdict::Success { Exit::Failed } else { ended.verdict.exit() };
     const SHOWN: usize = 4;
     let tail = &ended.console[ended.console.len().saturating_sub(SHOWN)..];
     let tail = if tail.is_empty() { "none".to_owned() } else { tail.join(" | ") };

@@ -1,8 +1,11 @@
 //! What the lab needs to know of a system that it measures. Stormcell and Linux each have one
 //! implementation; the sweep knows only this.
+use std::fmt;
+
 use anyhow::Result;
 use workloads::{Entry, Mode, Workload};
 
+use crate::exit::Exit;
 use crate::naming::Naming;
 use crate::qemu::process::End;
 use crate::qemu::{Accel, Console, Machine};
@@ -71,6 +74,37 @@ pub enum Verdict {
     Qemu(String),
     /// The user interrupted.
     Interrupted,
+}
+
+impl Verdict {
+    /// The exit code of a command whose only guest ended so.
+    #[must_use]
+    pub const fn exit(&self) -> Exit {
+        match self {
+            Self::Success => Exit::Success,
+            Self::Failure => Exit::Failed,
+            Self::BadInput(_) => Exit::BadInput,
+            Self::Panic => Exit::Panic,
+            Self::Reset => Exit::Reset,
+            Self::Hang => Exit::Hang,
+            Self::Qemu(_) => Exit::Qemu,
+            Self::Interrupted => Exit::Interrupted,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Success => "success",
+            Self::Failure => "a workload failed",
+            Self::BadInput(message) | Self::Qemu(message) => message,
+            Self::Panic => "kernel panic",
+            Self::Reset => "the machine was reset",
+            Self::Hang => "hang: no end before the time-out",
+            Self::Interrupted => "interrupted",
+        })
+    }
 }
 
 /// A system that can be measured.

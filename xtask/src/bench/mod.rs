@@ -134,14 +134,7 @@ fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
         )));
     }
     check_profile(common.profile.as_deref(), &common.set)?;
-    let wanted = Wanted::parse(common.linux_kernel.as_deref());
-    if let Wanted::File(path) = &wanted {
-        kernel::open(path)?;
-    }
-    setup::ensure(&ThisHost, true, !common.no_install)?;
-    let folder = root().join("target/linux");
-    let kernel = kernel::get(&wanted, &folder)?;
-    let twin = programs::twin()?;
+    let linux = linux(common.linux_kernel.as_deref(), common.no_install)?;
     let instrument = match common.accel {
         Accel::Tcg => Some(Instrument {
             plugin: programs::plugin()?,
@@ -150,8 +143,19 @@ fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
         }),
         Accel::Kvm => None,
     };
-    let linux = Linux::new(kernel, twin, &folder)?;
     Ok(Ready { linux, instrument, context: Context::gather(root(), programs::rustc()) })
+}
+
+/// Linux, ready to be booted: the kernel (the newest of the distribution if none is named) and the twin.
+pub fn linux(kernel: Option<&str>, no_install: bool) -> Result<Linux> {
+    let wanted = Wanted::parse(kernel);
+    if let Wanted::File(path) = &wanted {
+        kernel::open(path)?;
+    }
+    setup::ensure(&ThisHost, true, !no_install)?;
+    let folder = root().join("target/linux");
+    let kernel = kernel::get(&wanted, &folder)?;
+    Linux::new(kernel, programs::twin()?, &folder)
 }
 
 /// A profile that the instrument would refuse is told before anything is booted.

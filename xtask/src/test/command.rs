@@ -46,6 +46,7 @@ pub struct Trial {
     expected: Expected,
     says: &'static str,
     meddle: Meddle,
+    timeout: Duration,
 }
 
 /// How a command must end.
@@ -76,12 +77,17 @@ impl Trial {
     /// `cargo xtask` with `arguments` must end as `expected`, after it said `says`.
     pub fn of(arguments: &[&str], expected: Expected, says: &'static str) -> Self {
         let arguments = arguments.iter().map(|&argument| argument.to_owned()).collect();
-        Self { arguments, expected, says, meddle: Meddle::None }
+        Self { arguments, expected, says, meddle: Meddle::None, timeout: COMMAND_TIMEOUT }
     }
 
     /// The same with something that happens to it.
     pub fn with(self, meddle: Meddle) -> Self {
         Self { meddle, ..self }
+    }
+
+    /// The same with another time-out.
+    pub fn within(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// Runs it as the case `name`.
@@ -114,7 +120,7 @@ impl Trial {
         command.stdout(File::create(&output)?).stderr(File::create(&errors)?);
         let mut child = command.spawn().context("starting this program again")?;
         let meddled = self.meddle_with(&mut child, &mark);
-        let status = wait(&mut child)?;
+        let status = wait(&mut child, self.timeout)?;
         meddled.context("sending a signal")?;
         Ok(Ended {
             status,
@@ -183,13 +189,13 @@ impl Trial {
 }
 
 /// Waits for the command; one that does not end is killed, which is its failure.
-fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+fn wait(child: &mut Child, timeout: Duration) -> io::Result<ExitStatus> {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(status);
         }
-        if start.elapsed() > COMMAND_TIMEOUT {
+        if start.elapsed() > timeout {
             child.kill()?;
         }
         thread::sleep(TICK);

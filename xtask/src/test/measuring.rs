@@ -1,5 +1,6 @@
 //! Cases of the measuring commands: input that is wrong, and a guest that never reaches its markers.
 use std::fs;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lab::exit::Exit;
@@ -10,6 +11,8 @@ use super::guest::Lab;
 
 /// How a command ends that was given something wrong.
 const BAD_INPUT: Expected = Expected::Exit(Exit::BadInput);
+/// Time-out of commands that build and boot: the twin and the instrument may have to be compiled first.
+const MEASURING_TIMEOUT: Duration = Duration::from_secs(600);
 /// Every sound part of a `bench` command that measures as little as can be.
 const LEAST: [&str; 7] = ["bench", "--no-install", "--system", "linux", "--quiet", "--modes", "mt"];
 
@@ -47,10 +50,19 @@ pub fn cases(lab: &Lab) -> Result<Vec<Case>> {
     let out = folder.join("records").to_string_lossy().into_owned();
     let measured = ["--workloads", "fstat", "--cpus", "1", "--ops", "20", "--out", &out];
     let never = [&LEAST[..], &measured, &["--silence", "1"]].concat();
-    let hang = Trial::of(&never, Expected::Exit(Exit::Hang), "before its first workload; its last lines:");
+    let hang = Trial::of(&never, Expected::Exit(Exit::Hang), "before its first workload; its last lines:")
+        .within(MEASURING_TIMEOUT);
     cases.push(Case::trial("bench/never-reaches-its-markers".to_owned(), hang));
-    let good = Trial::of(&[&LEAST[..], &measured].concat(), Expected::Exit(Exit::Success), "1 records in");
+    let good = Trial::of(&[&LEAST[..], &measured].concat(), Expected::Exit(Exit::Success), "1 records in")
+        .within(MEASURING_TIMEOUT);
     cases.push(Case::trial("bench/one-point-of-linux".to_owned(), good));
+    let run = ["run", "--system", "linux", "--headless", "--no-install", "--cpus", "2", "--cmdline"];
+    let twin = [&run[..], &["workload=fstat,pipe mode=mt,mp ops=20"]].concat();
+    let twin = Trial::of(&twin, Expected::Exit(Exit::Success), "lab: success").within(MEASURING_TIMEOUT);
+    cases.push(Case::trial("run/linux-twin".to_owned(), twin));
+    let unknown = [&run[..], &["workload=nope"]].concat();
+    let unknown = Trial::of(&unknown, BAD_INPUT, "unknown workload `nope`").within(MEASURING_TIMEOUT);
+    cases.push(Case::trial("run/linux-twin-bad-argument".to_owned(), unknown));
     let explain = ["explain", "munmap", "--system", "linux", "--mode", "mp", "--no-install"];
     let undefined = Trial::of(&explain, BAD_INPUT, "munmap is not defined in mode mp");
     cases.push(Case::trial("explain/mode-not-defined".to_owned(), undefined));

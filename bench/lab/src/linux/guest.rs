@@ -103,6 +103,12 @@ impl Linux {
         Ok(symbols)
     }
 
+    /// Memory in MiB that workers on `cpus` CPUs need to prepare `ops` operations each.
+    #[must_use]
+    pub fn memory(cpus: u32, ops: u64) -> u64 {
+        BASE_MEMORY_MIB + u64::from(cpus) * (WORKER_MEMORY_MIB + ops / OPS_PER_MIB)
+    }
+
     /// The machine for a guest with these boot arguments.
     #[must_use]
     pub fn machine_with(&self, cpus: u32, memory_mib: u64, accel: Accel, arguments: &str) -> Machine {
@@ -147,8 +153,7 @@ impl System for Linux {
     }
 
     fn machine(&self, boot: &Boot) -> Machine {
-        let worker = WORKER_MEMORY_MIB + boot.ops / OPS_PER_MIB;
-        let memory = BASE_MEMORY_MIB + u64::from(boot.cpus) * worker;
+        let memory = Linux::memory(boot.cpus, boot.ops);
         self.machine_with(boot.cpus, memory, boot.accel, &boot.arguments())
     }
 

@@ -23,7 +23,14 @@ const CONSOLE: (u32, u32) = (5, 1);
 pub fn write(path: &Path, twin: &Path, minimal: &Path) -> Result<()> {
     let read = |program: &Path| fs::read(program).with_context(|| format!("reading {}", program.display()));
     let archive = archive(&read(twin)?, &read(minimal)?).context("making the initial RAM disk")?;
-    fs::write(path, archive).with_context(|| format!("writing {}", path.display()))
+    if fs::read(path).is_ok_and(|there| there == archive) {
+        return Ok(());
+    }
+    // A guest that boots at this moment reads the old or the new one, whole.
+    let unfinished = path.with_extension(format!("part-{}", std::process::id()));
+    fs::write(&unfinished, archive)
+        .and_then(|()| fs::rename(&unfinished, path))
+        .with_context(|| format!("writing {}", path.display()))
 }
 
 /// The archive's bytes.
