@@ -14,8 +14,12 @@ pub struct Program {
 }
 
 /// All programs. Their order gives their base addresses: append, so that old addresses keep their meaning.
-pub const PROGRAMS: &[Program] =
-    &[Program { package: "root", bin: "root" }, Program { package: "tests", bin: "tests" }];
+pub const PROGRAMS: &[Program] = &[
+    Program { package: "root", bin: "root" },
+    Program { package: "tests", bin: "tests" },
+    Program { package: "echo", bin: "echo" },
+    Program { package: "bench", bin: "bench" },
+];
 
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.
 pub const fn base_address(index: usize) -> u64 {

@@ -34,6 +34,10 @@ pub mod number {
     pub const FILE_READ: u8 = 13;
     /// Lock and unlock one mutex that all workers share.
     pub const MUTEX: u8 = 14;
+    /// Set bits of a local notification that nobody waits for, and take them (Stormcell only).
+    pub const NOTIFY: u8 = 20;
+    /// Derive a capability and give it up (Stormcell only).
+    pub const CAPABILITY: u8 = 21;
     /// Increment the worker's own line: must stay flat.
     pub const PRIVATE_COUNTER: u8 = 200;
     /// Locked increment of one line: must cost the transfer times the number of CPUs.
@@ -121,7 +125,7 @@ const fn mp(number: u8, name: &'static str) -> Workload {
 }
 
 /// Every workload, in order of number.
-pub static ALL: [Workload; 16] = [
+pub static ALL: [Workload; 18] = [
     mt(NULL_SYSCALL, "null_syscall"),
     both(PPC, "ppc"),
     Workload { faults_per_op: Some(1), ..both(PAGE_FAULT, "page_fault") },
@@ -136,6 +140,8 @@ pub static ALL: [Workload; 16] = [
     mp(PIPE, "pipe"),
     both(FILE_READ, "file_read"),
     mt(MUTEX, "mutex"),
+    mt(NOTIFY, "notify"),
+    mt(CAPABILITY, "capability"),
     mt(PRIVATE_COUNTER, "private_counter"),
     mt(SHARED_COUNTER, "shared_counter"),
 ];

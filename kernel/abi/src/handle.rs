@@ -115,6 +115,8 @@ pub mod initial {
     pub const THREAD: Handle = Handle::new(0, 1, 1);
     /// The right to place threads on all CPUs with all priorities.
     pub const CPU_CONTROL: Handle = Handle::new(0, 2, 1);
+    /// The address space of its companion, a program without threads, where it has one.
+    pub const COMPANION: Handle = Handle::new(0, 3, 1);
 }
 
 #[cfg(test)]

@@ -22,6 +22,9 @@ pub fn set(bytes: &[u8]) -> Result<(), &'static str> {
 }
 
 impl CommandLine {
+    /// Longest command line that is kept, in bytes.
+    pub const CAPACITY: usize = CAPACITY;
+
     /// The machine's command line.
     #[must_use]
     pub fn get() -> &'static Self {

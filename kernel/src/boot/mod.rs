@@ -46,6 +46,8 @@ pub fn run(cell: &mut Cell) -> ! {
     let arguments = CommandLine::get();
     if let Some(names) = arguments.value("test") {
         crate::tests::begin(names);
+    } else if arguments.value("workload").is_some() {
+        program::start_measured(cell);
     } else {
         program::start_first_server(cell);
     }

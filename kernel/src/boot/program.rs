@@ -10,6 +10,7 @@ use crate::arch::boot::refuse;
 use crate::arch::cpu::Registers;
 use crate::arch::idt::{exception_name, vector};
 use crate::arch::smp::cpu_count;
+use crate::boot::command_line::CommandLine;
 use crate::cell::Cell;
 use crate::log;
 use crate::mem::address_space::{AddressSpace, MapError, Rights};
@@ -24,6 +25,10 @@ use spin::Once;
 /// The first thread's stack ends here.
 const STACK_END: u64 = 0x7fff_0000_0000;
 const STACK_PAGES: u64 = 16;
+/// Where a program finds the kernel's command line.
+const COMMAND_LINE: u64 = 0x7fff_1000_0000;
+/// Where the stacks of the companion's workers are, a page a CPU.
+const COMPANION_STACKS: u64 = 0x6000_0000_0000;
 /// Priority of the first thread.
 const PRIORITY: u8 = 32;
 /// Exit status of a program that an exception ended.
@@ -100,17 +105,40 @@ pub fn ended(cell: &mut Cell, space: &'static Space) {
     }
 }
 
-/// Starts `name` of the boot archive on CPU `cpu` with `arguments`, and with the capabilities of
-/// [`abi::initial`] where that CPU is the calling one. The boot CPU only.
-pub fn start(cell: &mut Cell, name: &str, cpu: CpuId, arguments: [u64; 2]) -> Result<(), LoadError> {
+/// A program that was loaded and has no thread yet.
+struct Loaded {
+    space: &'static Space,
+    entry: u64,
+}
+
+/// Loads `name` of the boot archive, with `stacks` besides.
+fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> Result<Loaded, LoadError> {
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
     let mut mappings = AddressSpace::new(cell.node())?;
     let entry = load(file, &mut mappings)?;
-    for page in 1..=STACK_PAGES {
-        mappings.map_fresh(STACK_END - page * PAGE, Rights::Write)?;
+    for page in stacks.step_by(PAGE as usize) {
+        mappings.map_fresh(page, Rights::Write)?;
     }
-    let space = Space::create(cell, name, mappings)?;
+    if let Some(text) = Some(CommandLine::get().text()).filter(|text| !text.is_empty()) {
+        let page = mappings.map_fresh(COMMAND_LINE, Rights::Read)?;
+        const { assert!(CommandLine::CAPACITY <= PAGE as usize) };
+        // SAFETY: the page is fresh, and the line shorter than a page.
+        unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), page, text.len()) };
+    }
+    Ok(Loaded { space: Space::create(cell, name, mappings)?, entry })
+}
+
+/// Starts `name` of the boot archive on CPU `cpu` with `arguments`, and with the capabilities of
+/// [`abi::initial`], all in the boot CPU's part of its table. The boot CPU only.
+pub fn start(
+    cell: &mut Cell,
+    name: &str,
+    cpu: CpuId,
+    arguments: [u64; 3],
+    companion: Option<&'static Space>,
+) -> Result<(), LoadError> {
+    let Loaded { space, entry } = load_program(cell, name, STACK_END - STACK_PAGES * PAGE..STACK_END)?;
     LIVE.fetch_add(1, Ordering::AcqRel);
     let start = Start { entry, stack: STACK_END, arguments };
     let thread = cell.prepare_thread(cpu, space, PRIORITY, start)?;
@@ -119,8 +147,22 @@ pub fn start(cell: &mut Cell, name: &str, cpu: CpuId, arguments: [u64; 2]) -> Re
     crate::cap::insert(cell, table, space, space.tag)?;
     crate::cap::insert(cell, table, thread, thread.tag)?;
     crate::cap::insert(cell, table, &CPU_CONTROL, control)?;
+    if let Some(companion) = companion {
+        crate::cap::insert(cell, table, companion, companion.tag)?;
+    }
     cell.start_thread(thread);
     Ok(())
+}
+
+/// Starts the measured workloads, with a server in another address space for them to call.
+pub fn start_measured(cell: &mut Cell) {
+    let stacks = COMPANION_STACKS..COMPANION_STACKS + u64::from(cpu_count()) * PAGE;
+    let companion = load_program(cell, "echo", stacks).unwrap_or_else(|why| refuse_program("echo", why));
+    // Its threads are workers, made by calls: it never ends by itself, and does not keep the machine running.
+    companion.space.hold();
+    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, companion.entry];
+    start(cell, "bench", CpuId::BOOT, line, Some(companion.space))
+        .unwrap_or_else(|why| refuse_program("bench", why));
 }
 
 /// Maps the segments of the ELF program `file` into `space`; returns its entry point.
@@ -181,17 +223,22 @@ fn map_segment(
 
 /// Starts the first server, or ends the machine with the reason why it can't.
 pub fn start_first_server(cell: &mut Cell) {
-    start_or_refuse(cell, "root", CpuId::BOOT, [cpu_count().into(), 0]);
+    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, 0];
+    start(cell, "root", CpuId::BOOT, line, None).unwrap_or_else(|why| refuse_program("root", why));
 }
 
 /// Starts a program, or ends the machine with the reason why it can't.
 pub fn start_or_refuse(cell: &mut Cell, name: &str, cpu: CpuId, arguments: [u64; 2]) {
-    match start(cell, name, cpu, arguments) {
-        Ok(()) => {}
-        Err(LoadError::BadProgram(why)) => {
+    let [first, second] = arguments;
+    start(cell, name, cpu, [first, second, 0], None).unwrap_or_else(|why| refuse_program(name, why));
+}
+
+fn refuse_program(name: &str, why: LoadError) -> ! {
+    match why {
+        LoadError::BadProgram(why) => {
             refuse(format_args!("the program `{name}` in the boot archive can't be started: {why}"))
         }
-        Err(LoadError::NoMemory) => {
+        LoadError::NoMemory => {
             refuse(format_args!("not enough memory to start `{name}`; give the machine more"))
         }
     }

@@ -75,7 +75,7 @@ impl Replica {
         }
         let index = u64::from(cell.number().0) * u64::from(template.workers) + u64::from(self.workers);
         let stack = template.stacks + (index + 1) * template.stack_size;
-        let start = Start { entry: template.entry, stack, arguments: [0; 2] };
+        let start = Start { entry: template.entry, stack, arguments: [0; 3] };
         let worker = cell.make_thread(self.endpoint.space, 0, start)?;
         worker.replica = self;
         self.workers += 1;

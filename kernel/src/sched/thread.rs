@@ -105,8 +105,8 @@ pub struct Start {
     pub entry: u64,
     /// End of its stack.
     pub stack: u64,
-    /// Its first two argument registers.
-    pub arguments: [u64; 2],
+    /// Its first three argument registers.
+    pub arguments: [u64; 3],
 }
 
 impl Thread {
@@ -144,6 +144,7 @@ impl Thread {
             ss: USER_DATA.into(),
             rdi: start.arguments[0],
             rsi: start.arguments[1],
+            rdx: start.arguments[2],
             ..Registers::default()
         };
         thread.priority = priority;

@@ -5,19 +5,21 @@ use crate::cap;
 use crate::cell::Cell;
 use crate::ipc::endpoint::{Endpoint, Template};
 use crate::ipc::notification::Notification;
+use crate::mem::space::Space;
 use crate::object::Object;
 use abi::{Error, FIRST_ERROR, Handle, Kind, Rights};
 
-/// `Create(kind, …)`: an endpoint of the caller's program takes entry, stacks, stack size and workers a CPU; a
-/// notification takes nothing.
+/// `Create(kind, …)`: an endpoint takes its server's address space, entry, stacks, and a word of stack size (lower
+/// half) and workers a CPU; a notification takes nothing.
 pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Error> {
     let space = cell.running().space;
     let handle = match Kind::from_number(kind).ok_or(Error::BadArgument)? {
         Kind::Endpoint => {
-            let [entry, stacks, stack_size, workers] = arguments;
-            let workers = u32::try_from(workers).map_err(|_| Error::BadArgument)?;
+            let [server, entry, stacks, shape] = arguments;
+            let (server, _) = cap::object::<Space>(&space.table, Handle(server), Rights::USE)?;
+            let (stack_size, workers) = (shape & u64::from(u32::MAX), (shape >> 32) as u32);
             let template = Template { entry, stacks, stack_size, workers };
-            let endpoint = Endpoint::create(cell, space, template)?;
+            let endpoint = Endpoint::create(cell, server, template)?;
             cap::insert(cell, &space.table, endpoint, endpoint.tag)?
         }
         Kind::Notification => {

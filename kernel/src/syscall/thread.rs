@@ -57,7 +57,7 @@ pub fn create(
     if target.is_dead() {
         return Err(Error::Destroyed);
     }
-    let start = Start { entry, stack, arguments: [argument, 0] };
+    let start = Start { entry, stack, arguments: [argument, 0, 0] };
     let thread = cell.prepare_thread(placement.cpu, target, placement.priority, start)?;
     match cap::insert(cell, table, thread, thread.tag) {
         Ok(handle) => {

@@ -4,6 +4,6 @@
 
 rt::program!(run);
 
-fn run(_: u64, _: u64) {
+fn run(_: [u64; 3]) {
     rt::log!("root: {} CPUs", rt::call::cpu_count());
 }

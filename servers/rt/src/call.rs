@@ -132,18 +132,20 @@ pub fn sleep_until(deadline: u64) -> Result<(), Error> {
     raw(Call::Sleep, [deadline]).map(drop)
 }
 
-/// Makes an endpoint of this program: workers start at `entry`, with stacks of `stack_size` bytes from `stacks`
-/// on, `workers` a CPU.
+/// Makes an endpoint of the program `space`: workers start at `entry`, with stacks of `stack_size` bytes (below
+/// 4 GiB) from `stacks` on, `workers` a CPU.
 ///
 /// # Safety
 /// That memory is used for nothing else, and is enough for all CPUs.
 pub unsafe fn create_endpoint(
+    space: Handle,
     entry: u64,
-    stacks: *mut u8,
-    stack_size: usize,
-    workers: usize,
+    stacks: u64,
+    stack_size: u64,
+    workers: u32,
 ) -> Result<Handle, Error> {
-    let arguments = [Kind::Endpoint as u64, entry, stacks as u64, stack_size as u64, workers as u64];
+    let shape = stack_size | u64::from(workers) << 32;
+    let arguments = [Kind::Endpoint as u64, space.0, entry, stacks, shape];
     raw(Call::Create, arguments).map(Handle)
 }
 

@@ -1,6 +1,6 @@
 //! One server that all CPUs call.
 
-use abi::{Error, Handle, Rights};
+use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
@@ -29,8 +29,15 @@ rt::worker!(serve, server);
 /// Makes the server and calls it from every CPU.
 pub fn to_one_server(cpus: u64) {
     // SAFETY: the stacks are used for nothing else.
-    let endpoint =
-        unsafe { call::create_endpoint(serve as *const () as u64, (&raw mut STACKS).cast(), STACK, WORKERS) };
+    let endpoint = unsafe {
+        call::create_endpoint(
+            initial::ADDRESS_SPACE,
+            serve as *const () as u64,
+            &raw const STACKS as u64,
+            STACK as u64,
+            WORKERS as u32,
+        )
+    };
     ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
     super::threads::on_every_cpu(cpus, from_this_cpu);
     let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));

@@ -17,7 +17,7 @@ rt::program!(run);
 /// Null calls that each thread makes.
 const CALLS: u32 = 10_000;
 
-fn run(part: u64, cpus: u64) {
+fn run([part, cpus, _]: [u64; 3]) {
     match part {
         0 => threads::on_every_cpu(cpus, null_calls),
         1 => threads::on_every_cpu(cpus, threads::place_and_yield),

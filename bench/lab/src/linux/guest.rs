@@ -145,7 +145,11 @@ impl System for Linux {
     }
 
     fn defines(&self, workload: &Workload, mode: Mode) -> bool {
-        workload.has(mode) && !matches!(workload.number, number::PPC | number::IPC_REMOTE)
+        workload.has(mode)
+            && !matches!(
+                workload.number,
+                number::PPC | number::IPC_REMOTE | number::NOTIFY | number::CAPABILITY
+            )
     }
 
     fn default_ops(&self) -> u64 {

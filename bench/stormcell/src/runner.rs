@@ -1,0 +1,108 @@
+//! One entry from start to end: a worker on each CPU, warm-up, barrier, marked operations, unmarked ones until
+//! all workers have passed verb 2.
+
+use core::hint::spin_loop;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use rt::call;
+use smp::marker::{ENTER, LEAVE, OPERATION, mark};
+use workloads::{BootArgs, Entry};
+
+use crate::operations;
+use crate::workers;
+
+/// How an entry went.
+pub struct Run {
+    /// All workers did all their operations.
+    pub ok: bool,
+    /// Workers that passed verb 1.
+    pub entered: u32,
+    /// Operations after the warm-up.
+    pub all_ops: u64,
+    /// Growth of the memory in use over the region.
+    pub mem_growth_bytes: Option<i64>,
+}
+
+/// One operation of workload `N`, on the CPU of the worker that it was made by.
+pub trait Operation<const N: u8>: Sized {
+    /// Prepares on the worker's own CPU, outside the region of interest.
+    fn prepare(cpu: u32) -> Self;
+
+    /// Does the operation once; false if it failed.
+    fn run(&mut self) -> bool;
+}
+
+/// A counter on lines of its own.
+#[repr(align(128))]
+struct Counter(AtomicU32);
+
+static READY: Counter = Counter(AtomicU32::new(0));
+static ENTERED: Counter = Counter(AtomicU32::new(0));
+static LEFT: Counter = Counter(AtomicU32::new(0));
+static FINISHED: Counter = Counter(AtomicU32::new(0));
+static FAILED: Counter = Counter(AtomicU32::new(0));
+static ALL_OPS: AtomicU64 = AtomicU64::new(0);
+static OPS: AtomicU64 = AtomicU64::new(0);
+static WARMUP: AtomicU64 = AtomicU64::new(0);
+static WORKERS: AtomicU32 = AtomicU32::new(0);
+
+/// Runs `entry` with `workers` workers on the first CPUs.
+pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
+    for counter in [&READY, &ENTERED, &LEFT, &FINISHED, &FAILED] {
+        counter.0.store(0, Ordering::Relaxed);
+    }
+    ALL_OPS.store(0, Ordering::Relaxed);
+    OPS.store(arguments.ops, Ordering::Relaxed);
+    WARMUP.store(arguments.warmup, Ordering::Relaxed);
+    WORKERS.store(workers, Ordering::Relaxed);
+    let Some(work) = operations::worker(entry) else {
+        rt::log!("{} in {} is not there yet", entry.workload.name, entry.mode);
+        return Run { ok: false, entered: 0, all_ops: 0, mem_growth_bytes: None };
+    };
+    let started = (0..workers).rev().filter(|&cpu| workers::start(cpu, work)).count();
+    if started as u32 != workers {
+        rt::log!("only {started} of {workers} workers started");
+        call::exit(1);
+    }
+    while FINISHED.0.load(Ordering::Acquire) < workers {
+        call::yield_now();
+    }
+    Run {
+        ok: FAILED.0.load(Ordering::Relaxed) == 0,
+        entered: ENTERED.0.load(Ordering::Relaxed),
+        all_ops: ALL_OPS.load(Ordering::Relaxed),
+        mem_growth_bytes: None,
+    }
+}
+
+/// The life of one worker.
+pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
+    let workers = WORKERS.load(Ordering::Relaxed);
+    let ops = OPS.load(Ordering::Relaxed);
+    let mut operation = O::prepare(cpu as u32);
+    let mut ok = true;
+    for _ in 0..WARMUP.load(Ordering::Relaxed) {
+        ok &= operation.run();
+    }
+    READY.0.fetch_add(1, Ordering::AcqRel);
+    while READY.0.load(Ordering::Acquire) < workers {
+        spin_loop();
+    }
+    mark::<ENTER, N>();
+    for _ in 0..ops {
+        ok &= operation.run();
+        mark::<OPERATION, N>();
+    }
+    mark::<LEAVE, N>();
+    ENTERED.0.fetch_add(1, Ordering::AcqRel);
+    LEFT.0.fetch_add(1, Ordering::AcqRel);
+    let mut more = 0;
+    while LEFT.0.load(Ordering::Acquire) < workers {
+        ok &= operation.run();
+        more += 1;
+    }
+    drop(operation);
+    ALL_OPS.fetch_add(ops + more, Ordering::AcqRel);
+    FAILED.0.fetch_add(u32::from(!ok), Ordering::AcqRel);
+    FINISHED.0.fetch_add(1, Ordering::AcqRel);
+    call::thread_exit(0)
+}
