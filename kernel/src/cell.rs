@@ -74,6 +74,7 @@ pub struct Cell {
     /// What CR3 holds.
     root: u64,
     number: CpuNumber,
+    id: CpuId,
     node: u32,
     /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
     slice_end: u64,
@@ -158,6 +159,8 @@ impl Cell {
                 running: ptr::null_mut(),
                 root: 0,
                 number,
+                // Numbers are below `MAX_CPUS` (`Topology::add_cpu`).
+                id: CpuId::new(number.0 as usize).unwrap_or(CpuId::BOOT),
                 node,
                 slice_end: 0,
                 ready: RunQueue::new(),
@@ -200,8 +203,7 @@ impl Cell {
     #[inline]
     #[must_use]
     pub fn id(&self) -> CpuId {
-        // Numbers are below `MAX_CPUS` (`Topology::add_cpu`).
-        CpuId::new(self.number.0 as usize).unwrap_or(CpuId::BOOT)
+        self.id
     }
 
     /// NUMA node of this CPU.

@@ -30,6 +30,7 @@ fn run([command_line, length, companion]: [u64; 3]) {
     rt::log!("{STARTED}");
     let cpus = call::cpu_count();
     let workers = arguments.workers.unwrap_or(cpus).min(cpus);
+    runner::prepare();
     operations::prepare(companion, cpus);
     let mut all_ok = true;
     for entry in arguments.entries() {

@@ -40,10 +40,20 @@ static ENTERED: Counter = Counter(AtomicU32::new(0));
 static LEFT: Counter = Counter(AtomicU32::new(0));
 static FINISHED: Counter = Counter(AtomicU32::new(0));
 static FAILED: Counter = Counter(AtomicU32::new(0));
+/// Notified by each worker that has finished.
+static DONE: AtomicU64 = AtomicU64::new(0);
 static ALL_OPS: AtomicU64 = AtomicU64::new(0);
 static OPS: AtomicU64 = AtomicU64::new(0);
 static WARMUP: AtomicU64 = AtomicU64::new(0);
 static WORKERS: AtomicU32 = AtomicU32::new(0);
+
+/// Makes what all entries share.
+pub fn prepare() {
+    match call::create_notification() {
+        Ok(handle) => DONE.store(handle.0, Ordering::Relaxed),
+        Err(error) => rt::log!("no notification: {error:?}"),
+    }
+}
 
 /// Runs `entry` with `workers` workers on the first CPUs.
 pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
@@ -63,8 +73,12 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
         rt::log!("only {started} of {workers} workers started");
         call::exit(1);
     }
+    let done = abi::Handle(DONE.load(Ordering::Relaxed));
     while FINISHED.0.load(Ordering::Acquire) < workers {
-        call::yield_now();
+        if let Err(error) = call::wait(done, 0) {
+            rt::log!("waiting for the workers: {error:?}");
+            call::exit(1);
+        }
     }
     Run {
         ok: FAILED.0.load(Ordering::Relaxed) == 0,
@@ -104,5 +118,7 @@ pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
     ALL_OPS.fetch_add(ops + more, Ordering::AcqRel);
     FAILED.0.fetch_add(u32::from(!ok), Ordering::AcqRel);
     FINISHED.0.fetch_add(1, Ordering::AcqRel);
+    // The program's first thread waits for this; it can't be refused.
+    let _ = call::notify(abi::Handle(DONE.load(Ordering::Relaxed)), 1);
     call::thread_exit(0)
 }

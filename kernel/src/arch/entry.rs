@@ -92,9 +92,12 @@ pub fn enable_syscalls() {
 /// Loads the page table whose top level is at physical `root`.
 #[inline]
 pub fn load_root(root: u64) {
-    let frame = PhysFrame::containing_address(PhysAddr::new_truncate(root));
-    // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: its upper half maps the kernel.
-    unsafe { Cr3::write(frame, Cr3Flags::empty()) };
+    // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: it is a frame's address, and its upper half
+    // maps the kernel.
+    unsafe {
+        let frame = PhysFrame::from_start_address_unchecked(PhysAddr::new_unsafe(root));
+        Cr3::write(frame, Cr3Flags::empty());
+    }
 }
 
 /// Leaves the kernel for `thread`, for which the cell is set up already; the kernel stack is abandoned.

@@ -72,6 +72,7 @@ impl Segments {
     /// Sets the address from which the CPU pushes an interrupted user program's state downwards.
     #[inline]
     pub fn set_entry_stack(&mut self, top: u64) {
-        self.task.privilege_stack_table[0] = VirtAddr::new_truncate(top);
+        // SAFETY: tops are ends of threads' frames, addresses of the kernel, and so canonical.
+        self.task.privilege_stack_table[0] = unsafe { VirtAddr::new_unsafe(top) };
     }
 }

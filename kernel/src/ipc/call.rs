@@ -26,7 +26,7 @@ pub fn call(cell: &mut Cell, endpoint: Handle, words: Words) -> Return {
         Err(error) => return Return::error(error),
     };
     let Some(replica) = target.replica(cell) else {
-        return first_call(cell, target, endpoint, words, badge);
+        return first_call(cell, target, words, badge);
     };
     if !replica.active.is_null() {
         return wait_for_replica(cell, replica, caller, endpoint, words);
@@ -70,14 +70,7 @@ fn deliver(thread: &mut Thread, first: u64, words: Words) {
 }
 
 #[cold]
-fn first_call(
-    cell: &mut Cell,
-    target: &'static Endpoint,
-    endpoint: Handle,
-    words: Words,
-    badge: u64,
-) -> Return {
-    let _ = endpoint;
+fn first_call(cell: &mut Cell, target: &'static Endpoint, words: Words, badge: u64) -> Return {
     match target.make_replica(cell) {
         Ok(replica) => call_with_new_worker(cell, replica, words, badge),
         Err(error) => Return::error(error),
