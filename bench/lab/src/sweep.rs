@@ -94,8 +94,10 @@ pub trait Observer {
     fn boot(&mut self, description: &str);
     /// A point was measured; its slowdown is not known yet.
     fn measured(&mut self, record: &Record);
-    /// A point is over, measured or given up; its weight is the number of CPUs.
+    /// A point is over; its weight is the number of CPUs.
     fn done(&mut self, weight: u64);
+    /// A point that was over has to be measured once more.
+    fn again(&mut self, weight: u64);
     /// Something to be told in one line.
     fn note(&mut self, text: &str);
 }
@@ -192,7 +194,7 @@ impl Group<'_, '_> {
             let batch = take_batch(&mut pending);
             let boot = self.boot(&batch);
             observer.boot(&self.describe(&batch));
-            let ended = self.boot_once(&boot)?;
+            let ended = self.boot_once(&boot, observer)?;
             match &ended.verdict {
                 Verdict::Interrupted => return Ok(()),
                 Verdict::BadInput(message) => {
@@ -230,7 +232,7 @@ impl Group<'_, '_> {
     }
 
     /// Boots the guest and waits for its end.
-    fn boot_once(&mut self, boot: &Boot) -> Result<Ended> {
+    fn boot_once(&mut self, boot: &Boot, observer: &mut dyn Observer) -> Result<Ended> {
         self.boots += 1;
         let plan = self.plan;
         let machine = plan.system.machine(boot);
@@ -241,8 +243,14 @@ impl Group<'_, '_> {
         };
         let mut console = Console::new(None);
         let limits = Limits { timeout: None, silence: Some(plan.silence(self.cpus)) };
-        let finished = process::run(command, Input::None, limits, &mut |bytes| console.feed(bytes, |_| ()))
-            .context("starting QEMU")?;
+        let finished = process::run(command, Input::None, limits, &mut |bytes| {
+            console.feed(bytes, |line| {
+                if guest_line::read(line).is_some() {
+                    observer.done(u64::from(boot.cpus));
+                }
+            });
+        })
+        .context("starting QEMU")?;
         console.finish(|_| ());
         let verdict = plan.system.verdict(&finished.end, &console);
         let lines = console.lines();
@@ -276,7 +284,8 @@ impl Group<'_, '_> {
         }
         let log = self.keep_log(ended)?;
         for lost in batch.into_iter().chain(mem::take(pending)) {
-            self.give_up(lost.entry, &why, exit, Some(log.clone()), observer);
+            self.give_up(lost.entry, &why, exit, Some(log.clone()));
+            observer.done(u64::from(self.cpus));
         }
         Ok(())
     }
@@ -299,6 +308,7 @@ impl Group<'_, '_> {
                     pending.push(one);
                 } else {
                     let (why, exit) = reason(ended, "inside this workload");
+                    observer.done(u64::from(self.cpus));
                     self.failed(one, &why, exit, ended, pending, observer)?;
                 }
                 continue;
@@ -307,6 +317,7 @@ impl Group<'_, '_> {
             let region = if told.line.entered > 0 { regions.next() } else { None };
             if self.plan.instrument.is_some() && ended.report.is_none() && told.line.ok {
                 // The instrument lost it to a later entry's failure.
+                observer.again(u64::from(self.cpus));
                 pending.push(one);
                 continue;
             }
@@ -322,7 +333,6 @@ impl Group<'_, '_> {
                     }
                     observer.measured(&point.record);
                     self.measured.points.push(point);
-                    observer.done(u64::from(self.cpus));
                 }
                 Err(why) => self.failed(one, &why, Exit::Failed, ended, pending, observer)?,
             }
@@ -353,7 +363,7 @@ impl Group<'_, '_> {
         })
     }
 
-    /// An entry failed: it is tried once more, or given up.
+    /// An entry that is over failed: it is tried once more, or given up.
     fn failed(
         &mut self,
         mut one: Pending,
@@ -366,25 +376,18 @@ impl Group<'_, '_> {
         one.tries += 1;
         if one.tries < POINT_TRIES {
             observer.note(&format!("{}: {why}; trying again", self.describe(&[one])));
+            observer.again(u64::from(self.cpus));
             pending.push(one);
         } else {
             let log = self.keep_log(ended)?;
-            self.give_up(one.entry, why, exit, Some(log), observer);
+            self.give_up(one.entry, why, exit, Some(log));
         }
         Ok(())
     }
 
-    fn give_up(
-        &mut self,
-        entry: Entry,
-        why: &str,
-        exit: Exit,
-        log: Option<PathBuf>,
-        observer: &mut dyn Observer,
-    ) {
+    fn give_up(&mut self, entry: Entry, why: &str, exit: Exit, log: Option<PathBuf>) {
         let what = self.describe(&[Pending { entry, tries: 0 }]);
         self.measured.failed.push(Failed { what, why: why.to_owned(), exit, log });
-        observer.done(u64::from(self.cpus));
     }
 
     /// Keeps the console and what QEMU said.

@@ -61,6 +61,10 @@ impl Observer for Bar {
         self.bar.inc(weight);
     }
 
+    fn again(&mut self, weight: u64) {
+        self.bar.inc_length(weight);
+    }
+
     fn note(&mut self, text: &str) {
         self.bar.suspend(|| eprintln!("note: {text}"));
     }

@@ -240,11 +240,12 @@ mod tests {
 
     #[test]
     fn a_silent_guest_is_ended_and_a_talking_one_is_not() {
-        let silence = Some(Duration::from_millis(600));
+        let silence = Some(Duration::from_secs(3));
         let limits = Limits { timeout: None, silence };
-        let (finished, text) = limited("for i in 1 2 3 4; do echo $i; sleep 0.3; done; sleep 1000", limits);
+        let (finished, text) = limited("for i in 1 2 3 4 5; do echo $i; sleep 0.8; done; sleep 1000", limits);
         assert_eq!(finished.end, End::TimedOut);
-        assert_eq!(text.lines().count(), 4);
+        // Longer in all than the time of silence.
+        assert_eq!(text.lines().count(), 5);
     }
 
     /// A killed process whose parent is gone is reaped by init in its own time: a zombie counts as gone.
