@@ -128,6 +128,23 @@ impl<T> Chain<T> {
         self.len += 1;
     }
 
+    /// Makes `memory` a node with `value` and puts it before the first.
+    ///
+    /// # Safety
+    ///
+    /// The caller owns `memory`, which is large and aligned enough, and stays so until it is taken off.
+    #[inline(always)]
+    pub unsafe fn push_new(&mut self, memory: NonNull<u8>, value: T) {
+        let node = memory.cast::<Node<T>>();
+        // SAFETY: the caller's.
+        unsafe { node.write(Node { next: UnsafeCell::new(self.head), value }) };
+        if self.head.is_null() {
+            self.tail = node.as_ptr();
+        }
+        self.head = node.as_ptr();
+        self.len += 1;
+    }
+
     /// Takes off the first node.
     #[inline(always)]
     pub fn pop(&mut self) -> Option<NonNull<Node<T>>> {

@@ -92,7 +92,7 @@ impl<'r, B: Backing + Sync, V: Variant + Sync> Ref<'r, Account<B, V>> {
     /// [`Exhausted`] if neither has enough; other CPUs may still hold credit, see [`Ref::pay_with`].
     #[inline]
     pub fn pay(self, cpu: Cpu<'r>, amount: u64) -> Result<(), Exhausted> {
-        if let Ok(Access::Own(credit)) = self.access(cpu) {
+        if let Some(credit) = self.own(cpu) {
             let now = credit.load(Ordering::Relaxed);
             if let Some(rest) = now.checked_sub(amount) {
                 credit.store(rest, Ordering::Release);
@@ -124,8 +124,8 @@ impl<'r, B: Backing + Sync, V: Variant + Sync> Ref<'r, Account<B, V>> {
     #[inline]
     pub fn refund(self, cpu: Cpu<'r>, amount: u64) {
         let account = self.object.root();
-        match self.access(cpu) {
-            Ok(Access::Own(credit)) => {
+        match self.own(cpu) {
+            Some(credit) => {
                 let mut now = credit.load(Ordering::Relaxed) + amount;
                 if now > account.batch.saturating_mul(2) {
                     account.deposit(now - account.batch);
@@ -133,7 +133,7 @@ impl<'r, B: Backing + Sync, V: Variant + Sync> Ref<'r, Account<B, V>> {
                 }
                 credit.store(now, Ordering::Release);
             }
-            _ => account.deposit(amount),
+            None => account.deposit(amount),
         }
     }
 

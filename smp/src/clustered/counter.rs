@@ -43,17 +43,21 @@ impl<'r, B: Backing + Sync> Ref<'r, Counter<B>> {
     /// Adds `count`. Never fails: without memory for a part of its own a CPU adds to the root.
     #[inline(always)]
     pub fn add(self, cpu: Cpu<'r>, count: u64) {
-        match self.access(cpu) {
+        match self.own(cpu) {
             // Release, and the same for the sum, so that a sum has what happened before the additions in it.
-            Ok(Access::Own(part)) => {
-                part.store(part.load(Ordering::Relaxed).wrapping_add(count), Ordering::Release);
-            }
-            Ok(Access::Shared(part)) => {
-                part.fetch_add(count, Ordering::Release);
-            }
-            Err(Exhausted) => {
-                self.object.root.rest.fetch_add(count, Ordering::Release);
-            }
+            Some(part) => part.store(part.load(Ordering::Relaxed).wrapping_add(count), Ordering::Release),
+            None => self.add_slowly(cpu, count),
         }
+    }
+
+    /// The first addition on a CPU, or any to a part that is shared.
+    #[cold]
+    #[inline(never)]
+    fn add_slowly(self, cpu: Cpu<'r>, count: u64) {
+        let part = match self.access(cpu) {
+            Ok(Access::Own(part) | Access::Shared(part)) => part,
+            Err(Exhausted) => &self.object.root.rest,
+        };
+        part.fetch_add(count, Ordering::Release);
     }
 }

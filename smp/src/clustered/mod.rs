@@ -73,8 +73,8 @@ pub unsafe trait Root: Sync {
     /// The representatives; those of neighbours must not share a line.
     type Rep: Sync;
 
-    /// Whether users tell representatives that they share from those that they own, with [`Ref::access`];
-    /// else they use [`Ref::get`].
+    /// Whether users tell representatives that they own from those that they share, with [`Ref::own`] and
+    /// [`Ref::access`]; else they use [`Ref::get`].
     const TELLS_OWN: bool;
 
     /// Finds or makes the representative of this CPU. Called on the CPU itself, when its entry is empty.
@@ -159,41 +159,48 @@ impl<'r, R: Root> Ref<'r, R> {
     /// [`Exhausted`] if this CPU has none yet and there is no memory for one.
     #[inline(always)]
     pub fn get(self, cpu: Cpu<'r>) -> Result<&'r R::Rep, Exhausted> {
-        const { assert!(!R::TELLS_OWN, "this root's representatives are reached by `access`") };
-        // SAFETY: the number comes from `Ids`, hence is below the size of every table.
-        let entry = unsafe { cpu.entry(self.slot) }.load(Ordering::Relaxed);
-        match NonNull::new(entry) {
-            // SAFETY: the entry was filled by `miss` of this object on this CPU; the root lives for `'r`.
-            Some(rep) => Ok(unsafe { rep.cast::<R::Rep>().as_ref() }),
+        match self.hit(cpu) {
+            Some(rep) => Ok(rep),
             None => match self.miss(cpu)? {
                 Access::Own(rep) | Access::Shared(rep) => Ok(rep),
             },
         }
     }
 
-    /// The representative of this CPU, and whether it has it to itself. The branch that tells it is the one that
-    /// tells a hit.
+    /// The representative of this CPU, if it has one already: one load and one branch.
+    #[inline(always)]
+    #[must_use]
+    pub fn hit(self, cpu: Cpu<'r>) -> Option<&'r R::Rep> {
+        const { assert!(!R::TELLS_OWN, "this root's representatives are reached by `access`") };
+        // SAFETY: the number comes from `Ids`, hence is below the size of every table.
+        let entry = unsafe { cpu.entry(self.slot) }.load(Ordering::Relaxed);
+        // SAFETY: the entry was filled by `miss` of this object on this CPU; the root lives for `'r`.
+        unsafe { entry.cast::<R::Rep>().as_ref() }
+    }
+
+    /// The representative of this CPU, if that has one to itself: one load and one branch.
+    #[inline(always)]
+    #[must_use]
+    pub fn own(self, cpu: Cpu<'r>) -> Option<&'r R::Rep> {
+        const { assert!(R::TELLS_OWN, "this root's representatives are reached by `get`") };
+        // SAFETY: the number comes from `Ids`, hence is below the size of every table.
+        let entry = unsafe { cpu.entry(self.slot) }.load(Ordering::Relaxed);
+        // SAFETY: filled by `miss` of this object on this CPU with the tag, which is taken off again; the root
+        // lives for `'r`.
+        (entry.addr() & OWN != 0).then(|| unsafe { &*entry.byte_sub(OWN).cast::<R::Rep>() })
+    }
+
+    /// The representative of this CPU, and whether it has it to itself; what to do where [`Ref::own`] has none.
     ///
     /// # Errors
     ///
     /// As for [`Ref::get`].
-    #[inline(always)]
     pub fn access(self, cpu: Cpu<'r>) -> Result<Access<'r, R::Rep>, Exhausted> {
-        const { assert!(R::TELLS_OWN, "this root's representatives are reached by `get`") };
-        // SAFETY: the number comes from `Ids`, hence is below the size of every table.
-        let entry = unsafe { cpu.entry(self.slot) }.load(Ordering::Relaxed);
-        if entry.addr() & OWN != 0 {
-            // SAFETY: filled by `miss` of this object on this CPU with the tag, which is taken off again; the root
-            // lives for `'r`.
-            return Ok(Access::Own(unsafe { &*entry.byte_sub(OWN).cast::<R::Rep>() }));
+        if let Some(rep) = self.own(cpu) {
+            return Ok(Access::Own(rep));
         }
-        self.access_slowly(cpu, entry)
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn access_slowly(self, cpu: Cpu<'r>, entry: *mut ()) -> Result<Access<'r, R::Rep>, Exhausted> {
-        match NonNull::new(entry) {
+        // SAFETY: as in `own`.
+        match NonNull::new(unsafe { cpu.entry(self.slot) }.load(Ordering::Relaxed)) {
             // SAFETY: as in `get`.
             Some(rep) => Ok(Access::Shared(unsafe { rep.cast::<R::Rep>().as_ref() })),
             None => self.miss(cpu),

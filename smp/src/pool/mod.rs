@@ -41,7 +41,7 @@ pub use slab::Slabs;
 pub use store::Store;
 
 use crate::backing::Exhausted;
-use crate::chain::{Chain, Node};
+use crate::chain::Chain;
 use crate::flaw::{Sound, Variant};
 use crate::mailbox::Mailbox;
 use crate::per_cpu::{PerCpu, Slot};
@@ -151,16 +151,13 @@ impl<'m, S: Source, V: Variant> Pool<'m, S, V> {
     pub unsafe fn free(&self, cpu: Cpu<'_>, block: NonNull<u8>) {
         let home = self.source.home(block);
         let share = self.shares.local(cpu);
-        let node = block.cast::<Node<()>>();
-        // SAFETY: the block is the caller's, and large enough for a node (`Source`).
-        unsafe { node.write(Node::new(())) };
         if home != cpu.id() {
-            return self.put_aside(share, home, node);
+            return self.put_aside(share, home, block);
         }
         // SAFETY: the token makes this CPU ours, and no reference to the list outlives a step.
         let free = unsafe { &mut *share.free.get() };
-        // SAFETY: the block is ours and on no list.
-        unsafe { free.push(node) };
+        // SAFETY: the block is the caller's, and large enough for a node (`Source`).
+        unsafe { free.push_new(block, ()) };
         if free.len() > self.keep {
             self.spill(cpu, share);
         }
@@ -192,15 +189,15 @@ impl<'m, S: Source, V: Variant> Pool<'m, S, V> {
     }
 
     #[cold]
-    fn put_aside(&self, share: &Share<V>, home: CpuId, node: NonNull<Node<()>>) {
+    fn put_aside(&self, share: &Share<V>, home: CpuId, block: NonNull<u8>) {
         let outbox = &share.outboxes[home.index() % OUTBOXES];
         if outbox.home.get() != home {
             self.flush(outbox);
             outbox.home.set(home);
         }
         let mut blocks = outbox.blocks.take();
-        // SAFETY: the block is ours and on no list.
-        unsafe { blocks.push(node) };
+        // SAFETY: the block is ours, and large enough for a node (`Source`).
+        unsafe { blocks.push_new(block, ()) };
         let full = blocks.len() >= BATCH;
         outbox.blocks.set(blocks);
         if full {

@@ -29,6 +29,8 @@ pub struct Slabs<B> {
     /// Bytes from an object to the next.
     stride: usize,
     slab: Layout,
+    /// The bits of an address within its slab.
+    within: usize,
 }
 
 impl<B: Backing> Slabs<B> {
@@ -42,7 +44,7 @@ impl<B: Backing> Slabs<B> {
         let stride = object.size().max(size_of::<Node<()>>()).next_multiple_of(LINE);
         assert!(object.align() <= LINE && LINE + stride <= bytes, "the object does not fit its slab");
         let slab = Layout::from_size_align(bytes, bytes).expect("the size of a slab is a power of two");
-        Self { backing, stride, slab }
+        Self { backing, stride, slab, within: bytes - 1 }
     }
 
     /// How many objects a slab holds.
@@ -53,7 +55,7 @@ impl<B: Backing> Slabs<B> {
 
     /// The header of the slab that `object` lies in.
     fn header(&self, object: NonNull<u8>) -> NonNull<Header> {
-        let offset = object.addr().get() & (self.slab.size() - 1);
+        let offset = object.addr().get() & self.within;
         // SAFETY: the object lies in a slab, which is aligned to its size, so its start is that far back.
         unsafe { object.sub(offset) }.cast()
     }
@@ -70,11 +72,7 @@ unsafe impl<B: Backing + Sync> Source for Slabs<B> {
         let mut objects = Chain::new();
         for index in (0..self.objects_a_slab()).rev() {
             // SAFETY: the object lies in the slab, after the header's line, aligned to a line; it is ours.
-            unsafe {
-                let object = slab.add(LINE + index * self.stride).cast::<Node<()>>();
-                object.write(Node::new(()));
-                objects.push(object);
-            }
+            unsafe { objects.push_new(slab.add(LINE + index * self.stride), ()) };
         }
         Ok(objects)
     }

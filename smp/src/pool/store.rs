@@ -96,9 +96,7 @@ impl<'m, const CLASS: Class> Store<'m, CLASS> {
                 // SAFETY: the node was on the list of batches, hence live and ours; its block becomes a plain one.
                 unsafe {
                     let mut blocks = first.read().value;
-                    let node = first.cast::<Node<()>>();
-                    node.write(Node::new(()));
-                    blocks.push(node);
+                    blocks.push_new(first.cast(), ());
                     Ok(blocks)
                 }
             }
@@ -106,11 +104,7 @@ impl<'m, const CLASS: Class> Store<'m, CLASS> {
                 let mut chain = Chain::new();
                 for index in (0..blocks).rev() {
                     // SAFETY: `add` promised the memory, and it was cut off for us alone.
-                    unsafe {
-                        let node = start.add(index * self.block).cast::<Node<()>>();
-                        node.write(Node::new(()));
-                        chain.push(node);
-                    }
+                    unsafe { chain.push_new(start.add(index * self.block), ()) };
                 }
                 Ok(chain)
             }
@@ -172,11 +166,7 @@ impl NodeList {
     ///
     /// `blocks` blocks from `start` on, not none, are the list's.
     unsafe fn add_uncut(&mut self, start: NonNull<u8>, blocks: usize) {
-        let node = start.cast::<Node<Uncut>>();
         // SAFETY: the caller's; a block is large enough for the node.
-        unsafe {
-            node.write(Node::new(Uncut { blocks }));
-            self.uncut.push(node);
-        }
+        unsafe { self.uncut.push_new(start, Uncut { blocks }) };
     }
 }
