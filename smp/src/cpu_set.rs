@@ -201,6 +201,11 @@ impl AtomicCpuSet {
         }
     }
 
+    /// Adds `id`, which is most likely no member: does not look first, which saves a line moved.
+    pub fn put(&self, id: CpuId) {
+        self.fill(id, true);
+    }
+
     /// Adds `id`; true if it was not a member. What the caller wrote before is seen by whoever takes the
     /// new member out. Only loads if `id` is a member already.
     pub fn insert(&self, id: CpuId) -> bool {
@@ -212,16 +217,22 @@ impl AtomicCpuSet {
     #[inline(always)]
     fn insert_by(&self, id: CpuId, checks: bool) -> bool {
         let (word, bit) = position(id);
-        let named = self.summary.load(Ordering::Relaxed);
-        if self.words[word].load(Ordering::Relaxed) & bit != 0 && named & (1 << word) != 0 {
+        let named = self.summary.load(Ordering::Relaxed) & (1 << word) != 0;
+        if named && self.words[word].load(Ordering::Relaxed) & bit != 0 {
             return false;
         }
+        self.fill(id, checks || !named)
+    }
+
+    /// Sets the bit, and `checks` that the word is named.
+    #[inline(always)]
+    fn fill(&self, id: CpuId, checks: bool) -> bool {
+        let (word, bit) = position(id);
         let new = self.words[word].fetch_or(bit, Ordering::AcqRel) & bit == 0;
         // Pairs with the fence in `take`: either this load sees the summary that was emptied, or that
         // `take` sees the bit.
         fence_after_rmw();
-        let named = if checks { self.summary.load(Ordering::Relaxed) } else { named };
-        if named & (1 << word) == 0 {
+        if checks && self.summary.load(Ordering::Relaxed) & (1 << word) == 0 {
             self.summary.fetch_or(1 << word, Ordering::AcqRel);
         }
         new

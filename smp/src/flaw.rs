@@ -28,10 +28,18 @@ pub enum Flaw {
     NoEntryFence,
     /// A batch of retired objects counts the grace period that runs already.
     CurrentPeriodIsEnough,
+    /// A remote call is acknowledged before its work is done.
+    EarlyAcknowledgement,
+    /// A CPU reads a root's generation without a fence after it announced the root.
+    NoSwitchFence,
+    /// A CPU says that it has given a root up before it has.
+    GivenUpEarly,
+    /// An unmapping does not count up the root's generation.
+    NoGeneration,
 }
 
 /// Which flaw a primitive has.
-pub trait Variant {
+pub trait Variant: Send + Sync + 'static {
     /// The flaw.
     const FLAW: Flaw;
 }

@@ -141,6 +141,14 @@ unsafe impl Platform for Machine {
         self.seats[id.index()].local.remote()
     }
 
+    fn relax(&self, _cpu: Cpu<'_>) {
+        // The host may have fewer CPUs than the machine.
+        #[cfg(not(loom))]
+        std::thread::yield_now();
+        #[cfg(loom)]
+        crate::sync::relax();
+    }
+
     fn node(&self, id: CpuId) -> usize {
         self.seats[id.index()].node
     }

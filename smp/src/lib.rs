@@ -14,7 +14,8 @@
 //! 5. [`backing`] and [`pool`]: where memory comes from, and blocks of it for each CPU.
 //! 6. [`clustered`]: objects with a representative on each CPU: counters, accounts, replicated values.
 //! 7. [`grace`]: when an object may be freed that others may still be using.
-//! 8. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
+//! 8. [`remote`] and [`shootdown`]: work for other CPUs now, above all to forget translations.
+//! 9. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
@@ -39,6 +40,8 @@ pub mod marker;
 pub mod per_cpu;
 pub mod platform;
 pub mod pool;
+pub mod remote;
+pub mod shootdown;
 pub mod sync;
 
 pub use platform::{Cpu, CpuId, Platform};

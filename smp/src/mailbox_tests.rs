@@ -86,7 +86,7 @@ mod model {
     /// Two senders with a message each, and a receiver that looks once before they have surely come: each
     /// message arrives once, and if one is left over, a wake came after the look. Three threads, at most three
     /// preemptions.
-    fn two_senders_and_a_receiver<V: Variant + Send + Sync + 'static>() {
+    fn two_senders_and_a_receiver<V: Variant>() {
         check(3, || {
             let machine = Arc::new(Machine::new(1));
             let mailbox = Arc::new(Mailbox::<usize, V>::of_variant());

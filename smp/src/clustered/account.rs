@@ -75,7 +75,7 @@ impl<B: Backing, V: Variant> Account<B, V> {
 }
 
 // SAFETY: the list keeps its representatives while it lives, and says `Own` only for one a CPU.
-unsafe impl<B: Backing + Sync, V: Variant + Sync> Root for Account<B, V> {
+unsafe impl<B: Backing + Sync, V: Variant> Root for Account<B, V> {
     type Rep = AtomicU64;
     const TELLS_OWN: bool = true;
 
@@ -84,7 +84,7 @@ unsafe impl<B: Backing + Sync, V: Variant + Sync> Root for Account<B, V> {
     }
 }
 
-impl<'r, B: Backing + Sync, V: Variant + Sync> Ref<'r, Account<B, V>> {
+impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
     /// Pays `amount` from this CPU's credit, refilled from the balance where that is too little.
     ///
     /// # Errors

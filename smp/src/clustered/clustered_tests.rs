@@ -176,7 +176,7 @@ mod model {
     }
 
     /// Two CPUs pay 2 each from a balance of 3.
-    fn two_pay<V: Variant + Send + Sync + 'static>() {
+    fn two_pay<V: Variant>() {
         on_two_cpus(
             || Account::<_, V>::of_variant(Heap, Degree::Cpu, 3, 1),
             |account, cpu| account.reference().pay(cpu, 2).is_ok(),
@@ -199,7 +199,7 @@ mod model {
     }
 
     /// One CPU makes its copy while the other updates; afterwards the copy has the new word.
-    fn miss_races_with_update<V: Variant + Send + Sync + 'static>() {
+    fn miss_races_with_update<V: Variant>() {
         on_two_cpus(
             || Replicated::<1, 1, _, V>::of_variant(Heap, Degree::Cpu, [0]),
             |value, cpu| {

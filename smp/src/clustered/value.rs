@@ -47,7 +47,7 @@ impl<const WORDS: usize, const CLASS: Class, B: Backing, V: Variant> Replicated<
 }
 
 // SAFETY: the list keeps its representatives while it lives.
-unsafe impl<const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant + Sync> Root
+unsafe impl<const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant> Root
     for Replicated<WORDS, CLASS, B, V>
 {
     type Rep = SeqLock<WORDS, CLASS>;
@@ -65,7 +65,7 @@ unsafe impl<const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Varian
     }
 }
 
-impl<'r, const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant + Sync>
+impl<'r, const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant>
     Ref<'r, Replicated<WORDS, CLASS, B, V>>
 {
     /// The words, from this CPU's copy. Never fails: without memory for a copy it reads the original.

@@ -217,7 +217,7 @@ mod model {
 
     /// One CPU comes in, uses the object and leaves; the other retires it, waits three quiescent points and frees
     /// what it may. Two threads, at most three preemptions.
-    fn a_reader_comes_in<V: Variant + Send + Sync + 'static>() {
+    fn a_reader_comes_in<V: Variant>() {
         check(3, || {
             let world = world::<V>();
             let reader = thread::spawn(move || {
@@ -250,7 +250,7 @@ mod model {
 
     /// A period runs already, which the reader started and in which it reports before it uses the object. Two threads, at most two
     /// preemptions.
-    fn a_period_runs<V: Variant + Send + Sync + 'static>() {
+    fn a_period_runs<V: Variant>() {
         check(2, || {
             let world = world::<V>();
             let cpu = world.machine.claim(CpuId::BOOT);

@@ -100,7 +100,7 @@ mod model {
     }
 
     /// Two CPUs increment under the lock. Unbounded.
-    fn two_cpus_count<V: Variant + Send + Sync + 'static>() {
+    fn two_cpus_count<V: Variant>() {
         loom::model(|| {
             let machine = Arc::new(Machine::new(2));
             let lock = Arc::new(lock::<(), V>());
@@ -164,7 +164,7 @@ mod model {
     }
 
     /// Two threads that park count. At most three preemptions.
-    fn two_threads_park<V: Variant + Send + Sync + 'static>() {
+    fn two_threads_park<V: Variant>() {
         check(3, || {
             let flags = || core::array::from_fn(|_| AtomicBool::new(false));
             let permits = Permits { permits: flags(), through: flags() };

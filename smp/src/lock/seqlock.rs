@@ -125,7 +125,7 @@ mod model {
     broken!(NoWriteFence);
 
     /// One tries to read two words once while another writes both. Two threads, unbounded.
-    fn read_races_with_write<V: Variant + Send + Sync + 'static>() {
+    fn read_races_with_write<V: Variant>() {
         loom::model(|| {
             let lock: Arc<SeqLock<2, 1, V>> = Arc::new(SeqLock {
                 number: AtomicU64::new(0),

@@ -221,7 +221,7 @@ mod model {
 
     /// CPU 0 allocates a block and hands it to CPU 1, which frees it, while CPU 0 allocates again. Two threads,
     /// at most three preemptions; batches of one block, slabs of one object.
-    fn a_block_goes_away_and_comes_home<V: Variant + Send + Sync + 'static>() {
+    fn a_block_goes_away_and_comes_home<V: Variant>() {
         check(3, || {
             // Leaked, as is the memory: the threads of the model have to live for ever.
             let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));

@@ -1,0 +1,97 @@
+#[cfg(not(loom))]
+#[test]
+fn cpus_that_call_each_other_get_on() {
+    use core::sync::atomic::{AtomicUsize, Ordering};
+
+    use crate::cpu_set::CpuSet;
+    use crate::host::Machine;
+    use crate::per_cpu::PerCpu;
+    use crate::platform::Platform;
+    use crate::remote::{Calls, Desk};
+
+    const CPUS: usize = 3;
+    const ROUNDS: usize = 200;
+    let machine = Machine::new(CPUS);
+    let mut memory = [const { PerCpu::<Desk>::SLOT }; CPUS];
+    let calls = Calls::new(&mut memory);
+    let served = AtomicUsize::new(0);
+    let done = AtomicUsize::new(0);
+    machine.run(|cpu| {
+        for _ in 0..ROUNDS {
+            let here = AtomicUsize::new(0);
+            calls.call(&machine, cpu, &CpuSet::first(CPUS), &|_| {
+                here.fetch_add(1, Ordering::Relaxed);
+                served.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(here.load(Ordering::Relaxed), CPUS, "a call returned before its work was done");
+        }
+        done.fetch_add(1, Ordering::Release);
+        while done.load(Ordering::Acquire) < CPUS {
+            calls.serve(cpu);
+            machine.relax(cpu);
+        }
+    });
+    assert_eq!(served.load(Ordering::Relaxed), CPUS * CPUS * ROUNDS);
+}
+
+#[cfg(loom)]
+mod model {
+    use std::boxed::Box;
+
+    use loom::cell::UnsafeCell;
+    use loom::thread;
+
+    use crate::cpu_set::CpuSet;
+    use crate::flaw::{Sound, Variant, broken};
+    use crate::host::{Machine, check};
+    use crate::per_cpu::PerCpu;
+    use crate::platform::{CpuId, Platform};
+    use crate::remote::{Calls, Desk};
+    use crate::sync::{AtomicBool, Ordering};
+
+    broken!(EarlyAcknowledgement);
+
+    struct Word(UnsafeCell<u32>);
+
+    // SAFETY: the checker finds every race on the cell.
+    unsafe impl Sync for Word {}
+
+    /// CPU 0 has CPU 1 write a word, then reads it. Two threads, at most two preemptions.
+    fn work_is_done_when_the_call_returns<V: Variant>() {
+        check(2, || {
+            // Leaked, as the threads of the model have to live for ever.
+            let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));
+            let memory = Box::leak(Box::new([const { PerCpu::<Desk>::SLOT }; 2]));
+            let calls: &'static Calls<'_, V> = Box::leak(Box::new(Calls::of_variant(memory)));
+            let over: &'static AtomicBool = Box::leak(Box::new(AtomicBool::new(false)));
+            let other = CpuId::new(1).unwrap();
+            let target = thread::spawn(move || {
+                let cpu = machine.claim(other);
+                while !over.load(Ordering::Acquire) {
+                    calls.serve(cpu);
+                    machine.relax(cpu);
+                }
+            });
+            let word = Word(UnsafeCell::new(0));
+            let word = &word;
+            // SAFETY: the caller waits until the work is done.
+            let write = |_: crate::Cpu<'_>| word.0.with_mut(|word| unsafe { *word = 1 });
+            calls.call(machine, machine.claim(CpuId::BOOT), &CpuSet::of(other), &write);
+            // SAFETY: the target is done.
+            assert_eq!(word.0.with(|word| unsafe { *word }), 1, "not done");
+            over.store(true, Ordering::Release);
+            target.join().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_call_returns_when_its_work_is_done() {
+        work_is_done_when_the_call_returns::<Sound>();
+    }
+
+    #[test]
+    #[should_panic]
+    fn must_fail_when_the_acknowledgement_comes_first() {
+        work_is_done_when_the_call_returns::<EarlyAcknowledgement>();
+    }
+}
