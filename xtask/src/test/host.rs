@@ -16,12 +16,26 @@ pub struct Suite {
     /// The name under which it is shown and filtered.
     pub name: &'static str,
     arguments: &'static [&'static str],
+    /// Flags for the compiler, beyond those of the configuration.
+    rustflags: Option<&'static str>,
 }
 
 /// All of them: the crates that are built for the host, and the kernel's library, whose logic is tested there.
 pub const SUITES: &[Suite] = &[
-    Suite { name: "host/workspace", arguments: &[] },
-    Suite { name: "host/kernel", arguments: &["--package=kernel", "--lib"] },
+    Suite { name: "host/workspace", arguments: &[], rustflags: None },
+    Suite { name: "host/kernel", arguments: &["--package=kernel", "--lib"], rustflags: None },
+    // Only optimised code has instructions worth counting.
+    Suite {
+        name: "host/smp-instructions",
+        arguments: &["--package=smp", "--release", "--test=instructions"],
+        rustflags: None,
+    },
+    // In a folder of its own: the flag would have every crate built anew, back and forth.
+    Suite {
+        name: "host/smp-model",
+        arguments: &["--package=smp", "--lib", "--release", "--target-dir=target/loom"],
+        rustflags: Some("--cfg loom"),
+    },
 ];
 
 /// Runs a suite. What cargo prints is shown only when something failed. When it returns, no process of it
@@ -30,6 +44,7 @@ pub fn run(suite: &Suite) -> Result<Report> {
     let start = Instant::now();
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.arg("test").args(suite.arguments).args(["--quiet", "--no-fail-fast"]).current_dir(build::root());
+    command.envs(suite.rustflags.map(|flags| ("RUSTFLAGS", flags)));
     let mut output = Vec::new();
     let limits = Limits { timeout: Some(TIMEOUT), ..Limits::default() };
     let finished = process::run(command, Input::None, limits, &mut |bytes| output.extend_from_slice(bytes))?;
