@@ -277,7 +277,9 @@ impl Group<'_, '_> {
     ) -> Result<()> {
         self.boot_failures += 1;
         let (why, exit) = reason(ended, "before its first workload");
-        if self.boot_failures < BOOT_TRIES {
+        // What QEMU itself refuses it will refuse again.
+        let tries = if matches!(ended.verdict, Verdict::Qemu(_)) { POINT_TRIES } else { BOOT_TRIES };
+        if self.boot_failures < tries {
             observer.note(&format!("{}: {why}; trying again", self.describe(&batch)));
             pending.splice(0..0, batch);
             return Ok(());
