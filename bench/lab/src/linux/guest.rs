@@ -82,7 +82,8 @@ impl Linux {
             return Ok(Kallsyms::parse(&text));
         }
         eprintln!("reading the symbols of Linux {} (once)", self.kernel.release);
-        let unfinished = cache.with_extension("part");
+        // Commands side by side each have a file of their own.
+        let unfinished = cache.with_extension(format!("part-{}", std::process::id()));
         let mut machine = self.machine_with(1, SYMBOLS_MEMORY_MIB, Accel::Tcg, "dump=kallsyms");
         machine.extra = vec!["-debugcon".into(), format!("file:{}", unfinished.display()).into()];
         let mut console = Console::new(None);

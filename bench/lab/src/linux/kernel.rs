@@ -104,17 +104,36 @@ fn packaged(series: Option<&str>, folder: &Path) -> Result<Kernel> {
     if let Some(kernel) = unpacked_kernel(&unpacked) {
         return Ok(kernel);
     }
-    fs::create_dir_all(&unpacked).with_context(|| format!("making {}", unpacked.display()))?;
+    // Commands side by side may each find none: each unpacks in a folder of its own, the first one's stays.
+    let own = folder.join(format!("{package}.unfinished-{}", std::process::id()));
+    fs::create_dir_all(&own).with_context(|| format!("making {}", own.display()))?;
+    let done = unpack(&package, &own).and_then(|()| {
+        if unpacked_kernel(&unpacked).is_none() {
+            // What is there without a kernel was left by a command that was killed.
+            let _ = fs::remove_dir_all(&unpacked);
+        }
+        match fs::rename(&own, &unpacked) {
+            Err(error) if unpacked_kernel(&unpacked).is_none() => Err(error).context("keeping the kernel"),
+            _ => Ok(()),
+        }
+    });
+    // Nothing is there any more if it was kept.
+    let _ = fs::remove_dir_all(&own);
+    done?;
+    unpacked_kernel(&unpacked).with_context(|| format!("the package {package} holds no kernel"))
+}
+
+/// Downloads a package and unpacks it into `folder`.
+fn unpack(package: &str, folder: &Path) -> Result<()> {
     eprintln!("downloading {package}");
-    command(&unpacked, &["apt-get", "download", &package])?;
-    let archive = fs::read_dir(&unpacked)?
+    command(folder, &["apt-get", "download", package])?;
+    let archive = fs::read_dir(folder)?
         .flatten()
         .map(|entry| entry.path())
         .find(|path| path.extension().is_some_and(|extension| extension == "deb"))
         .with_context(|| format!("apt-get download {package} left no package"))?;
-    command(&unpacked, &["dpkg-deb", "-x", &archive.to_string_lossy(), "."])?;
-    fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))?;
-    unpacked_kernel(&unpacked).with_context(|| format!("the package {package} holds no kernel"))
+    command(folder, &["dpkg-deb", "-x", &archive.to_string_lossy(), "."])?;
+    fs::remove_file(&archive).with_context(|| format!("removing {}", archive.display()))
 }
 
 /// The kernel of an unpacked package.
