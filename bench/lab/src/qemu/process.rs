@@ -8,7 +8,7 @@ use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
+use rustix::process::{Pid, Signal, kill_process, kill_process_group, set_parent_process_death_signal};
 
 use crate::interrupt;
 
@@ -21,11 +21,14 @@ const CHUNK: usize = 4096;
 
 /// When a run is ended from outside.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
+pub struct Limits<'a> {
     /// The whole run's time-out; none if `None`.
     pub timeout: Option<Duration>,
-    /// How long the guest may print nothing; any time if `None`.
-    pub silence: Option<Duration>,
+    /// How long the guest may print nothing, which may change while it runs; any time if `None`.
+    pub silence: Option<&'a Cell<Duration>>,
+    /// How long QEMU may take to end in order after a time-out, so that plugins can write what they have,
+    /// before it is killed.
+    pub farewell: Duration,
 }
 
 /// What the guest reads from its serial port.
@@ -80,6 +83,21 @@ impl Guard {
             command.pre_exec(|| Ok(set_parent_process_death_signal(Some(Signal::KILL))?));
         }
         Ok(Self { child: command.spawn()? })
+    }
+
+    /// Asks QEMU to end in order, and waits up to `time` for that.
+    fn ask_to_end(&mut self, time: Duration) -> io::Result<()> {
+        let Some(own) = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw) else { return Ok(()) };
+        if time.is_zero() {
+            return Ok(());
+        }
+        let start = Instant::now();
+        // The only error is that it is gone.
+        let _ = kill_process(own, Signal::TERM);
+        while start.elapsed() < time && self.child.try_wait()?.is_none() && !interrupt::requested() {
+            thread::sleep(TICK);
+        }
+        Ok(())
     }
 
     fn kill(&mut self) -> io::Result<ExitStatus> {
@@ -140,7 +158,7 @@ fn pass_input_on(child: &mut Child) {
 pub fn run(
     command: Command,
     input: Input,
-    limits: Limits,
+    limits: Limits<'_>,
     output: &mut dyn FnMut(&[u8]),
 ) -> io::Result<Finished> {
     let start = Instant::now();
@@ -180,7 +198,8 @@ pub fn run(
             break End::Interrupted;
         }
         let passed = |since: Instant, limit: Option<Duration>| limit.is_some_and(|l| since.elapsed() >= l);
-        if passed(start, limits.timeout) || passed(heard.get(), limits.silence) {
+        if passed(start, limits.timeout) || passed(heard.get(), limits.silence.map(Cell::get)) {
+            guard.ask_to_end(limits.farewell)?;
             guard.kill()?;
             break End::TimedOut;
         }
@@ -206,10 +225,10 @@ mod tests {
     use super::*;
 
     fn shell(script: &str, timeout: Option<Duration>) -> (Finished, String) {
-        limited(script, Limits { timeout, silence: None })
+        limited(script, Limits { timeout, ..Limits::default() })
     }
 
-    fn limited(script: &str, limits: Limits) -> (Finished, String) {
+    fn limited(script: &str, limits: Limits<'_>) -> (Finished, String) {
         let mut command = Command::new("sh");
         command.args(["-c", script]);
         let mut text = Vec::new();
@@ -240,12 +259,25 @@ mod tests {
 
     #[test]
     fn a_silent_guest_is_ended_and_a_talking_one_is_not() {
-        let silence = Some(Duration::from_secs(3));
-        let limits = Limits { timeout: None, silence };
+        let silence = Cell::new(Duration::from_secs(3));
+        let limits = Limits { silence: Some(&silence), ..Limits::default() };
         let (finished, text) = limited("for i in 1 2 3 4 5; do echo $i; sleep 0.8; done; sleep 1000", limits);
         assert_eq!(finished.end, End::TimedOut);
         // Longer in all than the time of silence.
         assert_eq!(text.lines().count(), 5);
+    }
+
+    #[test]
+    fn after_a_time_out_there_is_time_for_a_last_word() {
+        let script = "trap 'echo bye; exit' TERM; while :; do sleep 0.1; done";
+        let timeout = Some(Duration::from_millis(500));
+        let (finished, text) =
+            limited(script, Limits { timeout, farewell: Duration::from_secs(20), ..Limits::default() });
+        assert_eq!((finished.end, text.as_str()), (End::TimedOut, "bye\n"));
+        let deaf = "trap '' TERM; while :; do sleep 0.1; done";
+        let (finished, _) =
+            limited(deaf, Limits { timeout, farewell: Duration::from_millis(500), ..Limits::default() });
+        assert_eq!(finished.end, End::TimedOut);
     }
 
     /// A killed process whose parent is gone is reaped by init in its own time: a zombie counts as gone.

@@ -1,10 +1,15 @@
 //! The sweep against guests that end in every way, without QEMU.
+use super::batch::{Pending, take_batch};
+use super::group::{BOOT_TRIES, Ended, Group};
 use super::*;
 use crate::check::tests::good;
 use crate::naming::Naming;
+use crate::qemu::Console;
 use crate::qemu::Machine;
 use crate::qemu::process::End;
 use crate::record::HostMachine;
+use crate::system::{Boot, Verdict};
+use model::report::Report;
 
 struct Fake;
 
@@ -94,8 +99,7 @@ fn with_group(test: impl FnOnce(&mut Group<'_, '_>, Boot, Vec<Pending>)) {
     };
     assert_eq!(plan.weight(), 6);
     let mut measured = Measured::default();
-    let mut group =
-        Group { plan: &plan, cpus: 2, repeat: 0, boots: 1, boot_failures: 0, measured: &mut measured };
+    let mut group = Group::new(&plan, 2, 0, &mut measured);
     let mut pending: Vec<Pending> =
         plan.entries(2).into_iter().map(|entry| Pending { entry, tries: 0 }).collect();
     let batch = take_batch(&mut pending);

@@ -1,5 +1,5 @@
-//! A sweep: boots a system with each CPU count, runs the workloads, checks what comes back and makes records
-//! of it. A point that fails is tried once more, alone; the others are not lost with it.
+//! The points of one CPU count: boots, judges what came back, and tries again what failed.
+use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -7,187 +7,57 @@ use std::{fs, mem};
 
 use anyhow::{Context as _, Result};
 use model::report::{Region, Report};
-use workloads::{BootArgs, Entry, Mode, Workload};
+use workloads::Entry;
+use workloads::line::STARTED;
 
+use super::batch::{Pending, take_batch};
+use super::{Failed, Measured, Observer, Plan, Point};
 use crate::check;
-use crate::context::{self, Context};
+use crate::context;
 use crate::exit::Exit;
 use crate::guest_line::{self, Told};
-use crate::instrument::{self, Instrument};
+use crate::instrument;
 use crate::interrupt;
+use crate::qemu::Console;
 use crate::qemu::process::{self, Input, Limits};
-use crate::qemu::{Accel, Console};
-use crate::record::Record;
-use crate::system::{Boot, System, Verdict};
+use crate::system::{Boot, Verdict};
 
 /// How often a point is tried.
 const POINT_TRIES: u32 = 2;
 /// How often a guest is booted that never begins with its first entry.
-const BOOT_TRIES: u32 = 4;
-/// How long a guest may print nothing: a base, more for each CPU, and more for each operation of all workers.
-const SILENCE: Duration = Duration::from_secs(60);
-const SILENCE_CPU: Duration = Duration::from_secs(10);
-const SILENCE_OP: Duration = Duration::from_millis(10);
-
-/// What to measure.
-pub struct Plan<'a> {
-    /// The system.
-    pub system: &'a dyn System,
-    /// Workloads, in order.
-    pub workloads: &'a [&'static Workload],
-    /// Modes, in order.
-    pub modes: &'a [Mode],
-    /// CPU counts, in order.
-    pub cpus: &'a [u32],
-    /// How often each point is measured.
-    pub repeats: u32,
-    /// Marked operations of each worker, and those before.
-    pub ops: u64,
-    /// Operations of each worker before.
-    pub warmup: u64,
-    /// Seed of the first repeat; each further one has the next.
-    pub seed: u64,
-    /// `baseline` or the name of an ablation.
-    pub variant: &'a str,
-    /// How guest code is executed.
-    pub accel: Accel,
-    /// The instrument; none where the guest times itself.
-    pub instrument: Option<&'a Instrument>,
-    /// Circumstances for the records.
-    pub context: &'a Context,
-    /// Folder for reports and logs.
-    pub folder: PathBuf,
-    /// Time-out of a guest that prints nothing, in place of the usual one.
-    pub silence: Option<Duration>,
-}
-
-impl Plan<'_> {
-    /// The entries of a boot with `cpus` CPUs, in order.
-    #[must_use]
-    pub fn entries(&self, cpus: u32) -> Vec<Entry> {
-        let defined = |workload: &Workload, mode| {
-            self.system.defines(workload, mode) && (!workload.even_cpus || cpus.is_multiple_of(2))
-        };
-        self.workloads
-            .iter()
-            .flat_map(|&workload| self.modes.iter().map(move |&mode| Entry { workload, mode }))
-            .filter(|entry| defined(entry.workload, entry.mode))
-            .collect()
-    }
-
-    /// How much work the plan is, in CPUs times points: the unit of [`Observer::done`].
-    #[must_use]
-    pub fn weight(&self) -> u64 {
-        let weight = |&cpus: &u32| self.entries(cpus).len() as u64 * u64::from(cpus);
-        self.cpus.iter().map(weight).sum::<u64>() * u64::from(self.repeats)
-    }
-
-    fn silence(&self, cpus: u32) -> Duration {
-        let ops = u32::try_from((self.ops + self.warmup) * u64::from(cpus)).unwrap_or(u32::MAX);
-        self.silence.unwrap_or(SILENCE + SILENCE_CPU * cpus + SILENCE_OP * ops)
-    }
-}
-
-/// Who wants to know how a sweep goes on.
-pub trait Observer {
-    /// A guest boots now.
-    fn boot(&mut self, description: &str);
-    /// A point was measured; its slowdown is not known yet.
-    fn measured(&mut self, record: &Record);
-    /// A point is over; its weight is the number of CPUs.
-    fn done(&mut self, weight: u64);
-    /// A point that was over has to be measured once more.
-    fn again(&mut self, weight: u64);
-    /// Something to be told in one line.
-    fn note(&mut self, text: &str);
-}
-
-/// A measured point.
-pub struct Point {
-    /// What goes into the results.
-    pub record: Record,
-    /// What the instrument saw; none where the guest timed itself.
-    pub region: Option<Region>,
-    /// The console of its guest.
-    pub console: Rc<[String]>,
-    /// Guest instructions a second of host time inside regions, of all vCPUs of its boot.
-    pub instructions_per_second: Option<f64>,
-}
-
-/// A point that could not be measured.
-#[derive(Clone, Debug)]
-pub struct Failed {
-    /// Workload, mode, CPUs and repeat, for people.
-    pub what: String,
-    /// What happened.
-    pub why: String,
-    /// The exit code that this makes.
-    pub exit: Exit,
-    /// Where the guest's console is kept.
-    pub log: Option<PathBuf>,
-}
-
-/// What a sweep brought.
-#[derive(Default)]
-pub struct Measured {
-    /// Points, in the order in which they were measured.
-    pub points: Vec<Point>,
-    /// Points that failed twice.
-    pub failed: Vec<Failed>,
-    /// The user interrupted: points are missing that are not in `failed`.
-    pub interrupted: bool,
-}
-
-/// Measures all points of `plan`.
-///
-/// # Errors
-/// When QEMU cannot be started, files cannot be written, or the guest refuses its input (exit code 2).
-pub fn run(plan: &Plan<'_>, observer: &mut dyn Observer) -> Result<Measured> {
-    fs::create_dir_all(&plan.folder).with_context(|| format!("making {}", plan.folder.display()))?;
-    let mut measured = Measured::default();
-    for repeat in 0..plan.repeats {
-        for &cpus in plan.cpus {
-            let mut group = Group { plan, cpus, repeat, boots: 0, boot_failures: 0, measured: &mut measured };
-            group.run(observer)?;
-            if interrupt::requested() {
-                measured.interrupted = true;
-                return Ok(measured);
-            }
-        }
-    }
-    Ok(measured)
-}
+pub const BOOT_TRIES: u32 = 4;
+/// How long the instrument has to write what it saw of a guest that hangs.
+const FAREWELL: Duration = Duration::from_secs(20);
 
 /// The points of one CPU count in one repeat.
-struct Group<'p, 's> {
+pub struct Group<'p, 's> {
     plan: &'p Plan<'s>,
     cpus: u32,
     repeat: u32,
     boots: u32,
     boot_failures: u32,
-    measured: &'p mut Measured,
-}
-
-/// An entry that is still to be measured.
-#[derive(Clone, Copy)]
-struct Pending {
-    entry: Entry,
-    tries: u32,
+    pub(super) measured: &'p mut Measured,
 }
 
 /// A guest that has ended.
-struct Ended {
-    verdict: Verdict,
-    console: Rc<[String]>,
+pub struct Ended {
+    pub(super) verdict: Verdict,
+    pub(super) console: Rc<[String]>,
     /// The guest began with its first entry.
-    started: bool,
-    told: Vec<Told>,
-    report: Option<Report>,
-    stderr: String,
+    pub(super) started: bool,
+    pub(super) told: Vec<Told>,
+    pub(super) report: Option<Report>,
+    pub(super) stderr: String,
 }
 
-impl Group<'_, '_> {
-    fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
+impl<'p, 's> Group<'p, 's> {
+    /// The points with `cpus` CPUs of repeat `repeat`; what comes of them goes into `measured`.
+    pub fn new(plan: &'p Plan<'s>, cpus: u32, repeat: u32, measured: &'p mut Measured) -> Self {
+        Group { plan, cpus, repeat, boots: 0, boot_failures: 0, measured }
+    }
+
+    /// Measures all of them.
+    pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let fresh = |entry| Pending { entry, tries: 0 };
         let mut pending: Vec<Pending> = self.plan.entries(self.cpus).into_iter().map(fresh).collect();
         while !pending.is_empty() && !interrupt::requested() {
@@ -211,7 +81,7 @@ impl Group<'_, '_> {
         Ok(())
     }
 
-    fn boot(&self, batch: &[Pending]) -> Boot {
+    pub(super) fn boot(&self, batch: &[Pending]) -> Boot {
         Boot {
             cpus: self.cpus,
             entries: batch.iter().map(|pending| pending.entry).collect(),
@@ -242,9 +112,14 @@ impl Group<'_, '_> {
             None => machine.command(),
         };
         let mut console = Console::new(None);
-        let limits = Limits { timeout: None, silence: Some(plan.silence(self.cpus)) };
+        let (booting, running) = plan.silence(self.cpus);
+        let silence = Cell::new(booting);
+        let limits = Limits { timeout: None, silence: Some(&silence), farewell: FAREWELL };
         let finished = process::run(command, Input::None, limits, &mut |bytes| {
             console.feed(bytes, |line| {
+                if line.contains(STARTED) {
+                    silence.set(running);
+                }
                 if guest_line::read(line).is_some() {
                     observer.done(u64::from(boot.cpus));
                 }
@@ -259,7 +134,7 @@ impl Group<'_, '_> {
         let _ = fs::remove_file(&out);
         Ok(Ended {
             verdict,
-            started: lines.iter().any(|line| line.contains(workloads::line::STARTED)),
+            started: lines.iter().any(|line| line.contains(STARTED)),
             told: guest_line::read_all(lines),
             console: lines.into(),
             report,
@@ -268,7 +143,7 @@ impl Group<'_, '_> {
     }
 
     /// A guest that ended before its first entry: nothing is known of the entries.
-    fn not_started(
+    pub(super) fn not_started(
         &mut self,
         batch: Vec<Pending>,
         ended: &Ended,
@@ -293,7 +168,7 @@ impl Group<'_, '_> {
     }
 
     /// Takes what a guest brought, entry by entry.
-    fn judge(
+    pub(super) fn judge(
         &mut self,
         boot: &Boot,
         batch: Vec<Pending>,
@@ -402,39 +277,6 @@ impl Group<'_, '_> {
     }
 }
 
-/// What to boot next: everything that has not failed yet, as far as one command line can ask for it; then
-/// what has failed, each alone.
-fn take_batch(pending: &mut Vec<Pending>) -> Vec<Pending> {
-    let fresh = |pending: &Pending| pending.tries == 0;
-    if !pending.iter().any(fresh) {
-        return vec![pending.remove(0)];
-    }
-    let (mut batch, rest): (Vec<_>, Vec<_>) = pending.drain(..).partition(fresh);
-    *pending = rest;
-    if !is_product(&batch) {
-        let mode = batch[0].entry.mode;
-        let (same, other): (Vec<_>, Vec<_>) = batch.into_iter().partition(|one| one.entry.mode == mode);
-        batch = same;
-        pending.splice(0..0, other);
-    }
-    batch
-}
-
-/// Whether a guest that gets the boot arguments for `batch` runs exactly these entries, in this order.
-fn is_product(batch: &[Pending]) -> bool {
-    let entries: Vec<Entry> = batch.iter().map(|pending| pending.entry).collect();
-    let boot = Boot {
-        cpus: 1,
-        entries: entries.clone(),
-        ops: 1,
-        warmup: 0,
-        seed: 0,
-        variant: String::new(),
-        accel: Accel::Tcg,
-    };
-    BootArgs::parse(&boot.arguments()).is_ok_and(|args| args.entries().eq(entries))
-}
-
 /// What happened to a guest that did not come to its end, and the exit code for it.
 fn reason(ended: &Ended, place: &str) -> (String, Exit) {
     let what = match &ended.verdict {
@@ -449,7 +291,3 @@ fn reason(ended: &Ended, place: &str) -> (String, Exit) {
     let tail = if tail.is_empty() { "none".to_owned() } else { tail.join(" | ") };
     (format!("{what} {place}; its last lines: {tail}"), exit)
 }
-
-#[cfg(test)]
-#[path = "sweep_tests.rs"]
-mod tests;
