@@ -36,6 +36,10 @@ pub enum Flaw {
     GivenUpEarly,
     /// An unmapping does not count up the root's generation.
     NoGeneration,
+    /// A slot of a range map is split without its lock.
+    UnlockedSplit,
+    /// A range map's node is taken out without telling those who wait for its slots.
+    NoTombstone,
 }
 
 /// Which flaw a primitive has.

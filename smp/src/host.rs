@@ -10,6 +10,7 @@ use std::vec::Vec;
 
 use crate::backing::{Backing, Exhausted};
 use crate::platform::{Cpu, CpuId, CpuLocal, Platform, RemoteTable};
+use crate::range_map::Deferred;
 use crate::sync::{AtomicBool, AtomicUsize, Ordering};
 
 /// Entries of a host CPU's translation table. The model checker tracks each, so it has few.
@@ -206,6 +207,70 @@ unsafe impl Backing for Limited {
         self.out.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
         // SAFETY: the caller's.
         unsafe { Heap.give(memory, layout) }
+    }
+}
+
+/// The host's allocator; what is retired is kept until the graveyard is dropped.
+#[derive(Default)]
+pub struct Graveyard {
+    out: core::sync::atomic::AtomicUsize,
+    retired: std::sync::Mutex<Vec<(usize, Layout)>>,
+}
+
+impl Graveyard {
+    /// How many pieces are taken now, and neither given back nor retired.
+    #[must_use]
+    pub fn out(&self) -> usize {
+        self.out.load(core::sync::atomic::Ordering::Relaxed)
+    }
+}
+
+impl Drop for Graveyard {
+    fn drop(&mut self) {
+        for (address, layout) in self.retired.get_mut().expect("nobody panics with it locked").drain(..) {
+            let memory = core::ptr::with_exposed_provenance_mut(address);
+            // SAFETY: it was taken from the heap with this layout; nobody is left to read it.
+            unsafe { std::alloc::dealloc(memory, layout) };
+        }
+    }
+}
+
+// SAFETY: `Heap` keeps the promise.
+unsafe impl Backing for Graveyard {
+    fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+        self.out.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
+        Heap.take(layout, near)
+    }
+
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+        self.out.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
+        // SAFETY: the caller's.
+        unsafe { Heap.give(memory, layout) }
+    }
+}
+
+// SAFETY: what is retired stays until the graveyard is dropped.
+unsafe impl Deferred for Graveyard {
+    unsafe fn retire(&self, _cpu: Cpu<'_>, memory: NonNull<u8>, layout: Layout) {
+        self.out.fetch_sub(1, core::sync::atomic::Ordering::Relaxed);
+        let address = memory.as_ptr().expose_provenance();
+        self.retired.lock().expect("nobody panics with it locked").push((address, layout));
+    }
+}
+
+// SAFETY: the backing behind the reference keeps the promise.
+unsafe impl Deferred for &Graveyard {
+    unsafe fn retire(&self, cpu: Cpu<'_>, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { (**self).retire(cpu, memory, layout) }
+    }
+}
+
+// SAFETY: a test with this backing has one thread, which reads nothing that it has retired.
+unsafe impl Deferred for Limited {
+    unsafe fn retire(&self, _cpu: Cpu<'_>, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { self.give(memory, layout) }
     }
 }
 

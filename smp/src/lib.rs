@@ -15,7 +15,8 @@
 //! 6. [`clustered`]: objects with a representative on each CPU: counters, accounts, replicated values.
 //! 7. [`grace`]: when an object may be freed that others may still be using.
 //! 8. [`remote`] and [`shootdown`]: work for other CPUs now, above all to forget translations.
-//! 9. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
+//! 9. [`range_map`]: address spaces.
+//! 10. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # How it is tested
 //!
@@ -40,6 +41,7 @@ pub mod marker;
 pub mod per_cpu;
 pub mod platform;
 pub mod pool;
+pub mod range_map;
 pub mod remote;
 pub mod shootdown;
 pub mod sync;

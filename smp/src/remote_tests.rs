@@ -90,7 +90,7 @@ mod model {
     }
 
     #[test]
-    #[should_panic]
+    #[should_panic(expected = "Causality violation")]
     fn must_fail_when_the_acknowledgement_comes_first() {
         work_is_done_when_the_call_returns::<EarlyAcknowledgement>();
     }
