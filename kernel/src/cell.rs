@@ -24,6 +24,7 @@ use crate::mem::space::{Deaths, Space};
 use crate::object::pool::Pool;
 use crate::sched::queue::RunQueue;
 use crate::sched::remote::Inbox;
+use crate::sched::thread::Notes;
 use crate::sched::timer::Timers;
 use crate::sched::{State, Thread};
 
@@ -296,7 +297,7 @@ impl Cell {
         loop {
             self.serve_others();
             if let Some(thread) = self.ready.pop() {
-                if thread.dying || thread.space.is_dead() {
+                if thread.space.is_dead() {
                     self.end_thread(thread, 0);
                     continue;
                 }
@@ -346,7 +347,7 @@ impl Cell {
             Some(highest) => slice_is_over && highest == thread.priority,
             None => false,
         };
-        if thread.dying || thread.space.is_dead() {
+        if thread.notes.contains(Notes::DYING) || thread.space.is_dead() {
             self.end_thread(thread, 0);
             return self.next_thread();
         }
@@ -387,8 +388,9 @@ impl Cell {
         }
     }
 
+    /// Sets this CPU's timer to the next thing that time asks for.
     #[cold]
-    fn arm_timer(&mut self) {
+    pub fn arm_timer(&mut self) {
         let soonest = match (self.timers.soonest(), self.slice_end) {
             (Some(deadline), 0) => deadline,
             (Some(deadline), end) => deadline.min(end),

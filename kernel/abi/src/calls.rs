@@ -38,8 +38,9 @@ calls! {
     Null() = null;
     /// Writes a line of at most 256 bytes of UTF-8 to the early console.
     Log(address, length) = log;
-    /// Calls a server on this CPU and waits for its reply. Returns the reply's label in `rax` and its words.
-    Call(endpoint, word0, word1, word2, word3) = call;
+    /// Calls a server on this CPU and waits for its reply, until `deadline` (nanoseconds, 0 never). Returns the
+    /// reply's label in `rdi` and its words.
+    Call(endpoint, word0, word1, word2, word3, deadline) = call;
     /// A worker's end of a call: replies, unless it has no caller, and waits for the next call. Returns with
     /// the badge in `rdi` and the message's words.
     ReplyWait(label, word0, word1, word2, word3) = reply_wait;

@@ -11,30 +11,31 @@ use super::endpoint::Endpoint;
 use super::replica::Replica;
 use crate::cap;
 use crate::cell::Cell;
+use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
 use crate::syscall::Return;
 
 /// The words of a message.
 pub type Words = [u64; abi::MESSAGE_WORDS];
 
-/// `Call(endpoint, word0 … word3)`.
+/// `Call(endpoint, word0 … word3, deadline)`.
 #[inline]
-pub fn call(cell: &mut Cell, endpoint: Handle, words: Words) -> Return {
+pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Return {
     let caller = cell.running();
     let (target, badge) = match cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE) {
         Ok(found) => found,
         Err(error) => return Return::error(error),
     };
     let Some(replica) = target.replica(cell) else {
-        return first_call(cell, target, words, badge);
+        return first_call(cell, target, words, badge, deadline);
     };
     if !replica.active.is_null() {
-        return wait_for_replica(cell, replica, caller, endpoint, words);
+        return wait_for_replica(cell, replica, caller, endpoint, words, deadline);
     }
     let Some(worker) = replica.take_idle() else {
-        return call_with_new_worker(cell, replica, words, badge);
+        return call_with_new_worker(cell, replica, words, badge, deadline);
     };
-    enter(cell, replica, worker, caller, words, badge)
+    enter(cell, replica, worker, caller, words, badge, deadline)
 }
 
 /// Gives the message to `worker` and runs it.
@@ -46,11 +47,15 @@ fn enter(
     caller: &mut Thread,
     words: Words,
     badge: u64,
+    deadline: u64,
 ) -> Return {
     caller.state = State::Calling;
     caller.partner = worker;
-    if !caller.replica.is_null() {
+    if !caller.notes.is_empty() {
         leave_own_replica(cell, caller);
+    }
+    if deadline != 0 {
+        limit(cell, caller, deadline);
     }
     replica.active = worker;
     worker.partner = caller;
@@ -58,6 +63,26 @@ fn enter(
     worker.state = State::Running;
     deliver(worker, badge, words);
     Return::switch(cell.switch_to(worker))
+}
+
+/// Lets the call of `caller` end at `deadline`.
+#[cold]
+fn limit(cell: &mut Cell, caller: &mut Thread, deadline: u64) {
+    if caller.deadline == 0 {
+        caller.deadline = deadline;
+        caller.notes.insert(Notes::TIMED);
+        cell.timers.add(caller);
+        cell.arm_timer();
+    }
+}
+
+/// Forgets the deadline of a call that ended.
+fn end_limit(cell: &mut Cell, caller: &mut Thread) {
+    if caller.notes.contains(Notes::TIMED) {
+        caller.notes.remove(Notes::TIMED);
+        cell.timers.remove(caller);
+        caller.deadline = 0;
+    }
 }
 
 /// Puts a message into the registers of a thread that receives.
@@ -70,15 +95,21 @@ fn deliver(thread: &mut Thread, first: u64, words: Words) {
 }
 
 #[cold]
-fn first_call(cell: &mut Cell, target: &'static Endpoint, words: Words, badge: u64) -> Return {
+fn first_call(cell: &mut Cell, target: &'static Endpoint, words: Words, badge: u64, deadline: u64) -> Return {
     match target.make_replica(cell) {
-        Ok(replica) => call_with_new_worker(cell, replica, words, badge),
+        Ok(replica) => call_with_new_worker(cell, replica, words, badge, deadline),
         Err(error) => Return::error(error),
     }
 }
 
 #[cold]
-fn call_with_new_worker(cell: &mut Cell, replica: &mut Replica, words: Words, badge: u64) -> Return {
+fn call_with_new_worker(
+    cell: &mut Cell,
+    replica: &mut Replica,
+    words: Words,
+    badge: u64,
+    deadline: u64,
+) -> Return {
     if replica.endpoint.space.is_dead() {
         return Return::error(Error::PeerDied);
     }
@@ -87,7 +118,7 @@ fn call_with_new_worker(cell: &mut Cell, replica: &mut Replica, words: Words, ba
             let caller = cell.running();
             // A new worker starts at its entry point with the message as a function's arguments would be.
             worker.registers.rcx = words[2];
-            enter(cell, replica, worker, caller, words, badge)
+            enter(cell, replica, worker, caller, words, badge, deadline)
         }
         Err(error) => Return::error(error),
     }
@@ -97,8 +128,9 @@ fn call_with_new_worker(cell: &mut Cell, replica: &mut Replica, words: Words, ba
 #[cold]
 fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
-    let replica = unsafe { &mut *worker.replica };
-    if ptr::eq(replica.active, worker) {
+    if let Some(replica) = unsafe { worker.replica.as_mut() }
+        && ptr::eq(replica.active, worker)
+    {
         release(cell, replica);
     }
 }
@@ -107,6 +139,7 @@ fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
 fn release(cell: &mut Cell, replica: &mut Replica) {
     replica.active = ptr::null_mut();
     if let Some(next) = replica.waiting.pop() {
+        next.queued_at = ptr::null_mut();
         if ptr::eq(next.replica, replica) {
             // A worker that comes back from a call of its own.
             replica.active = next;
@@ -124,6 +157,7 @@ fn wait_for_replica(
     caller: &mut Thread,
     endpoint: Handle,
     words: Words,
+    deadline: u64,
 ) -> Return {
     let mut holder = replica.active;
     loop {
@@ -136,9 +170,11 @@ fn wait_for_replica(
             State::Calling => holder = thread.partner,
             state => {
                 let [word0, word1, word2, word3] = words;
-                caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3]);
-                caller.state = State::Queued;
-                replica.waiting.push(caller);
+                caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
+                queue(replica, caller);
+                if deadline != 0 {
+                    limit(cell, caller, deadline);
+                }
                 if state == State::Ready {
                     return Return::switch(cell.run_now(thread));
                 }
@@ -146,6 +182,12 @@ fn wait_for_replica(
             }
         }
     }
+}
+
+fn queue(replica: &mut Replica, thread: &mut Thread) {
+    thread.state = State::Queued;
+    thread.queued_at = replica;
+    replica.waiting.push(thread);
 }
 
 /// `ReplyWait(label, word0 … word3)`.
@@ -166,6 +208,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let Some(caller) = (unsafe { caller.as_mut() }) else {
         return Return::switch(cell.next_thread());
     };
+    caller.partner = ptr::null_mut();
     deliver(caller, label, words);
     return_to(cell, caller)
 }
@@ -173,8 +216,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
 /// Lets a thread go on whose call ended; its result is in its registers.
 #[inline]
 fn return_to(cell: &mut Cell, caller: &mut Thread) -> Return {
-    caller.partner = ptr::null_mut();
-    if caller.dying || !caller.replica.is_null() {
+    if !caller.notes.is_empty() {
         return return_slowly(cell, caller);
     }
     caller.state = State::Running;
@@ -183,34 +225,86 @@ fn return_to(cell: &mut Cell, caller: &mut Thread) -> Return {
 
 #[cold]
 fn return_slowly(cell: &mut Cell, caller: &mut Thread) -> Return {
-    if caller.dying {
-        cell.end_thread(caller, 0);
-        return Return::switch(cell.next_thread());
-    }
+    end_limit(cell, caller);
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
-    let replica = unsafe { &mut *caller.replica };
-    if replica.active.is_null() || ptr::eq(replica.active, caller) {
+    if let Some(replica) = unsafe { caller.replica.as_mut() } {
+        if !replica.active.is_null() && !ptr::eq(replica.active, caller) {
+            queue(replica, caller);
+            return Return::switch(cell.next_thread());
+        }
         replica.active = caller;
-        caller.state = State::Running;
-        return Return::switch(cell.switch_to(caller));
     }
-    caller.state = State::Queued;
-    replica.waiting.push(caller);
-    Return::switch(cell.next_thread())
+    caller.state = State::Running;
+    Return::switch(cell.switch_to(caller))
 }
 
-/// Ends the calls that a worker which is to end has under way: its caller learns that its peer died.
+/// Ends the call that `caller` has under way, or waits to make: the worker goes on, and its reply is dropped.
+pub fn detach(cell: &mut Cell, caller: &mut Thread) {
+    end_limit(cell, caller);
+    // SAFETY: replicas live as long as their servers and are this CPU's, as is the worker that serves a caller.
+    unsafe {
+        if let Some(replica) = core::mem::take(&mut caller.queued_at).as_mut() {
+            replica.waiting.remove(caller);
+        }
+        if let Some(worker) = core::mem::take(&mut caller.partner).as_mut() {
+            worker.partner = ptr::null_mut();
+        }
+    }
+}
+
+/// The deadline of a call passed.
+pub fn time_out(cell: &mut Cell, caller: &mut Thread) {
+    caller.notes.remove(Notes::TIMED);
+    match caller.state {
+        State::Calling => {
+            detach(cell, caller);
+            caller.set_result(Error::TimedOut.to_raw());
+        }
+        State::Queued if caller.partner.is_null() && caller.interrupted => {
+            detach(cell, caller);
+            caller.end_restarted_call(Error::TimedOut.to_raw());
+        }
+        // The reply came already: it is about to go on.
+        _ => return,
+    }
+    go_on(cell, caller);
+}
+
+/// Makes a thread ready whose call ended with an error; a worker gets its replica back first.
+fn go_on(cell: &mut Cell, caller: &mut Thread) {
+    // SAFETY: as in `detach`.
+    if let Some(replica) = unsafe { caller.replica.as_mut() } {
+        if !replica.active.is_null() && !ptr::eq(replica.active, caller) {
+            return queue(replica, caller);
+        }
+        replica.active = caller;
+    }
+    cell.make_ready(caller);
+}
+
+/// Takes an idle worker that is to end out of its replica's pool.
+pub fn leave_pool(worker: &mut Thread) {
+    // SAFETY: as in `detach`.
+    if let Some(replica) = unsafe { worker.replica.as_mut() } {
+        replica.remove_idle(worker);
+    }
+}
+
+/// Ends what a thread that is to end does as a worker: its caller learns that its peer died.
 pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
-    // SAFETY: as in `reply_wait`.
+    // SAFETY: as in `detach`.
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else { return };
     let caller = core::mem::take(&mut worker.partner);
+    worker.replica = ptr::null_mut();
+    replica.forget_worker();
     if ptr::eq(replica.active, worker) {
         release(cell, replica);
     }
     // SAFETY: as in `reply_wait`.
     if let Some(caller) = unsafe { caller.as_mut() } {
         caller.partner = ptr::null_mut();
+        end_limit(cell, caller);
         caller.set_result(Error::PeerDied.to_raw());
-        cell.make_ready(caller);
+        go_on(cell, caller);
     }
 }

@@ -14,7 +14,7 @@ use crate::cell::Cell;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::physical_to_virtual;
 use crate::sched::queue::Queue;
-use crate::sched::thread::Start;
+use crate::sched::thread::{Notes, Start};
 use crate::sched::{State, Thread};
 
 /// One CPU's workers of a server. Only that CPU touches it.
@@ -66,6 +66,26 @@ impl Replica {
         self.idle = worker;
     }
 
+    /// Takes a worker that is to end out of the pool.
+    pub fn remove_idle(&mut self, worker: &mut Thread) {
+        let mut place: *mut *mut Thread = &raw mut self.idle;
+        // SAFETY: `place` is the list's start or the link of an idle worker, all alive and this CPU's.
+        unsafe {
+            while !(*place).is_null() {
+                if ptr::eq(*place, worker) {
+                    *place = worker.next;
+                    return;
+                }
+                place = &raw mut (**place).next;
+            }
+        }
+    }
+
+    /// A worker of it ended.
+    pub fn forget_worker(&mut self) {
+        self.workers -= 1;
+    }
+
     /// Makes another worker, which starts with its first message.
     #[cold]
     pub fn make_worker(&mut self, cell: &mut Cell) -> Result<&'static mut Thread, Error> {
@@ -78,6 +98,7 @@ impl Replica {
         let start = Start { entry: template.entry, stack, arguments: [0; 3] };
         let worker = cell.make_thread(self.endpoint.space, 0, start)?;
         worker.replica = self;
+        worker.notes.insert(Notes::WORKER);
         self.workers += 1;
         Ok(worker)
     }

@@ -4,7 +4,7 @@ use abi::{Error, PRIORITIES};
 use smp::CpuId;
 
 use super::remote::{Request, ask};
-use super::thread::Start;
+use super::thread::{Notes, Start};
 use super::wait::Cause;
 use super::{State, Thread};
 use crate::arch::smp::cpu_count;
@@ -120,42 +120,39 @@ impl Cell {
         }
     }
 
-    /// Ends all threads that `space` has on this CPU. The running one, and those inside a server, end as soon
-    /// as they leave the kernel or the server.
+    /// Ends all threads that `space` has on this CPU; the running one ends when it leaves the kernel.
     pub fn end_threads_of(&mut self, space: &'static Space) {
         let mut next = space.first_thread(self);
         while let Some(thread) = next {
             // SAFETY: threads in the list are alive and this CPU's; ending one takes no other one out.
             next = unsafe { thread.sibling.as_mut() };
             if self.is_serving(thread) {
-                thread.dying = true;
+                thread.notes.insert(Notes::DYING);
             } else {
                 self.end_thread(thread, 0);
             }
         }
     }
 
-    /// Ends a thread of this CPU, whatever it does; `status` is for whoever joins it. A thread that is inside a
-    /// server ends when the server replies.
+    /// Ends a thread of this CPU, whatever it does; `status` is for whoever joins it. A server that it was
+    /// calling goes on, and its reply will be dropped.
     pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
         match thread.state {
-            State::Calling => {
-                thread.dying = true;
-                return;
-            }
+            State::Ended => return,
+            State::Ready => self.take_from_ready(thread),
+            State::Calling | State::Queued => call::detach(self, thread),
+            State::Idle => call::leave_pool(thread),
             State::Waiting => {
                 if let Cause::Notification(notification) = thread.waits_for {
                     // If a wake is under way, the memory has to wait for it.
                     thread.is_owed_wake = !notification.forget(thread);
                 }
-                if thread.deadline != 0 {
-                    self.timers.remove(thread);
-                    thread.deadline = 0;
-                }
             }
-            State::Ready => self.take_from_ready(thread),
-            State::Ended => return,
-            State::Running | State::Queued | State::Idle => {}
+            State::Running => {}
+        }
+        if thread.deadline != 0 {
+            self.timers.remove(thread);
+            thread.deadline = 0;
         }
         call::abandon(self, thread);
         thread.state = State::Ended;

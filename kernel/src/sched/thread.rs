@@ -31,6 +31,19 @@ pub enum State {
     Ended,
 }
 
+bitflags::bitflags! {
+    /// What makes the end of a call more than a switch back.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct Notes: u8 {
+        /// It is to end as soon as it leaves the kernel.
+        const DYING = 1;
+        /// It calls with a deadline.
+        const TIMED = 2;
+        /// It is a worker, and has to get its replica back.
+        const WORKER = 4;
+    }
+}
+
 /// A thread. The first three lines are its header and registers, the fourth is what a call touches.
 #[derive(Debug)]
 #[repr(C, align(64))]
@@ -46,8 +59,8 @@ pub struct Thread {
     pub state: State,
     /// Higher runs first. A worker has its caller's.
     pub priority: u8,
-    /// To end as soon as it next gives up the CPU or leaves a server.
-    pub dying: bool,
+    /// What to look after when it goes on.
+    pub notes: Notes,
     /// What CR3 holds while it runs.
     pub root: u64,
     /// Its program.
@@ -56,6 +69,8 @@ pub struct Thread {
     pub partner: *mut Thread,
     /// The replica that it is a worker of.
     pub replica: *mut Replica,
+    /// The replica in whose queue it is.
+    pub queued_at: *mut Replica,
 
     /// Links of the one queue that it is in (ready, replica, waiters).
     pub next: *mut Thread,
@@ -95,6 +110,8 @@ unsafe impl Object for Thread {
     }
 }
 
+/// Length of the `syscall` instruction.
+const SYSCALL_BYTES: u64 = 2;
 /// Interrupts on; the reserved bit 1.
 const USER_FLAGS: u64 = 0x202;
 
@@ -133,7 +150,7 @@ impl Thread {
             (&raw mut (*place).state).write(State::Waiting);
             (&raw mut (*place).waits_for).write(super::wait::Cause::Start);
             (&raw mut (*place).interrupted).write(true);
-            (&raw mut (*place).dying).write(false);
+            (&raw mut (*place).notes).write(Notes::empty());
             &mut *place
         };
         thread.registers = Registers {
@@ -151,6 +168,7 @@ impl Thread {
         thread.root = 0;
         thread.partner = ptr::null_mut();
         thread.replica = ptr::null_mut();
+        thread.queued_at = ptr::null_mut();
         thread.next = ptr::null_mut();
         thread.previous = ptr::null_mut();
         thread.home = home;
@@ -183,12 +201,17 @@ impl Thread {
     }
 
     /// Makes it repeat the system call that it is in, with the same arguments, when it next runs.
-    pub fn restart_call(&mut self, number: abi::Call, arguments: [u64; 5]) {
-        /// Bytes of the `syscall` instruction.
-        const SYSCALL: u64 = 2;
-        let [rdi, rsi, rdx, r10, r8] = arguments;
-        let rip = self.registers.rip - SYSCALL;
-        self.registers = Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, rip, ..self.registers };
+    pub fn restart_call(&mut self, number: abi::Call, arguments: [u64; 6]) {
+        let [rdi, rsi, rdx, r10, r8, r9] = arguments;
+        let rip = self.registers.rip - SYSCALL_BYTES;
+        self.registers = Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, r9, rip, ..self.registers };
         self.interrupted = true;
+    }
+
+    /// Takes back a [`restart_call`](Self::restart_call): the call ends with `result` instead.
+    pub fn end_restarted_call(&mut self, result: u64) {
+        self.registers.rip += SYSCALL_BYTES;
+        self.interrupted = false;
+        self.set_result(result);
     }
 }

@@ -4,6 +4,7 @@ use abi::Error;
 
 use super::{State, Thread};
 use crate::cell::Cell;
+use crate::ipc::call;
 use crate::ipc::notification::Notification;
 
 /// What a waiting thread waits for.
@@ -46,8 +47,11 @@ impl Cell {
         self.make_ready(thread);
     }
 
-    /// A deadline passed: ends the wait of `thread`, and makes what it waited for forget it.
+    /// A deadline passed: ends the wait or call of `thread`, and makes what it waited for forget it.
     pub fn time_out(&mut self, thread: &mut Thread) {
+        if thread.state != State::Waiting {
+            return call::time_out(self, thread);
+        }
         let result = match thread.waits_for {
             Cause::Time => 0,
             Cause::Notification(notification) => {

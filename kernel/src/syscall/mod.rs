@@ -105,8 +105,8 @@ mod shell {
 
     handlers! {
         fn log(cell, address, length) { debug::log(cell, address, length).into() }
-        fn call(cell, endpoint, word0, word1, word2, word3) {
-            ipc::call::call(cell, Handle(endpoint), [word0, word1, word2, word3])
+        fn call(cell, endpoint, word0, word1, word2, word3, deadline) {
+            ipc::call::call(cell, Handle(endpoint), [word0, word1, word2, word3], deadline)
         }
         fn reply_wait(cell, label, word0, word1, word2, word3) {
             ipc::call::reply_wait(cell, label, [word0, word1, word2, word3])

@@ -44,7 +44,7 @@ pub struct Message {
 }
 
 #[inline(always)]
-fn exchange(call: Call, first: u64, words: [u64; 4]) -> Result<Message, Error> {
+fn exchange(call: Call, first: u64, words: [u64; 4], deadline: u64) -> Result<Message, Error> {
     let [mut word0, mut word1, mut word2, mut word3] = words;
     let (result, came): (u64, u64);
     // SAFETY: as in `raw_number`.
@@ -57,7 +57,7 @@ fn exchange(call: Call, first: u64, words: [u64; 4]) -> Result<Message, Error> {
             inlateout("rdx") word1,
             inlateout("r10") word2,
             inlateout("r8") word3,
-            lateout("r9") _,
+            inlateout("r9") deadline => _,
             lateout("rcx") _,
             lateout("r11") _,
             options(nostack)
@@ -80,13 +80,18 @@ pub fn log(text: &[u8]) -> Result<(), Error> {
 /// Calls a server on this CPU; returns the label and words of its reply.
 #[inline(always)]
 pub fn call(endpoint: Handle, words: [u64; 4]) -> Result<Message, Error> {
-    exchange(Call::Call, endpoint.0, words)
+    exchange(Call::Call, endpoint.0, words, 0)
+}
+
+/// The same, but gives up at `deadline` (nanoseconds of [`now`]).
+pub fn call_until(endpoint: Handle, words: [u64; 4], deadline: u64) -> Result<Message, Error> {
+    exchange(Call::Call, endpoint.0, words, deadline)
 }
 
 /// A worker's reply and its wait for the next call; returns badge and words of that.
 #[inline(always)]
 pub fn reply_wait(label: u64, words: [u64; 4]) -> Result<Message, Error> {
-    exchange(Call::ReplyWait, label, words)
+    exchange(Call::ReplyWait, label, words, 0)
 }
 
 /// Adds bits to a notification.
