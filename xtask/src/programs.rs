@@ -19,6 +19,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "tests", bin: "tests" },
     Program { package: "echo", bin: "echo" },
     Program { package: "bench", bin: "bench" },
+    Program { package: "tests", bin: "rogue" },
 ];
 
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.

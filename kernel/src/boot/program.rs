@@ -29,6 +29,8 @@ const STACK_PAGES: u64 = 16;
 const COMMAND_LINE: u64 = 0x7fff_1000_0000;
 /// Where the stacks of the companion's workers are, a page a CPU.
 const COMPANION_STACKS: u64 = 0x6000_0000_0000;
+/// Workers that the companion may have on a CPU.
+const COMPANION_WORKERS: u64 = 2;
 /// Priority of the first thread.
 const PRIORITY: u8 = 32;
 /// Exit status of a program that an exception ended.
@@ -154,14 +156,22 @@ pub fn start(
     Ok(())
 }
 
+/// Loads `name` as a companion: a program whose threads are workers, made by calls. Returns it with its entry
+/// point.
+pub fn load_companion(cell: &mut Cell, name: &str) -> (&'static Space, u64) {
+    let length = u64::from(cpu_count()) * COMPANION_WORKERS * PAGE;
+    let stacks = COMPANION_STACKS..COMPANION_STACKS + length;
+    let loaded = load_program(cell, name, stacks).unwrap_or_else(|why| refuse_program(name, why));
+    // It does not end with its last thread, and does not keep the machine running.
+    loaded.space.hold();
+    (loaded.space, loaded.entry)
+}
+
 /// Starts the measured workloads, with a server in another address space for them to call.
 pub fn start_measured(cell: &mut Cell) {
-    let stacks = COMPANION_STACKS..COMPANION_STACKS + u64::from(cpu_count()) * PAGE;
-    let companion = load_program(cell, "echo", stacks).unwrap_or_else(|why| refuse_program("echo", why));
-    // Its threads are workers, made by calls: it never ends by itself, and does not keep the machine running.
-    companion.space.hold();
-    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, companion.entry];
-    start(cell, "bench", CpuId::BOOT, line, Some(companion.space))
+    let (companion, entry) = load_companion(cell, "echo");
+    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, entry];
+    start(cell, "bench", CpuId::BOOT, line, Some(companion))
         .unwrap_or_else(|why| refuse_program("bench", why));
 }
 

@@ -50,7 +50,7 @@ fn enter(
     deadline: u64,
 ) -> Return {
     caller.state = State::Calling;
-    caller.partner = worker;
+    caller.callee = worker;
     if !caller.notes.is_empty() {
         leave_own_replica(cell, caller);
     }
@@ -58,7 +58,7 @@ fn enter(
         limit(cell, caller, deadline);
     }
     replica.active = worker;
-    worker.partner = caller;
+    worker.caller = caller;
     worker.priority = caller.priority;
     worker.state = State::Running;
     deliver(worker, badge, words);
@@ -124,9 +124,9 @@ fn call_with_new_worker(
     }
 }
 
-/// A worker that calls gives its own replica up meanwhile.
+/// A worker that calls or waits gives its own replica up meanwhile.
 #[cold]
-fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
+pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { worker.replica.as_mut() }
         && ptr::eq(replica.active, worker)
@@ -167,7 +167,7 @@ fn wait_for_replica(
         // SAFETY: a replica's active worker, and whoever it is calling, are alive and this CPU's.
         let thread = unsafe { &mut *holder };
         match thread.state {
-            State::Calling => holder = thread.partner,
+            State::Calling => holder = thread.callee,
             state => {
                 let [word0, word1, word2, word3] = words;
                 caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
@@ -198,7 +198,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else {
         return Return::error(Error::NoCaller);
     };
-    let caller = core::mem::take(&mut worker.partner);
+    let caller = core::mem::take(&mut worker.caller);
     replica.put_idle(worker);
     replica.active = ptr::null_mut();
     if !replica.waiting.is_empty() {
@@ -208,7 +208,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let Some(caller) = (unsafe { caller.as_mut() }) else {
         return Return::switch(cell.next_thread());
     };
-    caller.partner = ptr::null_mut();
+    caller.callee = ptr::null_mut();
     deliver(caller, label, words);
     return_to(cell, caller)
 }
@@ -246,8 +246,8 @@ pub fn detach(cell: &mut Cell, caller: &mut Thread) {
         if let Some(replica) = core::mem::take(&mut caller.queued_at).as_mut() {
             replica.waiting.remove(caller);
         }
-        if let Some(worker) = core::mem::take(&mut caller.partner).as_mut() {
-            worker.partner = ptr::null_mut();
+        if let Some(worker) = core::mem::take(&mut caller.callee).as_mut() {
+            worker.caller = ptr::null_mut();
         }
     }
 }
@@ -260,7 +260,7 @@ pub fn time_out(cell: &mut Cell, caller: &mut Thread) {
             detach(cell, caller);
             caller.set_result(Error::TimedOut.to_raw());
         }
-        State::Queued if caller.partner.is_null() && caller.interrupted => {
+        State::Queued if caller.callee.is_null() && caller.interrupted => {
             detach(cell, caller);
             caller.end_restarted_call(Error::TimedOut.to_raw());
         }
@@ -270,8 +270,8 @@ pub fn time_out(cell: &mut Cell, caller: &mut Thread) {
     go_on(cell, caller);
 }
 
-/// Makes a thread ready whose call ended with an error; a worker gets its replica back first.
-fn go_on(cell: &mut Cell, caller: &mut Thread) {
+/// Makes a thread ready whose call or wait ended; a worker gets its replica back first.
+pub fn go_on(cell: &mut Cell, caller: &mut Thread) {
     // SAFETY: as in `detach`.
     if let Some(replica) = unsafe { caller.replica.as_mut() } {
         if !replica.active.is_null() && !ptr::eq(replica.active, caller) {
@@ -294,7 +294,7 @@ pub fn leave_pool(worker: &mut Thread) {
 pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: as in `detach`.
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else { return };
-    let caller = core::mem::take(&mut worker.partner);
+    let caller = core::mem::take(&mut worker.caller);
     worker.replica = ptr::null_mut();
     replica.forget_worker();
     if ptr::eq(replica.active, worker) {
@@ -302,7 +302,7 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     }
     // SAFETY: as in `reply_wait`.
     if let Some(caller) = unsafe { caller.as_mut() } {
-        caller.partner = ptr::null_mut();
+        caller.callee = ptr::null_mut();
         end_limit(cell, caller);
         caller.set_result(Error::PeerDied.to_raw());
         go_on(cell, caller);

@@ -19,7 +19,7 @@ pub enum State {
     Running,
     /// In its CPU's run queue.
     Ready,
-    /// Waits for the reply of a worker, which is its `partner`.
+    /// Waits for the reply of a worker, its `callee`.
     Calling,
     /// Waits for a busy replica to become free, in that replica's queue.
     Queued,
@@ -65,8 +65,10 @@ pub struct Thread {
     pub root: u64,
     /// Its program.
     pub space: &'static Space,
-    /// Its caller if it is a worker that serves one; its worker if it is calling.
-    pub partner: *mut Thread,
+    /// The thread that it serves, if it is a worker that serves one.
+    pub caller: *mut Thread,
+    /// The worker that serves it, while it is calling.
+    pub callee: *mut Thread,
     /// The replica that it is a worker of.
     pub replica: *mut Replica,
     /// The replica in whose queue it is.
@@ -166,7 +168,8 @@ impl Thread {
         };
         thread.priority = priority;
         thread.root = 0;
-        thread.partner = ptr::null_mut();
+        thread.caller = ptr::null_mut();
+        thread.callee = ptr::null_mut();
         thread.replica = ptr::null_mut();
         thread.queued_at = ptr::null_mut();
         thread.next = ptr::null_mut();

@@ -27,6 +27,9 @@ impl Cell {
     /// thread to go on with.
     pub fn wait(&mut self, cause: Cause, deadline: u64) -> *mut Thread {
         let thread = self.running();
+        if !thread.notes.is_empty() {
+            call::leave_own_replica(self, thread);
+        }
         thread.state = State::Waiting;
         thread.waits_for = cause;
         thread.deadline = deadline;
@@ -44,7 +47,11 @@ impl Cell {
             thread.deadline = 0;
         }
         thread.set_result(result);
-        self.make_ready(thread);
+        if thread.notes.is_empty() {
+            self.make_ready(thread);
+        } else {
+            call::go_on(self, thread);
+        }
     }
 
     /// A deadline passed: ends the wait or call of `thread`, and makes what it waited for forget it.

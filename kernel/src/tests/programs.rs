@@ -2,7 +2,7 @@
 
 use super::{Kind, Test};
 use crate::arch::smp::cpu_count;
-use crate::boot::program::start_or_refuse;
+use crate::boot::program::{self, load_companion, start_or_refuse};
 use crate::cell::Cell;
 use smp::CpuId;
 
@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
         name: "user_notifications",
         kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
     },
+    Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
 ];
 
@@ -41,6 +42,7 @@ enum Part {
     Calls = 5,
     Capabilities = 6,
     Notifications = 7,
+    IllWill = 8,
     FirstException = 16,
 }
 
@@ -58,6 +60,15 @@ fn start(cell: &mut Cell, part: Part) {
 
 fn start_here(cell: &mut Cell, part: Part) {
     start_or_refuse(cell, "tests", CpuId::BOOT, [part as u64, cpu_count().into()]);
+}
+
+/// A program with a companion in another address space that does what it is told to, good or bad.
+fn ill_will(cell: &mut Cell) {
+    let (companion, entry) = load_companion(cell, "rogue");
+    let arguments = [Part::IllWill as u64, cpu_count().into(), entry];
+    let cpu = nth(cpu_count() - 1);
+    program::start(cell, "tests", cpu, arguments, Some(companion))
+        .expect("`rogue` was started, so can `tests`");
 }
 
 fn null_calls_on_all(cell: &mut Cell) {

@@ -223,3 +223,8 @@ pub fn exit(status: u64) -> ! {
         let _ = raw(Call::Exit, [status]);
     }
 }
+
+/// Copies a capability into the table of the program `space`, with some of its rights. Returns its handle there.
+pub fn grant(handle: Handle, space: Handle, rights: Rights) -> Result<Handle, Error> {
+    raw(Call::Grant, [handle.0, space.0, rights.0.into()]).map(Handle)
+}

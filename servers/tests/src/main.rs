@@ -7,6 +7,7 @@ mod bad_calls;
 mod calls;
 mod capabilities;
 mod exceptions;
+mod ill_will;
 mod notifications;
 mod threads;
 
@@ -17,7 +18,7 @@ rt::program!(run);
 /// Null calls that each thread makes.
 const CALLS: u32 = 10_000;
 
-fn run([part, cpus, _]: [u64; 3]) {
+fn run([part, cpus, companion]: [u64; 3]) {
     match part {
         0 => threads::on_every_cpu(cpus, null_calls),
         1 => threads::on_every_cpu(cpus, threads::place_and_yield),
@@ -27,6 +28,7 @@ fn run([part, cpus, _]: [u64; 3]) {
         5 => calls::to_one_server(cpus),
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
+        8 => ill_will::is_contained(companion),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
 }

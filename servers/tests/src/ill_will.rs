@@ -1,0 +1,113 @@
+//! Servers and clients of ill will: each harms only itself, and its peer learns what happened.
+
+use abi::{Error, Handle, Rights, initial};
+use core::sync::atomic::{AtomicU64, Ordering};
+use rt::call::{self, Message, Placement};
+
+/// Where the kernel maps stacks into the companion, and their size.
+const STACKS: u64 = 0x6000_0000_0000;
+const STACK: u64 = 4096;
+const WORKERS: u32 = 2;
+
+/// What the companion does with a message that starts with this word.
+const ECHO: u64 = 0;
+const SPIN_UNTIL: u64 = 1;
+const FAULT: u64 = 2;
+const SLEEP_UNTIL: u64 = 3;
+const EXIT_THREAD: u64 = 4;
+const CALL_BACK: u64 = 5;
+
+const MILLISECOND: u64 = 1_000_000;
+
+/// Tries each kind on the companion, whose workers start at `entry`.
+pub fn is_contained(entry: u64) {
+    // SAFETY: the stacks are the companion's, and nobody else uses them.
+    let endpoint = unsafe { call::create_endpoint(initial::COMPANION, entry, STACKS, STACK, WORKERS) };
+    let rogue = endpoint.expect("an endpoint of the companion");
+    assert_eq!(ask(rogue, ECHO, 5), Ok(6));
+    never_replies(rogue);
+    calls_its_caller(rogue);
+    a_client_ends_inside(rogue);
+    // A worker that ends leaves its caller and the replica in order.
+    assert_eq!(ask(rogue, EXIT_THREAD, 0), Err(Error::PeerDied));
+    assert_eq!(ask(rogue, ECHO, 7), Ok(8));
+    // The last one ends the companion.
+    assert_eq!(ask(rogue, FAULT, 0), Err(Error::PeerDied));
+    assert_eq!(ask(rogue, ECHO, 0), Err(Error::PeerDied));
+    assert_eq!(call::destroy(rogue), Ok(()));
+    assert_eq!(ask(rogue, ECHO, 0), Err(Error::Destroyed));
+}
+
+fn ask(endpoint: Handle, command: u64, word: u64) -> Result<u64, Error> {
+    call::call(endpoint, [command, word, 0, 0]).map(|reply| reply.words[0])
+}
+
+fn never_replies(rogue: Handle) {
+    for command in [SPIN_UNTIL, SLEEP_UNTIL] {
+        let start = call::now();
+        let (deadline, end) = (start + 5 * MILLISECOND, start + 20 * MILLISECOND);
+        let result = call::call_until(rogue, [command, end, 0, 0], deadline);
+        assert_eq!(result, Err(Error::TimedOut), "command {command}");
+        assert!(call::now() >= deadline, "it gave up early");
+        // The worker is still busy, and has the replica where it spins: the next caller helps it to its end.
+        assert_eq!(ask(rogue, ECHO, 1), Ok(2));
+        let answer = call::call_until(rogue, [ECHO, 3, 0, 0], call::now() + 1000 * MILLISECOND);
+        assert_eq!(answer.map(|reply| reply.words[0]), Ok(4), "a deadline that is not reached does nothing");
+        assert_eq!(call::sleep_until(end + MILLISECOND), Ok(()));
+    }
+}
+
+const OWN_STACK: usize = 4096;
+const MOST_CPUS: usize = 256;
+
+#[repr(C, align(4096))]
+struct Stacks([u8; OWN_STACK * MOST_CPUS]);
+static mut OWN_STACKS: Stacks = Stacks([0; OWN_STACK * MOST_CPUS]);
+static ROGUE: AtomicU64 = AtomicU64::new(0);
+
+fn answer_once(_: Message) -> ! {
+    loop {
+        call::reply_wait(0, [77, 0, 0, 0]).expect("a worker waits for calls");
+    }
+}
+
+rt::worker!(answer, answer_once);
+
+/// A server may call back its client's own server; that is no deadlock.
+fn calls_its_caller(rogue: Handle) {
+    // SAFETY: the stacks are used for nothing else.
+    let own = unsafe {
+        let stacks = &raw const OWN_STACKS as u64;
+        call::create_endpoint(initial::ADDRESS_SPACE, answer as *const () as u64, stacks, OWN_STACK as u64, 1)
+    };
+    let own = own.expect("an endpoint");
+    let theirs = call::grant(own, initial::COMPANION, Rights::USE).expect("granted");
+    assert_eq!(ask(rogue, CALL_BACK, theirs.0), Ok(77));
+    assert_eq!(call::revoke(own), Ok(()));
+    assert_eq!(ask(rogue, CALL_BACK, theirs.0), Ok(Error::Revoked.to_raw()));
+    assert_eq!(call::destroy(own), Ok(()));
+}
+
+#[repr(C, align(4096))]
+struct ClientStack([u8; OWN_STACK]);
+static mut CLIENT_STACK: ClientStack = ClientStack([0; OWN_STACK]);
+
+extern "C" fn client(deadline: u64) -> ! {
+    let rogue = Handle(ROGUE.load(Ordering::Relaxed));
+    let end = deadline + 10 * MILLISECOND;
+    let result = call::call_until(rogue, [SPIN_UNTIL, end, 0, 0], deadline);
+    call::thread_exit(u64::from(result == Err(Error::TimedOut)))
+}
+
+/// A client that gives up and ends while its call is served leaves the server as it was.
+fn a_client_ends_inside(rogue: Handle) {
+    ROGUE.store(rogue.0, Ordering::Relaxed);
+    let place = Placement { cpu: call::cpu_number(), priority: 32 };
+    // SAFETY: the stack is the client's alone.
+    let thread = unsafe {
+        let stack = (&raw mut CLIENT_STACK.0).cast::<u8>().add(OWN_STACK - 8);
+        call::thread_create(place, client, stack, call::now() + 5 * MILLISECOND, None)
+    };
+    assert_eq!(call::join(thread.expect("a client"), 0), Ok(1));
+    assert_eq!(ask(rogue, ECHO, 1), Ok(2));
+}
