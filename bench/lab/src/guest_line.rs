@@ -25,8 +25,8 @@ pub struct Line {
     pub entered: u32,
     /// Operations of all workers, warm-up apart, those after verb 2 included.
     pub all_ops: u64,
-    /// Workers that could not go on until all had passed verb 2.
-    pub idle_workers: u32,
+    /// Workers that had to prepare anew after verb 2, before all had passed it.
+    pub refilled_workers: u32,
     /// Growth of the memory in use.
     pub mem_growth_bytes: Option<i64>,
     /// Page faults of the workers between verbs 1 and 2, as the guest's kernel counted.
@@ -66,7 +66,7 @@ pub(crate) mod tests {
             workers,
             entered: workers,
             all_ops: ops * u64::from(workers),
-            idle_workers: 0,
+            refilled_workers: 0,
             mem_growth_bytes: Some(-4096),
             faults: Some(0),
             grace_periods: None,

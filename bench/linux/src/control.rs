@@ -58,8 +58,8 @@ pub struct Slot {
     pub ops: AtomicU64,
     /// Page faults between verbs 1 and 2.
     pub faults: AtomicU64,
-    /// 1 when the worker had used up what it had prepared before all had passed verb 2.
-    pub idle: AtomicU32,
+    /// 1 when the worker had to prepare anew before all had passed verb 2.
+    pub refilled: AtomicU32,
 }
 
 /// The shared memory of one entry.

@@ -47,6 +47,9 @@ pub trait Operation<const N: u8>: Sized {
     fn left(&self) -> u64 {
         u64::MAX
     }
+
+    /// Makes more operations possible, after verb 2, when none is left.
+    fn refill(&mut self) {}
 }
 
 /// The life of one worker.
@@ -77,9 +80,8 @@ pub fn work<const N: u8, O: Operation<N>>(setup: &Setup) {
     let mut ops = setup.ops;
     while control.left.count() < setup.workers {
         if operation.left() == 0 {
-            slot.idle.store(1, Relaxed);
-            control.left.spin(setup.workers);
-            break;
+            slot.refilled.store(1, Relaxed);
+            operation.refill();
         }
         operation.run();
         ops += 1;
@@ -148,7 +150,7 @@ pub fn run_entry(entry: Entry, args: &BootArgs<'_>, cpus: u32) -> Outcome {
         workers,
         entered: control.entered.count(),
         all_ops: control.ops(workers),
-        idle_workers: control.sum(workers, |slot| u64::from(slot.idle.load(Relaxed))) as u32,
+        refilled_workers: control.sum(workers, |slot| u64::from(slot.refilled.load(Relaxed))) as u32,
         mem_growth_bytes: ok.then(|| results.growth()),
         faults: ok.then(|| control.sum(workers, |slot| slot.faults.load(Relaxed))),
         grace_periods: None,

@@ -294,6 +294,15 @@ pub fn map(at: Option<usize>, length: usize, protection: i32, flags: i32, descri
     if address == libc::MAP_FAILED { die("mmap") } else { address as usize }
 }
 
+/// Takes the pages of a mapping out of the address space; the mapping stays.
+pub fn forget(address: usize, length: usize) {
+    // SAFETY: callers give mappings of their own, to which no reference exists; what private pages held is
+    // lost, and nobody reads it.
+    if unsafe { libc::madvise(address as *mut _, length, libc::MADV_DONTNEED) } != 0 {
+        die("madvise");
+    }
+}
+
 /// A timestamp: all earlier instructions have finished, no later one has begun.
 #[inline(always)]
 pub fn timestamp() -> u64 {

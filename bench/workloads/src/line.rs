@@ -30,9 +30,9 @@ pub struct Outcome {
     pub entered: u32,
     /// Operations of all workers, warm-up apart, those after verb 2 included.
     pub all_ops: u64,
-    /// Workers that could not go on until all had passed verb 2, because what they had prepared was
-    /// used up.
-    pub idle_workers: u32,
+    /// Workers that had to prepare anew after verb 2, because all had not passed it yet and what they had
+    /// prepared was used up.
+    pub refilled_workers: u32,
     /// Growth of the memory in use between the barriers before verb 1 and after the last operation.
     pub mem_growth_bytes: Option<i64>,
     /// Page faults that the guest's kernel counted for the workers between verbs 1 and 2.
@@ -63,7 +63,7 @@ impl fmt::Display for Outcome {
             self.entry.workload.name, self.entry.mode
         )?;
         write!(f, ",\"ok\":{},\"workers\":{},\"entered\":{}", self.ok, self.workers, self.entered)?;
-        write!(f, ",\"all_ops\":{},\"idle_workers\":{}", self.all_ops, self.idle_workers)?;
+        write!(f, ",\"all_ops\":{},\"refilled_workers\":{}", self.all_ops, self.refilled_workers)?;
         write!(f, ",\"mem_growth_bytes\":{}", Json(self.mem_growth_bytes))?;
         write!(f, ",\"faults\":{},\"grace_periods\":{}", Json(self.faults), Json(self.grace_periods))?;
         f.write_str(",\"tsc_per_op\":")?;

@@ -200,11 +200,10 @@ impl<'p, 's> Group<'p, 's> {
             }
             match self.point(boot, told, region, ended) {
                 Ok(point) => {
-                    if told.line.idle_workers > 0 {
-                        let idle = told.line.idle_workers;
+                    let refilled = told.line.refilled_workers;
+                    if refilled > 0 {
                         observer.note(&format!(
-                            "{}: {idle} workers had used up what they had prepared before the last one had \
-                             finished",
+                            "{}: {refilled} workers prepared anew while they waited for the slowest",
                             self.describe(&[one])
                         ));
                     }

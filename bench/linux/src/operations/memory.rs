@@ -32,6 +32,7 @@ fn store(address: usize) {
 /// Pages that are touched one by one, in order; the first of each page-table page is touched in advance,
 /// so that page-table pages are there.
 struct Pages {
+    base: usize,
     next: usize,
     end: usize,
 }
@@ -50,7 +51,7 @@ impl Pages {
         for first in (base..end).step_by(TABLE_SIZE) {
             store(first);
         }
-        Pages { next: base + PAGE_SIZE, end }
+        Pages { base, next: base + PAGE_SIZE, end }
     }
 
     #[inline(always)]
@@ -61,6 +62,12 @@ impl Pages {
         if self.next.is_multiple_of(TABLE_SIZE) {
             self.next += PAGE_SIZE;
         }
+    }
+
+    /// Takes all pages out of the address space again; those of a file stay in core.
+    fn refill(&mut self) {
+        sys::forget(self.base, self.end - self.base);
+        *self = Pages::new(self.base, (self.end - self.base) / PAGE_SIZE);
     }
 
     fn left(&self) -> u64 {
@@ -92,6 +99,10 @@ impl Operation<PAGE_FAULT> for FileFault {
     fn left(&self) -> u64 {
         self.0.left()
     }
+
+    fn refill(&mut self) {
+        self.0.refill();
+    }
 }
 
 /// One store to a fresh anonymous page.
@@ -114,6 +125,10 @@ impl Operation<PAGE_FAULT_ANON> for AnonymousFault {
     fn left(&self) -> u64 {
         self.0.left()
     }
+
+    fn refill(&mut self) {
+        self.0.refill();
+    }
 }
 
 /// Unmap 16 pages that only this CPU touched: a mapping of its own each, made before the region.
@@ -126,16 +141,22 @@ impl Munmap {
     const LENGTH: usize = MUNMAP_PAGES as usize * PAGE_SIZE;
     /// A page that is not used between two mappings keeps them apart.
     const STRIDE: usize = Munmap::LENGTH + PAGE_SIZE;
+    /// How many mappings are made at once when all are used up.
+    const REFILL: usize = 8;
+
+    fn map_and_touch(at: usize) {
+        let area = sys::map(Some(at), Munmap::LENGTH, READ_WRITE, PRIVATE, -1);
+        for page in (area..area + Munmap::LENGTH).step_by(PAGE_SIZE) {
+            store(page);
+        }
+    }
 }
 
 impl Operation<MUNMAP> for Munmap {
     fn prepare(setup: &Setup) -> Self {
         let base = reserve(setup.supply as usize * Munmap::STRIDE);
         for i in 0..setup.supply as usize {
-            let area = sys::map(Some(base + i * Munmap::STRIDE), Munmap::LENGTH, READ_WRITE, PRIVATE, -1);
-            for page in (area..area + Munmap::LENGTH).step_by(PAGE_SIZE) {
-                store(page);
-            }
+            Munmap::map_and_touch(base + i * Munmap::STRIDE);
         }
         Munmap { next: base, left: setup.supply }
     }
@@ -152,6 +173,15 @@ impl Operation<MUNMAP> for Munmap {
     #[inline(always)]
     fn left(&self) -> u64 {
         self.left
+    }
+
+    fn refill(&mut self) {
+        // The place of the last ones, which are unmapped.
+        self.next -= Munmap::REFILL * Munmap::STRIDE;
+        for i in 0..Munmap::REFILL {
+            Munmap::map_and_touch(self.next + i * Munmap::STRIDE);
+        }
+        self.left = Munmap::REFILL as u64;
     }
 }
 
@@ -173,6 +203,8 @@ mod tests {
                 done += 1;
             }
             assert_eq!(done, operations);
+            pages.refill();
+            assert_eq!(pages.left(), operations);
         }
     }
 

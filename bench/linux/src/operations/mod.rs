@@ -14,8 +14,6 @@ use workloads::{BootArgs, Workload};
 use crate::runner::{Setup, work};
 use workloads::table::number::*;
 
-/// How often the marked operations are prepared again for the time after verb 2.
-const SUPPLY_AFTER: u64 = 3;
 /// The part of the free memory that prepared operations may take.
 const MEMORY_PART: u64 = 2;
 
@@ -45,12 +43,13 @@ pub fn body(number: u8) -> fn(&Setup) {
 
 /// Operations that a worker prepares, warm-up included, as far as memory allows.
 pub fn supply(workload: &Workload, args: &BootArgs<'_>, workers: u32) -> u64 {
-    let pages_per_op = match workload.number {
-        PAGE_FAULT | PAGE_FAULT_ANON => 1,
-        MUNMAP => MUNMAP_PAGES as u64,
+    // Pages of an operation, and how often the marked operations are prepared again for the time after verb 2.
+    let (pages_per_op, after) = match workload.number {
+        PAGE_FAULT | PAGE_FAULT_ANON => (1, 3),
+        MUNMAP => (MUNMAP_PAGES as u64, 1),
         _ => return u64::MAX,
     };
-    let wanted = args.warmup + args.ops * (1 + SUPPLY_AFTER);
+    let wanted = args.warmup + args.ops * (1 + after);
     let bytes = pages_per_op * PAGE as u64 * u64::from(workers);
     let possible = crate::sys::free_memory() / MEMORY_PART / bytes;
     if possible < args.warmup + args.ops {
