@@ -42,7 +42,7 @@ fn run([command_line, length, companion]: [u64; 3]) {
             workers,
             entered: run.entered,
             all_ops: run.all_ops,
-            idle_workers: 0,
+            refilled_workers: 0,
             mem_growth_bytes: run.mem_growth_bytes,
             faults: None,
             grace_periods: None,
