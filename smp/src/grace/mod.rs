@@ -9,7 +9,7 @@
 //!
 //! **Protocol.** A clock that all read and few write is even, 2N, when N periods are over, and odd while the
 //! next one runs. Passing a quiescent point compares it with what this CPU saw last. On an odd tick the CPU
-//! reports: it clears its bit in a [`tree`], and the last one of a node goes on to the parent, so that no line
+//! reports: it clears its bit in a [`Tree`], and the last one of a node goes on to the parent, so that no line
 //! is written by everybody. The CPU that started the period looks after those that do not report: it reports
 //! for those outside, and later asks each of the others once. A batch that was closed while 2N shows waits for
 //! 2N+2; one closed while a period runs needs the next as well. Nothing happens while nothing is retired.

@@ -16,7 +16,7 @@
 //!
 //! **Source.** Black et al., ASPLOS'89 (the algorithm); generations for address-space identifiers as in Linux'
 //! x86 `mm` (Lutomirski, 2017); the targets from per-CPU tables as in RadixVM (Clements et al., EuroSys'13,
-//! section 3.3). Checked against [`model`], a software TLB with PCIDs, global pages and speculative walks.
+//! section 3.3). Checked against `model`, a software TLB with PCIDs, global pages and speculative walks.
 //!
 //! **Cost in lines moved.** A switch: none, unless an initiator looked. A shootdown: the root's generation and what
 //! the target has loaded, so 2 a target that is skipped; 5 and one interrupt for one that is called (with
