@@ -22,6 +22,16 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "tests", bin: "rogue" },
 ];
 
+/// Programs that only use servers: what they execute is no server's work.
+const CLIENTS: [&str; 2] = ["tests", "bench"];
+
+impl Program {
+    /// Whether it is a server.
+    pub fn is_server(&self) -> bool {
+        !CLIENTS.contains(&self.bin)
+    }
+}
+
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.
 pub const fn base_address(index: usize) -> u64 {
     BASE_STRIDE * (index as u64 + 1)

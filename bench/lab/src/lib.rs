@@ -1,7 +1,7 @@
 //! Points, records, sweeps, symbols and statistics of the measuring lab, and what every host command
 //! shares: exit codes, the interrupt flag, and QEMU as a guarded child process.
 //!
-//! A [`sweep`] boots a [`system`] (so far [`linux`]) under the [`instrument`], reads what the guest says
+//! A [`sweep`] boots a [`system`] ([`stormcell`] or [`linux`]) under the [`instrument`], reads what the guest says
 //! ([`guest_line`]) and what the instrument saw, has both checked ([`check`]) and makes a [`record`] of each
 //! point; [`table`] and [`explain`] show them to people.
 //!
@@ -22,6 +22,7 @@ mod point;
 pub mod qemu;
 pub mod record;
 pub mod request;
+pub mod stormcell;
 pub mod sweep;
 pub mod symbols;
 pub mod system;

@@ -37,6 +37,8 @@ pub struct Naming {
     pub per_cpu: Vec<u64>,
     /// Programs with debug information: user programs, and a kernel that is an ELF file.
     pub programs: Symbols,
+    /// What a kernel address without a symbol holds, where the system's layout tells.
+    pub memory: Option<fn(u64) -> Option<String>>,
 }
 
 impl Naming {
@@ -66,7 +68,8 @@ impl Naming {
         if let Some((name, distance)) = self.programs.data(address) {
             return if distance == 0 { name } else { format!("{name}+{distance:#x}") };
         }
-        self.kind(address).to_owned()
+        let known = self.memory.and_then(|name| name(address));
+        known.unwrap_or_else(|| self.kind(address).to_owned())
     }
 
     /// The CPU whose per-CPU area holds `address`, and the offset in it.
@@ -110,7 +113,7 @@ mod tests {
         Naming {
             kernel: Kallsyms::parse(text),
             per_cpu: vec![0xffff_8880_3000_0000, 0xffff_8880_3008_0000],
-            programs: Symbols::new(),
+            ..Naming::default()
         }
     }
 

@@ -121,6 +121,11 @@ pub trait System {
     /// Operations of a worker where the user gives none.
     fn default_ops(&self) -> u64;
 
+    /// The same in a run that only shows that everything works.
+    fn smoke_ops(&self) -> u64 {
+        self.default_ops()
+    }
+
     /// The machine for a boot, without the instrument.
     fn machine(&self, boot: &Boot) -> Machine;
 

@@ -1,16 +1,21 @@
-//! The slowdown table that `bench` prints: a row for each workload and mode, a column for each CPU count.
+//! The slowdown table that `bench` prints: a row for each workload, mode and system, so that systems stand side
+//! by side, and a column for each CPU count.
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::record::{Record, summary};
 
-/// What two records share that are in the same table.
+/// What two records share that are in the same table: all circumstances but the system.
 fn heading(record: &Record) -> String {
-    let version = record.system_version.as_deref().unwrap_or("?");
     let profile = record.profile.as_deref().map_or(String::new(), |profile| format!(", profile {profile}"));
     let variant = &record.variant;
     let cycles = if record.clock == "model" { "modelled cycles" } else { "TSC cycles" };
-    format!("{} {version}, {variant}, {}{profile}; {cycles}", record.system, record.accel)
+    format!("{variant}, {}{profile}; {cycles}", record.accel)
+}
+
+/// A system and its version.
+fn system(record: &Record) -> (&str, &str) {
+    (&record.system, record.system_version.as_deref().unwrap_or("?"))
 }
 
 /// The mean of `value` over the records that have one.
@@ -22,7 +27,7 @@ fn mean<'a>(
     (count > 0).then(|| sum / f64::from(count))
 }
 
-/// The tables for `records`, one for each system and kind of measurement.
+/// The tables for `records`, one for each kind of measurement.
 #[must_use]
 pub fn slowdowns(records: &[Record]) -> String {
     let mut headings: Vec<String> = Vec::new();
@@ -39,32 +44,70 @@ pub fn slowdowns(records: &[Record]) -> String {
     text
 }
 
-fn one(text: &mut String, title: &str, records: &[&Record]) {
-    let counts: BTreeSet<u32> = records.iter().map(|record| record.cpus).collect();
-    let mut rows: Vec<(&str, &str)> = Vec::new();
+/// The systems of a table in order of appearance.
+fn systems<'a>(records: &[&'a Record]) -> Vec<(&'a str, &'a str)> {
+    let mut systems = Vec::new();
     for record in records {
-        let row = (record.workload.as_str(), record.mode.as_str());
-        if !rows.contains(&row) {
-            rows.push(row);
+        if !systems.contains(&system(record)) {
+            systems.push(system(record));
         }
     }
-    let _ = writeln!(text, "{title}; slowdown of the mean against one CPU");
-    let _ = write!(text, "{:<16} {:<4} {:>8} {:>10}", "workload", "mode", "insns@1", "cycles@1");
+    systems
+}
+
+/// Workload, mode and system of each row; the systems of a workload and mode follow one another.
+fn rows<'a>(records: &[&'a Record]) -> Vec<(&'a str, &'a str, (&'a str, &'a str))> {
+    let mut points: Vec<(&str, &str)> = Vec::new();
+    for record in records {
+        let point = (record.workload.as_str(), record.mode.as_str());
+        if !points.contains(&point) {
+            points.push(point);
+        }
+    }
+    let systems = systems(records);
+    let has = |(workload, mode): (&str, &str), of| {
+        records.iter().any(|r| r.workload == workload && r.mode == mode && system(r) == of)
+    };
+    let rows = points.iter().flat_map(|&point| systems.iter().map(move |&of| (point, of)));
+    rows.filter(|&(point, of)| has(point, of)).map(|((workload, mode), of)| (workload, mode, of)).collect()
+}
+
+fn one(text: &mut String, title: &str, records: &[&Record]) {
+    let counts: BTreeSet<u32> = records.iter().map(|record| record.cpus).collect();
+    let systems = systems(records);
+    let names: Vec<String> = systems.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    // The version only where the name alone does not tell.
+    let label = |of: (&str, &str)| match systems.iter().filter(|(name, _)| *name == of.0).count() {
+        1 => of.0.to_owned(),
+        _ => format!("{} {}", of.0, of.1),
+    };
+    let width = systems.iter().map(|&of| label(of).len()).max().unwrap_or(0);
+    let _ = writeln!(text, "{}; {title}; slowdown of the mean against one CPU", names.join(", "));
+    let _ = write!(
+        text,
+        "{:<16} {:<4} {:<width$} {:>8} {:>10}",
+        "workload", "mode", "system", "insns@1", "cycles@1"
+    );
     for count in &counts {
         let _ = write!(text, " {count:>7}");
     }
     text.push('\n');
-    for (workload, mode) in rows {
+    for (workload, mode, of) in rows(records) {
         let at = |cpus: u32| {
-            records
-                .iter()
-                .copied()
-                .filter(move |r| r.workload == workload && r.mode == mode && r.cpus == cpus)
+            records.iter().copied().filter(move |r| {
+                r.workload == workload && r.mode == mode && system(r) == of && r.cpus == cpus
+            })
         };
         let insns = mean(at(1), |r| Some(r.insns_user_per_op? + r.insns_kernel_per_op?));
         let cycles = mean(at(1), |r| Some(r.cycles_per_op[summary::MEAN]));
         let whole = |value: Option<f64>| value.map_or("-".to_owned(), |v| format!("{v:.0}"));
-        let _ = write!(text, "{workload:<16} {mode:<4} {:>8} {:>10}", whole(insns), whole(cycles));
+        let _ = write!(
+            text,
+            "{workload:<16} {mode:<4} {:<width$} {:>8} {:>10}",
+            label(of),
+            whole(insns),
+            whole(cycles)
+        );
         for &count in &counts {
             let cell = match mean(at(count), |r| r.slowdown) {
                 Some(slowdown) => format!("{slowdown:.2}"),
@@ -105,17 +148,35 @@ mod tests {
             let line = text.lines().find(|line| line.starts_with(name)).unwrap();
             line.split_ascii_whitespace().map(str::to_owned).collect::<Vec<_>>()
         };
-        assert_eq!(row("fstat"), ["fstat", "mt", "1010", "1000", "1.00", "2.00"]);
-        assert_eq!(row("munmap"), ["munmap", "mt", "-", "-", "-", "[700]!"]);
-        assert!(text.starts_with("linux 6.12, baseline, tcg, profile server-1s@00; modelled cycles"));
+        assert_eq!(row("fstat"), ["fstat", "mt", "linux", "1010", "1000", "1.00", "2.00"]);
+        assert_eq!(row("munmap"), ["munmap", "mt", "linux", "-", "-", "-", "[700]!"]);
+        assert!(text.starts_with("linux 6.12; baseline, tcg, profile server-1s@00; modelled cycles"));
         assert!(text.contains("expired"));
     }
 
     #[test]
-    fn systems_have_tables_of_their_own() {
-        let mut records = vec![sample("fstat", 1, 0, 1000.0), sample("fstat", 1, 0, 500.0)];
-        records[1].system = "stormcell".into();
+    fn systems_stand_side_by_side() {
+        let mut records =
+            [sample("fstat", 1, 0, 1000.0), sample("munmap", 1, 0, 900.0), sample("fstat", 1, 0, 500.0)];
+        records[2].system = "stormcell".into();
         let text = slowdowns(&records);
-        assert_eq!(text.matches("workload ").count(), 2);
+        let starts: Vec<String> = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split_ascii_whitespace().take(3).collect::<Vec<_>>().join(" "))
+            .collect();
+        assert_eq!(
+            starts,
+            ["workload mode system", "fstat mt linux", "fstat mt stormcell", "munmap mt linux"]
+        );
+        assert!(text.starts_with("linux 6.12, stormcell 6.12; "), "{text}");
+    }
+
+    #[test]
+    fn versions_of_a_system_are_told_apart() {
+        let mut records = [sample("fstat", 1, 0, 1000.0), sample("fstat", 1, 0, 500.0)];
+        records[1].system_version = Some("6.1".into());
+        let text = slowdowns(&records);
+        assert!(text.contains("linux 6.12 ") && text.contains("linux 6.1  "), "{text}");
     }
 }

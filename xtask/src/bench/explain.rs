@@ -6,7 +6,6 @@ use lab::qemu::Accel;
 use lab::record::{self, Record};
 use lab::request;
 use lab::sweep;
-use lab::system::System;
 use workloads::Mode;
 
 use super::args::{ExplainArgs, Systems};
@@ -23,12 +22,13 @@ pub fn command(args: &ExplainArgs) -> Result<Exit> {
         return Err(bad_input("--system both: explain one system at a time"));
     }
     let ready = prepare(&args.common, args.system)?;
-    let ops = args.common.ops.unwrap_or_else(|| ready.linux.default_ops());
+    let target = &ready.targets[0];
+    let ops = args.common.ops.unwrap_or_else(|| target.system.default_ops());
     let amount = Amount { ops, warmup: workloads::args::DEFAULT_WARMUP, repeats: 1 };
-    let plan = plan(&args.common, &ready, &request, &scratch(), amount);
+    let plan = plan(&args.common, &ready, target, &request, &scratch(), amount);
     if plan.weight() == 0 {
         let (workload, mode) = (request.workloads[0].name, request.modes[0]);
-        return Err(bad_input(format!("{} has no {workload} in mode {mode}", ready.linux.name())));
+        return Err(bad_input(format!("{} has no {workload} in mode {mode}", target.system.name())));
     }
     let mut bar = Bar::new(plan.weight(), false, None);
     let measured = sweep::run(&plan, &mut bar)?;
@@ -38,7 +38,7 @@ pub fn command(args: &ExplainArgs) -> Result<Exit> {
     let asked = request.cpus[request.cpus.len() - 1];
     for (point, record) in measured.points.iter().zip(&records).filter(|(_, record)| record.cpus == asked) {
         let Some(region) = &point.region else { continue };
-        let naming = ready.linux.naming(&point.console)?;
+        let naming = target.system.naming(&point.console)?;
         print!("{}", Subject { record, region, naming: &naming }.text());
     }
     Ok(report_failures(&measured))

@@ -16,22 +16,24 @@ use lab::linux::Linux;
 use lab::linux::kernel::{self, Wanted};
 use lab::qemu::Accel;
 use lab::record::{self, Record};
-use lab::sweep::{self, Measured, Plan};
+use lab::stormcell::{self, Parts, Stormcell};
+use lab::sweep::{self, Measured, Observer, Plan};
 use lab::system::System;
 use lab::{request, table};
 use workloads::{Mode, Workload};
 
-use crate::build::root;
+use crate::build::{self, Image, root};
 use crate::host::ThisHost;
+use crate::programs::{PROGRAMS, base_address};
 use crate::setup;
 use args::{BenchArgs, Common, Systems};
 pub use explain::command as explain;
 use progress::Bar;
 
 /// The smoke run: enough to see every part work, within two minutes on two cores.
-const SMOKE_WORKLOADS: &str = "null_syscall,page_fault,fstat,munmap,private_counter,shared_counter";
+const SMOKE_WORKLOADS: &str =
+    "null_syscall,ppc,page_fault,fstat,thread_create,munmap,private_counter,shared_counter";
 const SMOKE_CPUS: &str = "1,2,4";
-const SMOKE_OPS: u64 = 50;
 const SMOKE_WARMUP: u64 = 20;
 
 /// What is asked for, checked as far as that goes without building anything.
@@ -41,10 +43,15 @@ struct Request {
     cpus: Vec<u32>,
 }
 
-/// All that is needed to boot Linux guests and measure them.
+/// All that is needed to boot guests and measure them.
 struct Ready {
-    linux: Linux,
+    targets: Vec<Target>,
     instrument: Option<Instrument>,
+}
+
+/// A system that is ready to be booted, and the circumstances for its records.
+struct Target {
+    system: Box<dyn System>,
     context: Context,
 }
 
@@ -57,27 +64,69 @@ pub fn command(args: &BenchArgs) -> Result<Exit> {
     };
     let ready = prepare(&args.common, args.system)?;
     let folder = args.out.clone().unwrap_or_else(|| root().join("results/runs"));
-    let path = folder.join(format!("{}.jsonl", ready.context.run));
-    let (ops, warmup) = match (args.common.ops, args.smoke) {
-        (Some(ops), _) => (ops, workloads::args::DEFAULT_WARMUP),
-        (None, true) => (SMOKE_OPS, SMOKE_WARMUP),
-        (None, false) => (ready.linux.default_ops(), workloads::args::DEFAULT_WARMUP),
+    let path = folder.join(format!("{}.jsonl", ready.targets[0].context.run));
+    let amount = |system: &dyn System| Amount {
+        ops: args
+            .common
+            .ops
+            .unwrap_or_else(|| if args.smoke { system.smoke_ops() } else { system.default_ops() }),
+        warmup: if args.smoke { SMOKE_WARMUP } else { workloads::args::DEFAULT_WARMUP },
+        repeats: if args.smoke { 1 } else { args.repeats },
     };
-    let repeats = if args.smoke { 1 } else { args.repeats };
-    let plan = plan(&args.common, &ready, &request, &folder, Amount { ops, warmup, repeats });
-    let mut bar = Bar::new(plan.weight(), args.quiet, Some(path.clone()));
-    let measured = sweep::run(&plan, &mut bar)?;
+    let plans: Vec<Plan<'_>> = (ready.targets.iter())
+        .map(|target| plan(&args.common, &ready, target, &request, &folder, amount(&*target.system)))
+        .collect();
+    let weight = plans.iter().map(Plan::weight).sum();
+    if weight == 0 {
+        return Err(bad_input("no system that is to be measured has such points; see bench --help"));
+    }
+    let mut bar = Bar::new(weight, args.quiet, Some(path.clone()));
+    let mut measured = Measured::default();
+    for plan in &plans {
+        tell_skipped(plan, &mut bar);
+        let more = match sweep::run(plan, &mut bar) {
+            Ok(more) => more,
+            Err(error) => {
+                bar.finish();
+                show(&measured, &path)?;
+                return Err(error);
+            }
+        };
+        measured.points.extend(more.points);
+        measured.failed.extend(more.failed);
+        measured.interrupted |= more.interrupted;
+        if measured.interrupted {
+            break;
+        }
+    }
     bar.finish();
+    show(&measured, &path)?;
+    Ok(report_failures(&measured))
+}
+
+/// Says which of the points asked for a system does not have.
+fn tell_skipped(plan: &Plan<'_>, observer: &mut dyn Observer) {
+    let names: Vec<&str> = (plan.workloads.iter())
+        .filter(|workload| !plan.modes.iter().any(|mode| plan.system.defines(workload, *mode)))
+        .map(|workload| workload.name)
+        .collect();
+    if !names.is_empty() {
+        observer.note(&format!("{} has no {} in these modes: skipped", plan.system.name(), names.join(", ")));
+    }
+}
+
+/// Prints the table and writes the records to `path`.
+fn show(measured: &Measured, path: &Path) -> Result<()> {
     let speeds: Vec<f64> = measured.points.iter().filter_map(|point| point.instructions_per_second).collect();
     let mut records: Vec<Record> = measured.points.iter().map(|point| point.record.clone()).collect();
     record::fill_slowdowns(&mut records);
     if !records.is_empty() {
-        record::write(&path, &records)?;
+        record::write(path, &records)?;
         print!("{}", table::slowdowns(&records));
         show_speed(&speeds);
         println!("{} records in {}", records.len(), path.display());
     }
-    Ok(report_failures(&measured))
+    Ok(())
 }
 
 /// How much is measured of each point.
@@ -99,12 +148,13 @@ fn read_request(workloads: &str, modes: &str, cpus: &str) -> Result<Request> {
 fn plan<'a>(
     common: &'a Common,
     ready: &'a Ready,
+    target: &'a Target,
     request: &'a Request,
     folder: &Path,
     amount: Amount,
 ) -> Plan<'a> {
     Plan {
-        system: &ready.linux,
+        system: &*target.system,
         workloads: &request.workloads,
         modes: &request.modes,
         cpus: &request.cpus,
@@ -115,7 +165,7 @@ fn plan<'a>(
         variant: &common.variant,
         accel: common.accel,
         instrument: ready.instrument.as_ref(),
-        context: &ready.context,
+        context: &target.context,
         folder: folder.to_owned(),
         silence: common.silence.map(Duration::from_secs),
     }
@@ -123,18 +173,27 @@ fn plan<'a>(
 
 /// Checks the rest of the input, then builds and fetches what is missing.
 fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
-    if systems != Systems::Linux {
-        return Err(bad_input("Stormcell has no measured workloads yet: give --system linux"));
-    }
-    if common.variant != record::BASELINE {
-        return Err(bad_input(format!(
-            "--variant {}: Linux has only `{}`",
-            common.variant,
-            record::BASELINE
-        )));
+    check_variant(&common.variant, systems)?;
+    if common.accel == Accel::Kvm && systems != Systems::Linux {
+        return Err(bad_input(
+            "--accel kvm: Stormcell's workloads do not time themselves yet; give --system linux",
+        ));
     }
     check_profile(common.profile.as_deref(), &common.set)?;
-    let linux = linux(common.linux_kernel.as_deref(), common.no_install)?;
+    let mut targets = Vec::new();
+    let gather = |rustc| Context::gather(root(), rustc);
+    if systems != Systems::Linux {
+        let toolchain = setup::ensure(&ThisHost, true, !common.no_install)?.toolchain;
+        let stormcell = stormcell(&build::image(&toolchain)?)?;
+        targets.push(Target { system: Box::new(stormcell), context: gather(Some(toolchain.version)) });
+    }
+    if systems != Systems::Stormcell {
+        let linux = linux(common.linux_kernel.as_deref(), common.no_install)?;
+        targets.push(Target { system: Box::new(linux), context: gather(programs::rustc()) });
+    }
+    // All of one command is one run.
+    let run = targets[0].context.run.clone();
+    targets.iter_mut().for_each(|target| target.context.run.clone_from(&run));
     let instrument = match common.accel {
         Accel::Tcg => Some(Instrument {
             plugin: programs::plugin()?,
@@ -143,7 +202,34 @@ fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
         }),
         Accel::Kvm => None,
     };
-    Ok(Ready { linux, instrument, context: Context::gather(root(), programs::rustc()) })
+    Ok(Ready { targets, instrument })
+}
+
+/// A variant that a system lacks is told before anything is built.
+fn check_variant(variant: &str, systems: Systems) -> Result<()> {
+    let known = workloads::stormcell::VARIANTS;
+    if !known.contains(&variant) {
+        return Err(bad_input(format!("--variant {variant}: give one of {}", known.join(", "))));
+    }
+    if variant != record::BASELINE && systems != Systems::Stormcell {
+        let only = record::BASELINE;
+        return Err(bad_input(format!("--variant {variant}: Linux has only {only}; add --system stormcell")));
+    }
+    Ok(())
+}
+
+/// Stormcell, ready to be booted from `image`.
+pub fn stormcell(image: &Image) -> Result<Stormcell> {
+    let programs = (PROGRAMS.iter().zip(&image.programs).enumerate())
+        .map(|(index, (program, (name, path)))| stormcell::Program {
+            name: name.clone(),
+            path: path.clone(),
+            addresses: base_address(index)..base_address(index + 1),
+            server: program.is_server(),
+        })
+        .collect();
+    let parts = Parts { kernel: image.kernel.clone(), archive: image.archive.clone(), programs };
+    Stormcell::new(parts, programs::revision())
 }
 
 /// Linux, ready to be booted: the kernel (the newest of the distribution if none is named) and the twin.

@@ -1,4 +1,5 @@
-//! Builds what measuring Linux needs: the twin, as a static program, and the instrument.
+//! Builds what measuring needs beside the guests of `run`: the Linux twin, as a static program, and the
+//! instrument.
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -21,6 +22,15 @@ const FOLDER: &str = "target/twin";
 pub fn rustc() -> Option<String> {
     let output = Command::new("rustc").arg("--version").stdin(Stdio::null()).output().ok()?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// The revision of the source that Stormcell is built from, as `git describe` names it.
+pub fn revision() -> String {
+    let mut command = Command::new("git");
+    command.current_dir(root()).args(["describe", "--always", "--tags", "--dirty"]).stdin(Stdio::null());
+    let output = command.output().ok().filter(|output| output.status.success());
+    let text = output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    text.filter(|text| !text.is_empty()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// Builds the programs of a Linux guest.

@@ -39,6 +39,7 @@ const SYMBOLS_TIMEOUT: Duration = Duration::from_secs(180);
 const SYMBOLS_MEMORY_MIB: u64 = 512;
 /// Operations of a worker where none are given: Linux claims nothing, so few are enough.
 const DEFAULT_OPS: u64 = 200;
+const SMOKE_OPS: u64 = 50;
 
 /// The programs that the guest runs.
 #[derive(Clone, Debug)]
@@ -157,6 +158,10 @@ impl System for Linux {
         DEFAULT_OPS
     }
 
+    fn smoke_ops(&self) -> u64 {
+        SMOKE_OPS
+    }
+
     fn machine(&self, boot: &Boot) -> Machine {
         let memory = Linux::memory(boot.cpus, boot.ops);
         self.machine_with(boot.cpus, memory, boot.accel, &boot.arguments())
@@ -201,6 +206,6 @@ impl System for Linux {
                 words.filter_map(|w| u64::from_str_radix(w.trim_start_matches("0x"), 16).ok()).collect()
             })
             .unwrap_or_default();
-        Ok(Naming { kernel: self.symbols.clone(), per_cpu, programs })
+        Ok(Naming { kernel: self.symbols.clone(), per_cpu, programs, memory: None })
     }
 }

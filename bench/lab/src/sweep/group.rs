@@ -101,12 +101,18 @@ impl<'p, 's> Group<'p, 's> {
         format!("{} {names}, {} CPUs, repeat {}", self.plan.system.name(), self.cpus, self.repeat)
     }
 
+    /// Names the files of the last boot: no other boot, of this run or of one beside it, has the same.
+    fn boot_name(&self) -> String {
+        let (run, system) = (&self.plan.context.run, self.plan.system.name());
+        format!("{run}-{system}-{}cpus-{}-{}", self.cpus, self.repeat, self.boots)
+    }
+
     /// Boots the guest and waits for its end.
     fn boot_once(&mut self, boot: &Boot, observer: &mut dyn Observer) -> Result<Ended> {
         self.boots += 1;
         let plan = self.plan;
         let machine = plan.system.machine(boot);
-        let out = plan.folder.join(format!("{}-{}-{}.report", self.cpus, self.repeat, self.boots));
+        let out = plan.folder.join(format!("{}.report", self.boot_name()));
         let command = match plan.instrument {
             Some(instrument) => instrument.command(&machine, &out, boot.seed, &plan.system.instrument()),
             None => machine.command(),
@@ -268,8 +274,7 @@ impl<'p, 's> Group<'p, 's> {
 
     /// Keeps the console and what QEMU said.
     fn keep_log(&self, ended: &Ended) -> Result<PathBuf> {
-        let name = format!("{}-{}cpus-{}.log", self.plan.context.run, self.cpus, self.boots);
-        let path = self.plan.folder.join(name);
+        let path = self.plan.folder.join(format!("{}.log", self.boot_name()));
         let text = format!("{}\n{}", ended.console.join("\n"), ended.stderr);
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         Ok(path)

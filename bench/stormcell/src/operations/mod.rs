@@ -5,7 +5,7 @@ mod counters;
 mod kernel;
 mod threads;
 
-use workloads::table::number;
+use workloads::table::{self, number};
 use workloads::{Entry, Mode};
 
 use crate::runner::work;
@@ -19,8 +19,8 @@ pub fn prepare(companion: u64, cpus: u32) {
 }
 
 /// The worker of `entry`, where it is there.
-pub fn worker(entry: Entry) -> Option<Worker> {
-    if entry.mode != Mode::Mt {
+pub const fn worker(entry: Entry) -> Option<Worker> {
+    if !matches!(entry.mode, Mode::Mt) {
         return None;
     }
     Some(match entry.workload.number {
@@ -34,3 +34,19 @@ pub fn worker(entry: Entry) -> Option<Worker> {
         _ => return None,
     })
 }
+
+// The host measures what `workloads::stormcell` lists, so both must name the same.
+const _: () = {
+    let mut i = 0;
+    while i < table::ALL.len() {
+        let workload = &table::ALL[i];
+        let (mt, mp) = (Entry { workload, mode: Mode::Mt }, Entry { workload, mode: Mode::Mp });
+        let (has_mt, has_mp) = (worker(mt).is_some(), worker(mp).is_some());
+        assert!(
+            has_mt == workloads::stormcell::has(workload.number, Mode::Mt)
+                && has_mp == workloads::stormcell::has(workload.number, Mode::Mp),
+            "list the workload in bench/workloads/src/stormcell.rs too"
+        );
+        i += 1;
+    }
+};
