@@ -64,6 +64,11 @@ pub fn image(toolchain: &Toolchain) -> Result<Image> {
     Ok(Image { kernel, archive, programs })
 }
 
+/// Builds the guest of the truth tests.
+pub fn truth(toolchain: &Toolchain) -> Result<PathBuf> {
+    bare_program(toolchain, Program { package: "truth", bin: "truth" }, &[])
+}
+
 fn bare_program(toolchain: &Toolchain, program: Program, rustc_arguments: &[&str]) -> Result<PathBuf> {
     let Program { package, bin } = program;
     let mut command = toolchain.cargo("rustc");

@@ -5,6 +5,8 @@
 //! ([`guest_line`]) and what the instrument saw, has both checked ([`check`]) and makes a [`record`] of each
 //! point; [`table`] and [`explain`] show them to people.
 //!
+//! [`truth`] tests the instrument against a guest whose costs are known.
+//!
 //! No command-line parsing and no building of programs lives here: that is `xtask`, which depends on this
 //! crate and on which this crate does not depend.
 
@@ -27,3 +29,4 @@ pub mod sweep;
 pub mod symbols;
 pub mod system;
 pub mod table;
+pub mod truth;

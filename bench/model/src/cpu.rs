@@ -48,6 +48,8 @@ struct Prediction {
     block: u32,
     until: u64,
     line: u64,
+    /// Cycles from the block's begin to the access.
+    offset: u64,
 }
 
 /// What is known of a loop through a `pause`.
@@ -73,11 +75,15 @@ pub struct Cpu {
     stores: u64,
     halted_at: u64,
     block: u32,
+    block_began: u64,
+    /// The block that sent the last IPI, and the cycles from its begin to that.
+    ipi_block: (u32, u64),
     last_class: Option<Class>,
     last_syscall: bool,
     last_repeat: Option<u64>,
     tenure_end: u64,
     claim: Option<u64>,
+    woken: bool,
     spin: Spin,
     predictions: Box<[Prediction; PREDICTIONS]>,
     inside: Option<Inside>,
@@ -118,11 +124,14 @@ impl Cpu {
             stores: 0,
             halted_at: 0,
             block: 0,
+            block_began: 0,
+            ipi_block: (u32::MAX, 0),
             last_class: None,
             last_syscall: false,
             last_repeat: None,
             tenure_end: 0,
             claim: None,
+            woken: false,
             spin: Spin::default(),
             predictions: Box::new([Prediction::default(); PREDICTIONS]),
             inside: None,
@@ -144,6 +153,7 @@ impl Cpu {
             self.keep_order(machine, block);
         }
         self.block = block.id;
+        self.block_began = self.clock;
         let first = block.repeat.is_none() || block.repeat != self.last_repeat;
         self.last_repeat = block.ends_in_repeat;
         if !first {
@@ -178,7 +188,10 @@ impl Cpu {
     fn keep_order(&mut self, machine: &Machine, block: &Block) {
         let order = &machine.order;
         let shared = order.shared(self.id);
-        if self.clock < self.tenure_end {
+        let prediction = self.predictions[block.id as usize % PREDICTIONS];
+        let predicted = prediction.block == block.id && prediction.until > self.clock && !self.spin.active;
+        let next_use = self.clock + if predicted { prediction.offset } else { 0 };
+        if next_use < self.tenure_end {
             return;
         }
         if let Some(line) = self.claim.take() {
@@ -192,15 +205,27 @@ impl Cpu {
             }
             order.ask(self.id, self.clock);
         }
+        if std::mem::take(&mut self.woken) {
+            order.catch_up(self.id, self.clock);
+        }
         self.spin(machine, block);
-        let prediction = self.predictions[block.id as usize % PREDICTIONS];
-        if prediction.block == block.id
-            && prediction.until > self.clock
-            && !self.spin.active
-            && order.gate(self.id, self.clock, prediction.line)
-        {
+        if self.ipi_block.0 == block.id {
+            self.expect_ipi(machine);
+        }
+        if predicted && !self.spin.active && order.gate(self.id, self.clock, prediction.line) {
             self.claim = Some(prediction.line);
         }
+    }
+
+    /// The block that begins will send an IPI, which must not overtake what others have yet to do. It is
+    /// noted beforehand, because a CPU that it wakes may run before this one is told of its access.
+    fn expect_ipi(&mut self, machine: &Machine) {
+        if self.spin.active {
+            self.stop_spinning(machine);
+        }
+        machine.order.catch_up(self.id, self.clock);
+        let costs = &machine.options.profile.costs;
+        machine.note_ipi(self.clock + self.ipi_block.1 + u64::from(costs.apic + costs.ipi_send));
     }
 
     /// Recognises spinning at the turns of its loop, and lets it wait.
@@ -298,9 +323,11 @@ impl Cpu {
         *counter += 1;
         self.clock += queued + u64::from(cost);
         if strict {
-            self.won(machine, line, now + queued + u64::from(cost), hot);
+            let at = now + queued + u64::from(cost);
+            let offset = now.saturating_sub(self.block_began);
+            self.won(machine, line, at, hot, offset);
             for loser in losers {
-                machine.order.poke(loser);
+                machine.order.poke(loser, at);
             }
         }
     }
@@ -338,13 +365,13 @@ impl Cpu {
     }
 
     /// This CPU has the line from `at` on.
-    fn won(&mut self, machine: &Machine, line: u64, at: u64, hot: bool) {
+    fn won(&mut self, machine: &Machine, line: u64, at: u64, hot: bool, offset: u64) {
         let order = &machine.options.profile.order;
         machine.order.shared(self.id).position.store(at, Relaxed);
         self.tenure_end = at + u64::from(order.tenure);
         if hot {
             self.predictions[self.block as usize % PREDICTIONS] =
-                Prediction { block: self.block, until: at + u64::from(order.hot_period), line };
+                Prediction { block: self.block, until: at + u64::from(order.hot_period), line, offset };
         }
     }
 
@@ -354,11 +381,16 @@ impl Cpu {
             return;
         }
         let costs = &machine.options.profile.costs;
+        let now = self.clock.saturating_sub(site.cycles_after.into());
         self.clock += u64::from(costs.apic);
         if store && physical == APIC_PAGE + APIC_COMMAND {
             self.clock += u64::from(costs.ipi_send);
             self.totals.ipis += 1;
-            machine.sent_ipi(self.clock.saturating_sub(u64::from(site.cycles_after)));
+            if self.spin.active {
+                self.stop_spinning(machine);
+            }
+            self.ipi_block = (self.block, now.saturating_sub(self.block_began));
+            machine.sent_ipi(now + u64::from(costs.apic + costs.ipi_send));
         }
     }
 
@@ -376,6 +408,7 @@ impl Cpu {
         let now = machine.wake_time().max(self.clock);
         self.clock = machine.ipi_floor(self.halted_at, now);
         self.spin = Spin::default();
+        self.woken = true;
         machine.order.resume(self.id, self.clock);
     }
 

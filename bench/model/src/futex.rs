@@ -24,3 +24,34 @@ pub fn host_nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+/// The kernel's number of the calling thread.
+#[must_use]
+pub fn thread_id() -> i32 {
+    rustix::thread::gettid().as_raw_nonzero().get()
+}
+
+/// True when `thread` of this process runs or waits for a host CPU.
+#[must_use]
+pub fn is_runnable(thread: i32) -> bool {
+    let Ok(text) = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")) else { return false };
+    // The state follows the program's name, which stands in parentheses.
+    text.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with('R'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_calling_thread_is_runnable_and_no_thread_is_not() {
+        assert!(is_runnable(thread_id()));
+        assert!(!is_runnable(0));
+    }
+
+    #[test]
+    fn a_wait_ends_when_its_time_is_over() {
+        assert!(!wait(&AtomicU32::new(1), 1, Duration::from_millis(1)));
+        assert!(wait(&AtomicU32::new(2), 1, Duration::from_millis(1)), "the value differs: no wait");
+    }
+}

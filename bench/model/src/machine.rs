@@ -121,14 +121,20 @@ impl Machine {
 
     /// An IPI was sent at `at`: a CPU that it wakes comes on a delivery later at the earliest.
     pub fn sent_ipi(&self, at: u64) {
+        self.note_ipi(at);
+        let delivery = u64::from(self.options.profile.costs.ipi_delivery);
+        if !self.order.raise_woken(at, at + delivery, delivery) {
+            self.order.await_wake();
+        }
+    }
+
+    /// An IPI is sent at `at`, or is about to be.
+    pub fn note_ipi(&self, at: u64) {
         let mut sends = self.sends.lock().expect("nobody panics with this lock");
         if sends.len() == SENDS {
             sends.pop_front();
         }
         sends.push_back(at);
-        drop(sends);
-        let delivery = u64::from(self.options.profile.costs.ipi_delivery);
-        self.order.raise_woken(at, at + delivery, delivery);
     }
 
     /// The earliest time at which a CPU that halted at `halted` and wakes at `now` can be awake, if an IPI

@@ -15,12 +15,18 @@
 use crate::futex;
 use crate::profile::Order;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
+};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A wait expires when nobody moved for this long.
 pub const STALL: Duration = Duration::from_millis(60);
+/// How long the host may take to wake a CPU to which an IPI was sent.
+const WAKE_TIME: Duration = Duration::from_millis(1);
+/// How often that time is granted while a CPU that is off waits for the host.
+const WAKE_TRIES: u32 = 40;
 /// No limit, nobody.
 const NEVER: u64 = u64::MAX;
 
@@ -42,6 +48,8 @@ pub struct Shared {
     pub insns: AtomicU64,
     /// Position at which it came on last; 0 before that.
     woken: AtomicU64,
+    /// The host thread that runs it.
+    thread: AtomicI32,
     state: AtomicU8,
     poked: AtomicBool,
     asleep: AtomicU32,
@@ -53,6 +61,8 @@ enum Why {
     Ahead,
     Gate(u64),
     Spin,
+    /// It was woken at a time that others have not reached yet.
+    Woken,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +85,8 @@ pub struct Synchroniser {
     queue: Mutex<Queue>,
     strict: AtomicBool,
     order: Order,
+    /// How often a CPU came on.
+    resumes: AtomicU32,
     /// Waits begun.
     pub waits: AtomicU64,
     /// Waits that expired.
@@ -118,6 +130,7 @@ impl Synchroniser {
             queue: Mutex::default(),
             strict: AtomicBool::new(false),
             order,
+            resumes: AtomicU32::new(0),
             waits: AtomicU64::new(0),
             expired: AtomicU64::new(0),
         }
@@ -182,7 +195,7 @@ impl Synchroniser {
         let order = &self.order;
         match waiter.why {
             Why::Ahead => waiter.position.saturating_sub(u64::from(order.quantum / 2)),
-            Why::Gate(_) => waiter.position.saturating_sub(u64::from(order.window)),
+            Why::Gate(_) | Why::Woken => waiter.position.saturating_sub(u64::from(order.window)),
             Why::Spin => waiter.position + u64::from(order.spin_batch),
         }
     }
@@ -190,7 +203,7 @@ impl Synchroniser {
     fn may_go(&self, waiter: &Waiter, lowest: &Lowest, queue: &Queue) -> bool {
         let need = self.need(waiter);
         match waiter.why {
-            Why::Ahead => lowest.horizon(waiter.cpu) >= need,
+            Why::Ahead | Why::Woken => lowest.horizon(waiter.cpu) >= need,
             Why::Gate(line) => lowest.horizon(waiter.cpu) >= need && !queue.claims.contains_key(&line),
             Why::Spin => match lowest.worker_horizon(waiter.cpu) {
                 NEVER => lowest.horizon(waiter.cpu) >= waiter.position,
@@ -253,6 +266,17 @@ impl Synchroniser {
         self.block(queue, waiter)
     }
 
+    /// Called by `cpu` at its first block after it came on: waits until the others have reached its time, so
+    /// that it does not act on what they have yet to do. May block.
+    pub fn catch_up(&self, cpu: u32, position: u64) {
+        let mut queue = self.lock();
+        let lowest = self.release(&mut queue);
+        let waiter = Waiter { cpu, position, why: Why::Woken };
+        if !self.may_go(&waiter, &lowest, &queue) {
+            self.block(queue, waiter);
+        }
+    }
+
     /// Gives the claim of `line` back.
     pub fn give_back(&self, cpu: u32, line: u64) {
         let mut queue = self.lock();
@@ -286,14 +310,21 @@ impl Synchroniser {
         self.shared(cpu).state.store(RUNNING, SeqCst);
     }
 
-    /// A line of `cpu` was taken: if it spins, it looks again.
-    pub fn poke(&self, cpu: u32) {
+    /// A line of `cpu` was taken at `at`: if it spins, it has spun until then, and looks again. From now on
+    /// it holds others back, so that its misses take their place among theirs.
+    pub fn poke(&self, cpu: u32, at: u64) {
         let shared = self.shared(cpu);
         if shared.state.load(SeqCst) != SPINNING {
             return;
         }
-        shared.poked.store(true, SeqCst);
         let mut queue = self.lock();
+        if shared.state.load(SeqCst) != SPINNING {
+            return;
+        }
+        shared.raise.fetch_max(at, SeqCst);
+        shared.limit.store(0, SeqCst);
+        shared.state.store(RUNNING, SeqCst);
+        shared.poked.store(true, SeqCst);
         if let Some(at) = queue.waiters.iter().position(|w| w.cpu == cpu && w.why == Why::Spin) {
             queue.waiters.remove(at);
             shared.wake();
@@ -303,6 +334,10 @@ impl Synchroniser {
     /// Blocks until another CPU lets this one go on, or the wait expires. True when let go.
     fn block(&self, mut queue: MutexGuard<'_, Queue>, waiter: Waiter) -> bool {
         let shared = self.shared(waiter.cpu);
+        if !self.is_strict() {
+            // The last region ended while this CPU was on its way here: nobody would let it go.
+            return false;
+        }
         shared.asleep.store(1, SeqCst);
         let need = self.need(&waiter);
         for (_, other) in self.active().filter(|&(cpu, _)| cpu != waiter.cpu) {
@@ -361,8 +396,13 @@ impl Synchroniser {
         shared.position.store(position, SeqCst);
         shared.woken.store(position.max(1), SeqCst);
         shared.limit.store(0, Relaxed);
+        if shared.thread.load(Relaxed) == 0 {
+            shared.thread.store(futex::thread_id(), Relaxed);
+        }
         shared.state.store(RUNNING, SeqCst);
         if self.is_strict() {
+            self.resumes.fetch_add(1, SeqCst);
+            futex::wake(&self.resumes);
             for (_, other) in self.active() {
                 other.limit.store(0, Relaxed);
             }
@@ -371,8 +411,9 @@ impl Synchroniser {
 
     /// An IPI sent at `sent` reaches its handler at `floor`: CPUs that came on since it was sent, and at
     /// most `age` cycles ago, are raised to that. (The emulator may wake a CPU before the sender's access
-    /// is reported.)
-    pub fn raise_woken(&self, sent: u64, floor: u64, age: u64) {
+    /// is reported.) True when there was one.
+    pub fn raise_woken(&self, sent: u64, floor: u64, age: u64) -> bool {
+        let mut any = false;
         for (_, shared) in self.active() {
             let (woken, now) = (shared.woken.load(Relaxed), shared.position.load(Relaxed));
             let recent = woken != 0
@@ -382,8 +423,32 @@ impl Synchroniser {
             if recent {
                 shared.raise.fetch_max(floor, Relaxed);
                 shared.limit.store(0, Relaxed);
+                any = true;
             }
         }
+        any
+    }
+
+    /// Called by the sender of an IPI: while a CPU is off, the IPI may be about to wake it, which takes the
+    /// host some time. Without this wait the sender would run on for that time.
+    pub fn await_wake(&self) {
+        let before = self.resumes.load(SeqCst);
+        if !self.is_strict() || self.active().count() == self.cpus.len() {
+            return;
+        }
+        for _ in 0..WAKE_TRIES {
+            let woke = futex::wait(&self.resumes, before, WAKE_TIME) || self.resumes.load(SeqCst) != before;
+            if woke || !self.any_off_wants_to_run() {
+                return;
+            }
+        }
+    }
+
+    /// True when the host is about to run a CPU that is still off: it has been woken, but waits for its
+    /// turn on a busy host.
+    fn any_off_wants_to_run(&self) -> bool {
+        let off = self.cpus.iter().filter(|c| c.state.load(Relaxed) == OFF);
+        off.map(|c| c.thread.load(Relaxed)).any(futex::is_runnable)
     }
 
     /// True when `cpu` is on.

@@ -190,12 +190,12 @@ mod model {
         shared: AtomicPtr<Object>,
     }
 
-    /// Some CPUs, leaked, as the threads of the model have to live for ever.
-    fn world<const CPUS: usize, V: Variant>() -> &'static World<V> {
-        let memory = Box::leak(Box::new([const { PerCpu::<Local>::SLOT }; CPUS]));
+    /// Two CPUs, leaked, as the threads of the model have to live for ever.
+    fn world<V: Variant>() -> &'static World<V> {
+        let memory = Box::leak(Box::new([const { PerCpu::<Local>::SLOT }; 2]));
         let tree = Box::leak(Box::new(Grace::tree::<1>()));
         Box::leak(Box::new(World {
-            machine: Machine::new(CPUS),
+            machine: Machine::new(2),
             grace: Grace::of_variant(memory, tree, 1),
             shared: AtomicPtr::new(core::ptr::from_ref(object()).cast_mut()),
         }))
@@ -219,7 +219,7 @@ mod model {
     /// what it may. Two threads, at most three preemptions.
     fn a_reader_comes_in<V: Variant>() {
         check(3, || {
-            let world = world::<2, V>();
+            let world = world::<V>();
             let reader = thread::spawn(move || {
                 let cpu = world.machine.claim(CpuId::new(1).unwrap());
                 world.grace.enter(cpu);
@@ -248,14 +248,15 @@ mod model {
         a_reader_comes_in::<NoEntryFence>();
     }
 
-    /// A period runs already, which the reader started and in which it reports before it uses the object. Another
-    /// CPU has reported, too, when it retires the object; then the third reports. The first thread plays both of
-    /// them. Two threads, at most two preemptions.
+    /// A period runs already, which the reader started and in which it reports before it uses the object. Two threads, at most two
+    /// preemptions.
     fn a_period_runs<V: Variant>() {
         check(2, || {
-            let world = world::<3, V>();
-            let [cpu, other, third] = [0, 1, 2].map(|index| world.machine.claim(CpuId::new(index).unwrap()));
-            [cpu, other, third].into_iter().for_each(|cpu| world.grace.enter(cpu));
+            let world = world::<V>();
+            let cpu = world.machine.claim(CpuId::BOOT);
+            let other = world.machine.claim(CpuId::new(1).unwrap());
+            world.grace.enter(cpu);
+            world.grace.enter(other);
             // SAFETY: leaked, and never reachable.
             unsafe { world.grace.retire(other, NonNull::from(&object().retired)) };
             world.grace.quiescent(&world.machine, other);
@@ -266,12 +267,12 @@ mod model {
                 use_object(world);
                 world.grace.quiescent(&world.machine, cpu);
             });
-            world.grace.quiescent(&world.machine, cpu);
             unlink(world, cpu);
-            for cpu in [cpu, third, cpu] {
+            for _ in 0..3 {
+                world.grace.expedite(cpu);
                 world.grace.quiescent(&world.machine, cpu);
+                world.grace.reap(cpu, 2);
             }
-            world.grace.reap(cpu, 1);
             reader.join().unwrap();
         });
     }

@@ -11,9 +11,8 @@
 //! next one runs. Passing a quiescent point compares it with what this CPU saw last. On an odd tick the CPU
 //! reports: it clears its bit in a [`Tree`], and the last one of a node goes on to the parent, so that no line
 //! is written by everybody. The CPU that started the period looks after those that do not report: it reports
-//! for those outside, and later asks each of the others once. What a CPU retired up to an even tick waits for the
-//! next period from there on; so one period serves all CPUs, and a CPU starts it that has retired a whole batch
-//! since the last. Nothing happens while nothing is retired.
+//! for those outside, and later asks each of the others once. A batch that was closed while 2N shows waits for
+//! 2N+2; one closed while a period runs needs the next as well. Nothing happens while nothing is retired.
 //!
 //! **Source.** Existence guarantees of Tornado (Gamsa et al., OSDI'99, section 5); hierarchical detection and
 //! the parity of McKenney's RCU ("Hierarchical RCU", LWN 2008; "Is Parallel Programming Hard", section 9.5).
@@ -71,9 +70,6 @@ pub type Retired = Node<Reclaim>;
 /// are busy have reported by then.
 const PATIENCE: u32 = if cfg!(loom) { 0 } else { 64 };
 
-/// Two periods serve all that was retired so far: what waits already, and what is still open.
-const HURRY: u32 = 2;
-
 /// A clock that never shows: a CPU that has "seen" it takes the slow path at each quiescent point.
 const ATTENTION: u64 = u64::MAX;
 
@@ -99,8 +95,6 @@ struct Private {
     patience: Cell<u32>,
     /// How often it has looked.
     looks: Cell<u32>,
-    /// Periods to start without waiting for a whole batch.
-    hurry: Cell<u32>,
 }
 
 /// Retired objects by what they wait for.
@@ -127,7 +121,6 @@ impl Local {
             leads: Cell::new(0),
             patience: Cell::new(0),
             looks: Cell::new(0),
-            hurry: Cell::new(0),
         };
         Self { entries: CachePadded::new(AtomicU64::new(0)), private }
     }
@@ -154,7 +147,7 @@ impl<'m> Grace<'m> {
     }
 
     /// Grace periods for as many CPUs as `memory` has slots; all are outside. A CPU asks for a period when it
-    /// has retired `batch` objects since the last; up to three batches of each CPU wait at a time.
+    /// has retired `batch` objects.
     ///
     /// # Panics
     ///
@@ -242,21 +235,20 @@ impl<'m, V: Variant> Grace<'m, V> {
         }
     }
 
-    /// Asks for the periods that all needs which was retired here so far, however little it is: when memory is
-    /// scarce, or before going idle. The next quiescent points start them.
+    /// Asks for a period for what was retired here, however little it is: when memory is scarce, or before
+    /// going idle. The next quiescent point starts it.
     pub fn expedite(&self, cpu: Cpu<'_>) {
         let private = &self.locals.local(cpu).private;
-        private.hurry.set(HURRY);
         private.seen.set(ATTENTION);
+        self.close(private);
     }
 
-    /// Whether objects retired here wait for a period: such a CPU should not sleep without [`Grace::expedite`] and a
-    /// timer, and call [`Grace::poll`] when that fires.
+    /// Whether objects retired here wait for a period that was asked for: such a CPU should not sleep without
+    /// a timer, and call [`Grace::poll`] when that fires.
     #[must_use]
     pub fn is_waiting(&self, cpu: Cpu<'_>) -> bool {
         // SAFETY: the token makes this CPU ours.
-        let lists = unsafe { &*self.locals.local(cpu).private.lists.get() };
-        !(lists.waiting.is_empty() && lists.open.is_empty())
+        !unsafe { &*self.locals.local(cpu).private.lists.get() }.waiting.is_empty()
     }
 
     /// How many periods are over.
@@ -299,37 +291,47 @@ impl<'m, V: Variant> Grace<'m, V> {
 
     /// Moves the lists on as the clock allows, and starts the period that they need.
     fn advance<P: Platform>(&self, platform: &P, cpu: Cpu<'_>, private: &Private) -> bool {
-        // Pairs with the ones in `attend` and `enter`: what was made unreachable before this fence is out of reach
-        // for every CPU that reports in a period which has not begun at the load.
-        fence(Ordering::SeqCst);
         let clock = self.clock.load(Ordering::Acquire);
-        // SAFETY: the token makes this CPU ours; nothing here frees or retires.
-        let lists = unsafe { &mut *private.lists.get() };
-        if !lists.waiting.is_empty() && clock >= lists.target {
-            lists.done.append(core::mem::take(&mut lists.waiting));
-            private.hurry.set(private.hurry.get().saturating_sub(1));
+        {
+            // SAFETY: the token makes this CPU ours; nothing here frees or retires.
+            let lists = unsafe { &mut *private.lists.get() };
+            if !lists.waiting.is_empty() && clock >= lists.target {
+                lists.done.append(core::mem::take(&mut lists.waiting));
+            }
+            if lists.open.len() >= self.batch {
+                self.close(private);
+            }
         }
-        let full = lists.open.len() >= self.batch;
-        let runs = clock & 1 == 1;
-        if lists.waiting.is_empty() && (!runs || flaw::has::<V>(Flaw::CurrentPeriodIsEnough)) {
-            lists.target = if runs { clock + 1 } else { clock + 2 };
-            lists.waiting = core::mem::take(&mut lists.open);
-        }
+        // SAFETY: as above.
+        let lists = unsafe { &*private.lists.get() };
         let waits = !lists.waiting.is_empty();
-        if waits && !runs && (full || private.hurry.get() > 0) {
+        if waits && clock & 1 == 0 && clock < lists.target {
             self.start(private, clock);
         }
         if waits {
             platform.reclaim_soon(cpu);
-        } else {
-            private.hurry.set(0);
         }
         let done = !lists.done.is_empty();
-        // A period that this CPU started runs on, or it has to be started yet.
+        // A period that this CPU started runs on.
         let leads = private.leads.get() >= clock && private.leads.get() > 0;
-        let urgent = done || leads || private.hurry.get() > 0 || lists.open.len() >= self.batch;
-        private.seen.set(if urgent { ATTENTION } else { clock });
+        private.seen.set(if done || leads { ATTENTION } else { clock });
         done
+    }
+
+    /// Lets the open list wait for the period that it needs, unless another one waits.
+    fn close(&self, private: &Private) {
+        // SAFETY: called with this CPU's token by whoever holds no reference to the lists that is used again.
+        let lists = unsafe { &mut *private.lists.get() };
+        if !lists.waiting.is_empty() || lists.open.is_empty() {
+            return;
+        }
+        // Pairs with the ones in `attend` and `enter`: what was made unreachable before this fence is out of reach
+        // for every CPU that reports in a period which has not begun at the load.
+        fence(Ordering::SeqCst);
+        let clock = self.clock.load(Ordering::Relaxed);
+        let whole = if flaw::has::<V>(Flaw::CurrentPeriodIsEnough) { 1 } else { 3 };
+        lists.target = if clock & 1 == 0 { clock + 2 } else { clock + whole };
+        lists.waiting = core::mem::take(&mut lists.open);
     }
 
     /// Starts a period, unless another CPU does.
@@ -366,7 +368,7 @@ impl<'m, V: Variant> Grace<'m, V> {
         // Those that are inside, and silent since the first look, are asked once.
         let ask = private.looks.get() == 1;
         private.looks.set(private.looks.get().saturating_add(1));
-        // The entry counters are read after the clock; see `enter` and `advance`.
+        // The entry counters are read after the clock; see `enter` and `close`.
         fence(Ordering::SeqCst);
         self.tree.silent(clock, |id| {
             let Some(other) = self.locals.remote(id) else { return };

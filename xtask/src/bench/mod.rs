@@ -2,7 +2,7 @@
 //! the instrument are built ([`programs`]), progress is shown ([`progress`]), and results are written.
 pub mod args;
 mod explain;
-mod programs;
+pub mod programs;
 mod progress;
 
 use std::path::{Path, PathBuf};

@@ -1,17 +1,20 @@
 //! The table of cases: which guests are booted and which commands are tried, and what must come out.
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::exit::Exit;
 use lab::qemu::Outcome;
+use lab::truth;
 
 use super::command::{Expected, Meddle, Trial};
 use super::guest::{Expect, Guest, Lab};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{fixtures, host, measuring, null_call};
+use super::{fixtures, host, instrument, measuring, null_call};
 use crate::run::default_memory;
+use crate::toolchain::Toolchain;
 
 /// CPUs at which the kernel must boot: one, the smallest numbers with others to start, a number that fills
 /// a machine word of a CPU set, and the most that TCG has.
@@ -66,6 +69,7 @@ enum Kind {
     Guest(Guest),
     Trial(Trial),
     NullCall,
+    Truth(truth::Case, Arc<instrument::Tools>),
 }
 
 impl Case {
@@ -76,6 +80,11 @@ impl Case {
 
     fn small(name: String, kind: Kind) -> Self {
         Self { name, weight: Weight { cpus: 1, memory_mib: default_memory(1) }, kind }
+    }
+
+    /// A truth test of the instrument.
+    pub fn truth(case: truth::Case, tools: Arc<instrument::Tools>) -> Self {
+        Self::small(format!("instrument/{}", case.name), Kind::Truth(case, tools))
     }
 
     /// A command that is tried.
@@ -89,13 +98,14 @@ impl Case {
             Kind::Guest(guest) => lab.run(&self.name, guest),
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::NullCall => null_call::run(&self.name, lab),
+            Kind::Truth(case, tools) => instrument::run(&self.name, *case, tools, lab),
         }
     }
 }
 
 /// The cases that `selection` asks for. A filter that no name holds is taken as the beginning of the names
 /// of kernel tests.
-pub fn selected(selection: &Selection<'_>, lab: &Lab) -> Result<Vec<Case>> {
+pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> Result<Vec<Case>> {
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
@@ -103,6 +113,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab) -> Result<Vec<Case>> {
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);
     cases.extend(measuring::cases(lab)?);
+    cases.extend(instrument::cases(toolchain));
     cases.retain(|case| selection.takes(&case.name));
     let named = !cases.is_empty() || host::SUITES.iter().any(|suite| selection.takes(suite.name));
     if let (false, Some(filter)) = (named, selection.filter) {

@@ -7,6 +7,7 @@ mod command;
 mod fixtures;
 mod guest;
 mod host;
+mod instrument;
 mod leftover;
 mod measuring;
 mod null_call;
@@ -32,7 +33,7 @@ pub fn command(args: &TestArgs) -> Result<Exit> {
     let lab = guest::Lab::new(image, args.keep_logs).context("preparing the folder for logs")?;
     let selection = Selection { filter: args.filter.as_deref(), cpus: args.cpus };
     let suites = host::SUITES.iter().filter(|suite| selection.takes(suite.name));
-    let cases = cases::selected(&selection, &lab)?;
+    let cases = cases::selected(&selection, &lab, &ready.toolchain)?;
     let summary = Summary::new();
     let interrupted = || failure(Exit::Interrupted, "interrupted");
     for suite in suites {

@@ -1,0 +1,138 @@
+//! Boots the truth guest under the instrument and reads the report.
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use model::report::Region;
+
+use crate::instrument::{self, Instrument};
+use crate::qemu::{Accel, Input, Limits, Machine, Outcome, process};
+
+/// Time-out of one boot; most take a second on an idle host.
+const TIMEOUT: Duration = Duration::from_secs(180);
+const MEMORY_MIB: u64 = 128;
+
+/// What the truth tests need.
+#[derive(Clone, Debug)]
+pub struct Runner {
+    /// The instrument.
+    pub plugin: PathBuf,
+    /// The guest.
+    pub guest: PathBuf,
+    /// Where reports are written.
+    pub folder: PathBuf,
+}
+
+/// One boot of the guest.
+#[derive(Clone, Debug)]
+pub struct Boot {
+    /// The guest's loop.
+    pub name: &'static str,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// CPUs that work; the others stay halted.
+    pub workers: u32,
+    /// Operations of each.
+    pub ops: u32,
+    /// Changes of the profile.
+    pub set: Vec<String>,
+}
+
+impl Boot {
+    /// `name` on `cpus` CPUs, all of which work.
+    #[must_use]
+    pub fn new(name: &'static str, cpus: u32, ops: u32) -> Self {
+        Self { name, cpus, workers: cpus, ops, set: Vec::new() }
+    }
+}
+
+impl Runner {
+    /// Boots the guest and hands back its regions.
+    ///
+    /// # Errors
+    /// When the guest does not end well, or the instrument reports nothing, or a region is unsound.
+    pub fn regions(&self, boot: &Boot) -> Result<Vec<Region>> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let out = self.folder.join(format!("truth-{}-{number}.json", std::process::id()));
+        let machine = Machine {
+            cpus: boot.cpus,
+            memory_mib: MEMORY_MIB,
+            accel: Accel::Tcg,
+            kernel: self.guest.clone(),
+            initrd: None,
+            cmdline: format!(
+                "truth={} ops={} cpus={} workers={}",
+                boot.name, boot.ops, boot.cpus, boot.workers
+            ),
+            extra: Vec::new(),
+        };
+        let instrument = Instrument { plugin: self.plugin.clone(), profile: None, set: boot.set.clone() };
+        let command = instrument.command(&machine, &out, 0, &[]);
+        let limits = Limits { timeout: Some(TIMEOUT), ..Limits::default() };
+        let finished = process::run(command, Input::None, limits, &mut |_| ())?;
+        let outcome = Outcome::of(&finished.end);
+        let what = format!("{} on {} CPUs", boot.name, boot.cpus);
+        ensure!(outcome == Outcome::Passed, "{what}: {outcome} {}", finished.stderr.trim());
+        let report = instrument::read(&out)?.with_context(|| format!("{what}: no report"))?;
+        std::fs::remove_file(&out).with_context(|| format!("removing {}", out.display()))?;
+        ensure!(!report.regions.is_empty(), "{what}: no region of interest");
+        for region in &report.regions {
+            ensure!(region.balanced, "{what}: workload {} is unbalanced", region.workload);
+        }
+        Ok(report.regions)
+    }
+
+    /// Boots the guest and hands back its only region, in which every worker did its operations.
+    ///
+    /// # Errors
+    /// As [`Self::regions`], and when there is another number of regions, workers or operations.
+    pub fn region(&self, boot: &Boot) -> Result<Region> {
+        let mut regions = self.regions(boot)?;
+        ensure!(regions.len() == 1, "{}: {} regions instead of one", boot.name, regions.len());
+        let region = regions.remove(0);
+        ensure!(region.workers == boot.workers, "{}: {} workers", boot.name, region.workers);
+        let ops = u64::from(boot.ops);
+        ensure!(region.ops.iter().all(|&n| n == ops), "{}: operations {:?}", boot.name, region.ops);
+        Ok(region)
+    }
+}
+
+/// Median cycles of an operation.
+#[must_use]
+pub fn median(region: &Region) -> f64 {
+    region.cycles_per_op[2]
+}
+
+/// Mean cycles of an operation.
+#[must_use]
+pub fn mean(region: &Region) -> f64 {
+    region.cycles_per_op[3]
+}
+
+/// Operations of all workers.
+#[must_use]
+pub fn operations(region: &Region) -> f64 {
+    region.ops.iter().sum::<u64>() as f64
+}
+
+/// Transfers of all kinds for an operation.
+#[must_use]
+pub fn transfers(region: &Region) -> f64 {
+    let total = &region.total;
+    (total.transfers_user + total.transfers_kernel + total.transfers_string) as f64 / operations(region)
+}
+
+/// An error unless `got` is within `part` of `want`.
+///
+/// # Errors
+/// One line with both figures.
+pub fn within(what: &str, got: f64, want: f64, part: f64) -> Result<()> {
+    ensure!(
+        (got - want).abs() <= part * want,
+        "{what}: {got:.3} instead of {want:.3} ± {:.0} %",
+        part * 100.0
+    );
+    Ok(())
+}
