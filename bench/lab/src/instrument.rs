@@ -9,7 +9,7 @@ use model::report::Report;
 use crate::qemu::Machine;
 
 /// How many lines that moved are asked for.
-const LINES: u32 = 64;
+const LINES: u32 = 512;
 /// The loader's variable for libraries that come before others.
 const PRELOAD: &str = "LD_PRELOAD";
 

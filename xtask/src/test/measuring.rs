@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 use lab::exit::Exit;
 
 use super::cases::Case;
-use super::command::{Expected, Trial};
+use super::command::{Expected, Meddle, Trial};
 use super::guest::Lab;
 
 /// How a command ends that was given something wrong.
@@ -56,6 +56,12 @@ pub fn cases(lab: &Lab) -> Result<Vec<Case>> {
     let good = Trial::of(&[&LEAST[..], &measured].concat(), Expected::Exit(Exit::Success), "1 records in")
         .within(MEASURING_TIMEOUT);
     cases.push(Case::trial("bench/one-point-of-linux".to_owned(), good));
+    let long =
+        [&LEAST[..], &["--workloads", "fstat", "--cpus", "1", "--ops", "100000", "--out", &out]].concat();
+    let interrupted = Trial::of(&long, Expected::Exit(Exit::Interrupted), "")
+        .with(Meddle::Interrupt)
+        .within(MEASURING_TIMEOUT);
+    cases.push(Case::trial("bench/interrupted".to_owned(), interrupted));
     let run = ["run", "--system", "linux", "--headless", "--no-install", "--cpus", "2", "--cmdline"];
     let twin = [&run[..], &["workload=fstat,pipe mode=mt,mp ops=20"]].concat();
     let twin = Trial::of(&twin, Expected::Exit(Exit::Success), "lab: success").within(MEASURING_TIMEOUT);

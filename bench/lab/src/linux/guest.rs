@@ -20,7 +20,7 @@ use crate::system::{Boot, System, Verdict};
 
 /// Every Linux guest's command line, before the boot arguments. Fairness choices: docs/linux.md.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr no5lvl norandmaps mitigations=off \
-                            transparent_hugepage=never lsm=capability noreplace-smp nosoftlockup nowatchdog cryptomgr.notests \
+                            transparent_hugepage=never lsm=capability noreplace-smp hpet=disable clocksource=acpi_pm nosoftlockup nowatchdog cryptomgr.notests \
                             rcupdate.rcu_cpu_stall_suppress=1";
 /// The function that page faults enter by.
 const FAULT_ENTRY: &str = "asm_exc_page_fault";
