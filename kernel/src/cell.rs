@@ -18,8 +18,10 @@ use crate::arch::{cpu, entry, smp as cpus, time};
 use crate::boot::topology::node_of;
 use crate::ipc::endpoint::Endpoint;
 use crate::ipc::notification::Notification;
-use crate::mem::address_space;
+use crate::mem::frames::LocalFrames;
+use crate::mem::kernel_space;
 use crate::mem::layout::{CELL, PAGE, STACK};
+use crate::mem::shootdown::{self, Flushes};
 use crate::mem::space::{Deaths, Space};
 use crate::object::pool::Pool;
 use crate::sched::queue::RunQueue;
@@ -85,6 +87,7 @@ pub struct Cell {
     /// Free objects.
     pub pools: Pools,
     apic: Option<Apic>,
+    interrupts_sent: u64,
     segments: Segments,
 }
 
@@ -95,6 +98,8 @@ pub struct Public {
     online: CachePadded<AtomicBool>,
     inbox: Inbox,
     deaths: CachePadded<Deaths>,
+    frames: LocalFrames,
+    flushes: Flushes,
 }
 
 /// Where the public part lies in a CPU's area: on the page behind the private one.
@@ -125,6 +130,20 @@ impl Public {
         &self.deaths
     }
 
+    /// The CPU's free frames.
+    #[inline]
+    #[must_use]
+    pub fn frames(&self) -> &LocalFrames {
+        &self.frames
+    }
+
+    /// What other CPUs want forgotten.
+    #[inline]
+    #[must_use]
+    pub fn flushes(&self) -> &Flushes {
+        &self.flushes
+    }
+
     /// Where other CPUs leave threads of which they ask something.
     #[inline]
     #[must_use]
@@ -143,6 +162,23 @@ pub fn is_set() -> bool {
 #[must_use]
 pub fn current_number() -> CpuNumber {
     if is_set() { Cell::current().number } else { CpuNumber(0) }
+}
+
+/// Number of the calling CPU, which has a cell, without touching the cell otherwise.
+#[inline]
+#[must_use]
+pub fn here() -> u32 {
+    let number: u32;
+    // SAFETY: GS is this CPU's cell once it has one, and the number is not written after that.
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, gs:[{1}]",
+            out(reg) number,
+            const core::mem::offset_of!(Cell, number),
+            options(nostack, preserves_flags, readonly)
+        );
+    }
+    number
 }
 
 impl Cell {
@@ -168,6 +204,7 @@ impl Cell {
                 timers: Timers::new(),
                 pools: Pools::new(node),
                 apic: None,
+                interrupts_sent: 0,
                 segments: Segments::new(number.0),
             });
         }
@@ -313,7 +350,7 @@ impl Cell {
 
     fn idle(&mut self) {
         self.running = ptr::null_mut();
-        let kernel_root = address_space::kernel_root().start_address().as_u64();
+        let kernel_root = kernel_space::kernel_root().start_address().as_u64();
         if self.root != kernel_root {
             self.root = kernel_root;
             entry::load_root(kernel_root);
@@ -361,6 +398,9 @@ impl Cell {
 
     /// Does what other CPUs asked and what time asks for.
     fn serve_others(&mut self) {
+        if !Public::of(self.number.0).flushes.is_empty() {
+            shootdown::serve(self);
+        }
         if !Public::of(self.number.0).inbox.is_empty() {
             self.serve_inbox();
         }
@@ -401,8 +441,22 @@ impl Cell {
         self.apic().set_timer(ticks);
     }
 
+    /// What CR3 holds.
+    #[inline]
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Interrupts that this CPU sent to others.
+    #[must_use]
+    pub fn interrupts_sent(&self) -> u64 {
+        self.interrupts_sent
+    }
+
     /// Makes CPU `target` enter the kernel.
     pub fn interrupt(&mut self, target: CpuId) {
+        self.interrupts_sent += 1;
         let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
         self.apic().send(id, vector::MAILBOX);
     }

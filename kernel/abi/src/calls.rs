@@ -52,16 +52,19 @@ calls! {
     Yield() = yield_now;
     /// Sleeps until `deadline` (nanoseconds of [`Call::Info`]'s clock).
     Sleep(deadline) = sleep;
-    /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle.
+    /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle. Of memory it derives a
+    /// range: `first` is the handle of the whole, `second` the range's first page in it, `third` the pages.
     Create(kind, first, second, third, fourth) = create;
     /// Destroys an object: whoever waits for it gets an error that names it.
     Destroy(handle) = destroy;
     /// Derives a capability with some of the rights of another one and a badge. Returns its handle.
     Mint(handle, rights, badge) = mint;
-    /// Gives up a capability and all that was derived from it.
-    Delete(handle) = delete;
-    /// Takes back all capabilities derived from this one.
-    Revoke(handle) = revoke;
+    /// Gives up a capability and all that was derived from it; memory is unmapped wherever it was mapped through
+    /// them. `from` is 0: the kernel uses it when it interrupts itself.
+    Delete(handle, from) = delete;
+    /// Takes back all capabilities derived from this one. Memory is unmapped wherever it was mapped through them or
+    /// through this one, which stays.
+    Revoke(handle, from) = revoke;
     /// Copies a capability into another address space, with some of its rights. Returns its handle there.
     Grant(handle, space, rights) = grant;
     /// Makes a thread of an address space (0: the caller's) that starts at `entry` with `argument`.
@@ -72,8 +75,16 @@ calls! {
     ThreadExit(status) = thread_exit;
     /// Waits for the end of a thread; its handle is gone then. Returns its status.
     Join(thread, deadline) = join;
-    /// A fact about the machine or the caller: see [`crate::Fact`].
-    Info(what) = info;
+    /// Maps `count` pages of `memory`, from its page `first` on, at `address` of a space, with the rights and
+    /// manner of [`crate::Access`]. What was mapped there is an error, or replaced.
+    Map(memory, first, space, address, count, access) = map;
+    /// Takes `count` pages from `address` on out of a space, on all CPUs that used them.
+    Unmap(space, address, count) = unmap;
+    /// Makes faults in a range of a space's addresses calls to `pager` that carry `badge`, if the access is among
+    /// `access` ([`crate::Access`]); a `pager` of 0 takes back what was said about exactly this range.
+    Region(space, address, length, access, pager, badge) = region;
+    /// A fact about the machine, the caller or a capability: see [`crate::Fact`].
+    Info(what, handle) = info;
     /// Ends the caller's program with all its threads; 0 is success.
     Exit(status) = exit;
 }

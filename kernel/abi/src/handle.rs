@@ -58,6 +58,8 @@ pub enum Kind {
     Notification = 4,
     /// The right to place threads on CPUs.
     CpuControl = 5,
+    /// A range of physical memory.
+    Memory = 6,
 }
 
 impl Kind {
@@ -70,6 +72,7 @@ impl Kind {
             3 => Self::Endpoint,
             4 => Self::Notification,
             5 => Self::CpuControl,
+            6 => Self::Memory,
             _ => return None,
         })
     }
@@ -80,7 +83,8 @@ impl Kind {
 pub struct Rights(pub u16);
 
 impl Rights {
-    /// Endpoint: call. Notification: notify. Thread: join. Address space: make threads in it, grant to it.
+    /// Endpoint: call, be the pager of a region. Notification: notify. Thread: join. Address space: make threads
+    /// in it, grant to it, map into it. Memory: map it.
     pub const USE: Self = Self(1);
     /// Notification: wait for it. Thread: control it.
     pub const RECEIVE: Self = Self(2);
@@ -88,8 +92,12 @@ impl Rights {
     pub const GRANT: Self = Self(4);
     /// Destroy the object.
     pub const DESTROY: Self = Self(8);
+    /// Memory: map it writable.
+    pub const WRITE: Self = Self(16);
+    /// Memory: map it executable.
+    pub const EXECUTE: Self = Self(32);
     /// All of them.
-    pub const ALL: Self = Self(15);
+    pub const ALL: Self = Self(63);
 
     /// Whether these rights include `other`.
     #[must_use]
@@ -117,6 +125,14 @@ pub mod initial {
     pub const CPU_CONTROL: Handle = Handle::new(0, 2, 1);
     /// The address space of its companion, a program without threads, where it has one.
     pub const COMPANION: Handle = Handle::new(0, 3, 1);
+    /// Most capabilities to memory that there are at first.
+    pub const MEMORY_RANGES: u32 = 16;
+
+    /// The `index`th of the capabilities to all memory that the kernel did not keep, the largest first.
+    #[must_use]
+    pub const fn memory(index: u32) -> Handle {
+        Handle::new(0, 4 + index, 1)
+    }
 }
 
 #[cfg(test)]

@@ -18,10 +18,12 @@
 mod calls;
 mod errors;
 mod handle;
+mod memory;
 
 pub use calls::Call;
 pub use errors::{Error, FIRST_ERROR, decode};
 pub use handle::{Handle, Kind, Rights, initial};
+pub use memory::{Access, fault};
 
 /// Words of a message.
 pub const MESSAGE_WORDS: usize = 4;
@@ -29,6 +31,8 @@ pub const MESSAGE_WORDS: usize = 4;
 pub const PRIORITIES: usize = 64;
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
+/// Pages that one [`Call::Map`] maps at most.
+pub const MAP_LIMIT: u64 = 512;
 /// Calls that a program may have under way inside one another, and derivations from derivations of a
 /// capability.
 pub const DERIVATION_DEPTH: usize = 8;
@@ -43,4 +47,10 @@ pub enum Fact {
     CpuCount = 1,
     /// Nanoseconds since boot.
     Time = 2,
+    /// Pages of a memory capability.
+    MemoryPages = 3,
+    /// Frames that the kernel has free for its own objects and tables.
+    FreeFrames = 4,
+    /// Interrupts that the calling CPU sent to other CPUs since boot.
+    InterruptsSent = 5,
 }

@@ -7,9 +7,9 @@ use super::{acpi, entry, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
 use crate::cell::{Cell, CpuNumber};
 use crate::log;
-use crate::mem::address_space;
+use crate::mem::frame;
 use crate::mem::frames::FREE;
-use crate::mem::kernel_space::{KernelSpace, image_physical};
+use crate::mem::kernel_space::{self, KernelSpace, image_physical};
 use crate::mem::layout::{PHYS_MAP, STACK};
 use spin::Once;
 use x86_64::VirtAddr;
@@ -70,13 +70,13 @@ extern "C" fn start(start_info: u64) -> ! {
     let mut space = KernelSpace::new(physical_end, features.huge_pages);
     cpu::protect(features);
     entry::load_root(space.root().start_address().as_u64());
-    FREE.lock().lift_limit();
+    make_frame_table();
     crate::boot::set_archive(info.archive);
 
     let firmware = acpi::read(info.rsdp).unwrap_or_else(|why| refuse(format_args!("{why}")));
     prepare_cpus(&firmware, &mut space, features);
     share_kernel_half(&space);
-    address_space::set_kernel_root(space.root());
+    kernel_space::set_kernel_root(space.root());
     // SAFETY: CPU 0's stack was just mapped, and nothing on the boot stack is needed again.
     unsafe { entry::continue_on_stack(STACK.end(0), start_boot_cpu) }
 }
@@ -100,6 +100,17 @@ fn collect_memory(info: &pvh::Info) -> u64 {
         free.reserve(range.start, range.end);
     }
     physical_end
+}
+
+/// Makes the frame table, now that all memory is mapped.
+fn make_frame_table() {
+    let mut free = FREE.lock();
+    free.lift_limit();
+    let end = free.end();
+    let Some(start) = free.take_piece(frame::table_bytes(end)) else {
+        refuse(format_args!("not enough memory for the frame table; give the machine more"));
+    };
+    frame::set_table(start, end);
 }
 
 fn prepare_cpus(firmware: &Firmware, space: &mut KernelSpace, features: &Features) {
@@ -147,7 +158,7 @@ extern "C" fn start_application_processor(number: u32) -> ! {
 /// Gives the calling CPU its protections, page table, cell and local APIC.
 fn start_cell(number: CpuNumber) -> &'static mut Cell {
     cpu::protect(features());
-    entry::load_root(address_space::kernel_root().start_address().as_u64());
+    entry::load_root(kernel_space::kernel_root().start_address().as_u64());
     let cell = Cell::create(number);
     entry::enable_syscalls();
     cell.set_apic(Apic::enable());

@@ -92,12 +92,18 @@ pub fn enable_syscalls() {
 /// Loads the page table whose top level is at physical `root`.
 #[inline]
 pub fn load_root(root: u64) {
-    // SAFETY: every root comes from `AddressSpace` or `KernelSpace`: it is a frame's address, and its upper half
+    // SAFETY: every root comes from `Tables` or `KernelSpace`: it is a frame's address, and its upper half
     // maps the kernel.
     unsafe {
         let frame = PhysFrame::from_start_address_unchecked(PhysAddr::new_unsafe(root));
         Cr3::write(frame, Cr3Flags::empty());
     }
+}
+
+/// Makes this CPU forget the translation of `address`.
+#[inline]
+pub fn flush_page(address: u64) {
+    x86_64::instructions::tlb::flush(VirtAddr::new_truncate(address));
 }
 
 /// Leaves the kernel for `thread`, for which the cell is set up already; the kernel stack is abandoned.
@@ -142,8 +148,10 @@ extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
     if thread.registers.vector >= vector::FIRST_INTERRUPT {
         interrupt(cell, thread.registers.vector);
         cell.after_interrupt()
+    } else if thread.registers.vector == vector::PAGE_FAULT {
+        crate::mem::fault::page_fault(cell, thread, cpu::fault_address())
     } else {
-        crate::boot::program::exception(cell, thread, cpu::fault_address())
+        crate::boot::program::exception(cell, thread, 0)
     }
 }
 

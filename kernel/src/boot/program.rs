@@ -13,8 +13,10 @@ use crate::arch::smp::cpu_count;
 use crate::boot::command_line::CommandLine;
 use crate::cell::Cell;
 use crate::log;
-use crate::mem::address_space::{AddressSpace, MapError, Rights};
-use crate::mem::layout::{self, PAGE};
+use crate::mem::frames::{self, FREE, FromNode};
+use crate::mem::layout::{self, PAGE, memory_at};
+use crate::mem::mapping;
+use crate::mem::page_map::{Frames, state};
 use crate::mem::space::Space;
 use crate::object::{Header, Object, Tag};
 use crate::sched::thread::Start;
@@ -70,19 +72,12 @@ pub enum LoadError {
     NoMemory,
 }
 
-impl From<MapError> for LoadError {
-    fn from(error: MapError) -> Self {
-        match error {
-            MapError::NoMemory => Self::NoMemory,
-            MapError::BadRange => Self::BadProgram("a segment lies outside the user's addresses"),
-            MapError::Occupied => Self::BadProgram("two segments share a page"),
-        }
-    }
-}
-
 impl From<Error> for LoadError {
-    fn from(_: Error) -> Self {
-        Self::NoMemory
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Busy => Self::BadProgram("two segments share a page"),
+            _ => Self::NoMemory,
+        }
     }
 }
 
@@ -117,18 +112,18 @@ struct Loaded {
 fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> Result<Loaded, LoadError> {
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
-    let mut mappings = AddressSpace::new(cell.node())?;
-    let entry = load(file, &mut mappings)?;
+    let space = Space::create(cell, name)?;
+    let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {
-        mappings.map_fresh(page, Rights::Write)?;
+        map_fresh(cell, space, page, state::WRITE)?;
     }
     if let Some(text) = Some(CommandLine::get().text()).filter(|text| !text.is_empty()) {
-        let page = mappings.map_fresh(COMMAND_LINE, Rights::Read)?;
+        let page = map_fresh(cell, space, COMMAND_LINE, 0)?;
         const { assert!(CommandLine::CAPACITY <= PAGE as usize) };
         // SAFETY: the page is fresh, and the line shorter than a page.
         unsafe { core::ptr::copy_nonoverlapping(text.as_ptr(), page, text.len()) };
     }
-    Ok(Loaded { space: Space::create(cell, name, mappings)?, entry })
+    Ok(Loaded { space, entry })
 }
 
 /// Starts `name` of the boot archive on CPU `cpu` with `arguments`, and with the capabilities of
@@ -149,8 +144,12 @@ pub fn start(
     crate::cap::insert(cell, table, space, space.tag)?;
     crate::cap::insert(cell, table, thread, thread.tag)?;
     crate::cap::insert(cell, table, &CPU_CONTROL, control)?;
-    if let Some(companion) = companion {
-        crate::cap::insert(cell, table, companion, companion.tag)?;
+    // Without a companion its place names the program itself, so that the handles behind it stay where they are.
+    let companion = companion.unwrap_or(space);
+    crate::cap::insert(cell, table, companion, companion.tag)?;
+    for range in USER_MEMORY.get().into_iter().flatten().filter(|range| range.start < range.end) {
+        let pages = (range.end - range.start) / PAGE;
+        crate::cap::insert_value(cell, table, Kind::Memory, [range.start, pages])?;
     }
     cell.start_thread(thread);
     Ok(())
@@ -176,7 +175,7 @@ pub fn start_measured(cell: &mut Cell) {
 }
 
 /// Maps the segments of the ELF program `file` into `space`; returns its entry point.
-fn load(file: &[u8], space: &mut AddressSpace) -> Result<u64, LoadError> {
+fn load(cell: &mut Cell, file: &[u8], space: &Space) -> Result<u64, LoadError> {
     let bad = LoadError::BadProgram;
     let program = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| bad("it is no ELF file"))?;
     if program.ehdr.e_machine != EM_X86_64 || program.ehdr.e_type != ET_EXEC {
@@ -187,16 +186,16 @@ fn load(file: &[u8], space: &mut AddressSpace) -> Result<u64, LoadError> {
         let data = program.segment_data(&segment).map_err(|_| bad("a segment is cut off"))?;
         let rights = match (segment.p_flags & PF_W != 0, segment.p_flags & PF_X != 0) {
             (true, true) => return Err(bad("a segment is writable and executable")),
-            (true, false) => Rights::Write,
-            (false, true) => Rights::Execute,
-            (false, false) => Rights::Read,
+            (true, false) => state::WRITE,
+            (false, true) => state::EXECUTE,
+            (false, false) => 0,
         };
         let end = segment.p_vaddr.checked_add(segment.p_memsz).filter(|&end| end <= layout::USER_END);
         let end = end.ok_or(bad("a segment lies outside the user's addresses"))?;
         if data.len() as u64 > segment.p_memsz {
             return Err(bad("a segment is longer in the file than in memory"));
         }
-        map_segment(space, segment.p_vaddr..end, data, rights)?;
+        map_segment(cell, space, segment.p_vaddr..end, data, rights)?;
     }
     let entry = program.ehdr.e_entry;
     if layout::is_user(&(entry..entry.saturating_add(1))) {
@@ -206,15 +205,33 @@ fn load(file: &[u8], space: &mut AddressSpace) -> Result<u64, LoadError> {
     }
 }
 
+/// Maps zeroed memory of the kernel's at `address` of `space`; it goes back when the program ends. Returns where
+/// the kernel sees it.
+fn map_fresh(cell: &mut Cell, space: &Space, address: u64, rights: u64) -> Result<*mut u8, LoadError> {
+    if !layout::is_user(&(address..address.saturating_add(PAGE))) {
+        return Err(LoadError::BadProgram("a segment lies outside the user's addresses"));
+    }
+    let mut frames = FromNode(cell.node());
+    let frame = frames.take().ok_or(LoadError::NoMemory)?;
+    let page = frame | rights | state::PRESENT | state::OWNED;
+    let nothing = abi::Access(0);
+    if let Err(error) = mapping::map(cell, space, address / PAGE, page, None, nothing, false) {
+        frames.give(frame);
+        return Err(error.into());
+    }
+    Ok(memory_at(frame))
+}
+
 fn map_segment(
-    space: &mut AddressSpace,
+    cell: &mut Cell,
+    space: &Space,
     range: core::ops::Range<u64>,
     data: &[u8],
-    rights: Rights,
-) -> Result<(), MapError> {
+    rights: u64,
+) -> Result<(), LoadError> {
     let mut page = range.start & !(PAGE - 1);
     while page < range.end {
-        let memory = space.map_fresh(page, rights)?;
+        let memory = map_fresh(cell, space, page, rights)?;
         let from = page.max(range.start);
         let to = (page + PAGE).min(range.start + data.len() as u64);
         if from < to {
@@ -229,6 +246,42 @@ fn map_segment(
         page += PAGE;
     }
     Ok(())
+}
+
+/// Memory that the kernel did not keep.
+static USER_MEMORY: Once<[frames::Range; abi::initial::MEMORY_RANGES as usize]> = Once::new();
+
+/// Splits the memory that is still free between the kernel and the first program: `reserve=N` on the command line
+/// keeps an Nth for the kernel. Boot CPU, once.
+pub fn share_memory() {
+    /// The kernel's part where nothing else is said; and where tests start many programs of its memory.
+    const PART: u64 = 16;
+    const PART_FOR_TESTS: u64 = 2;
+    /// What the kernel keeps at least, and at least for each CPU, in bytes.
+    const LEAST: u64 = 16 << 20;
+    const LEAST_A_CPU: u64 = 512 << 10;
+    let arguments = CommandLine::get();
+    let part = match arguments.value("reserve").map(str::parse) {
+        Some(Ok(part)) if part > 1 => part,
+        Some(_) => refuse(format_args!(
+            "`reserve` is no number above 1: give the part that the kernel keeps, as reserve=16"
+        )),
+        None if arguments.value("test").is_some() => PART_FOR_TESTS,
+        None => PART,
+    };
+    let mut free = FREE.lock();
+    let all = free.bytes();
+    let least = (LEAST + LEAST_A_CPU * u64::from(cpu_count())).min(all / 2);
+    let mut ranges = [frames::Range::default(); abi::initial::MEMORY_RANGES as usize];
+    let mut places = ranges.iter_mut();
+    free.share((all / part).max(least), |range| {
+        if let Some(place) = places.next() {
+            *place = range;
+        }
+    });
+    USER_MEMORY.call_once(|| ranges);
+    drop(free);
+    frames::go_local(arguments.value("variant") == Some("sharedpool"));
 }
 
 /// Starts the first server, or ends the machine with the reason why it can't.
@@ -303,7 +356,7 @@ fn report(space: &Space, registers: &Registers, address: u64) {
     for _ in 0..DEPTH {
         let mut words = [0u8; 16];
         let is_aligned = frame.is_multiple_of(8);
-        if !is_aligned || space.mappings().copy_from_user(frame, &mut words) < words.len() {
+        if !is_aligned || mapping::read_user(space, frame, &mut words) < words.len() {
             break;
         }
         let word = |i: usize| words[i..i + 8].try_into().map_or(0, u64::from_le_bytes);

@@ -51,6 +51,25 @@ impl Capability<'_> {
         if object.header().tag() == self.tag { Ok(object) } else { Err(Error::Destroyed) }
     }
 
+    /// What it holds instead of an object, if it is of `kind`: two words.
+    #[inline]
+    pub fn value(&self, kind: Kind) -> Result<[u64; 2], Error> {
+        if self.tag == Tag::of_value(kind) {
+            Ok([self.object as u64, self.badge])
+        } else {
+            Err(Error::WrongKind)
+        }
+    }
+
+    /// The capability as something that others are derived from.
+    #[inline]
+    #[must_use]
+    pub fn as_parent(&self) -> Parent<'static> {
+        let parent = Parent { slot: self.slot, validity: self.validity };
+        // SAFETY: slots are never unmapped nor used for anything else, see the module page.
+        unsafe { parent.for_good() }
+    }
+
     /// Kind of the object, whether it is alive or not.
     #[must_use]
     pub fn kind(&self) -> Option<Kind> {
@@ -86,6 +105,20 @@ pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
     if slot.validity() == validity { Ok(capability) } else { Err(Error::StaleHandle) }
 }
 
+/// True while `parent` is valid, and all that it was derived from. Any CPU; writes nothing.
+#[inline]
+#[must_use]
+pub fn is_valid(parent: Parent<'_>) -> bool {
+    let mut next = Some(parent);
+    while let Some(Parent { slot, validity }) = next {
+        if slot.validity() != validity {
+            return false;
+        }
+        next = slot.parent();
+    }
+    true
+}
+
 #[cold]
 fn stale(validity: Validity, handle: Handle) -> Error {
     if handle.generation() == 0 || handle.generation() > validity.generation() {
@@ -112,6 +145,37 @@ pub fn insert<T: Object>(cell: &mut Cell, table: &Table, object: &T, tag: Tag) -
     table.part(cell)?.insert(pointer, tag, Rights::ALL, 0, None)
 }
 
+/// Puts a first capability that holds a value into the calling CPU's part of `table`.
+pub fn insert_value(
+    cell: &mut Cell,
+    table: &Table,
+    kind: Kind,
+    [first, second]: [u64; 2],
+) -> Result<Handle, Error> {
+    table.part(cell)?.insert(first as *mut (), Tag::of_value(kind), Rights::ALL, second, None)
+}
+
+/// Derives a capability that holds another value from `capability`, of the same kind, with its rights.
+pub fn derive_value(
+    cell: &mut Cell,
+    capability: &Capability<'_>,
+    to: &Table,
+    [first, second]: [u64; 2],
+) -> Result<Handle, Error> {
+    let parent = check_derivable(capability)?;
+    to.part(cell)?.insert(first as *mut (), capability.tag, capability.rights, second, Some(parent))
+}
+
+fn check_derivable(capability: &Capability<'_>) -> Result<Parent<'static>, Error> {
+    if !capability.rights.contain(Rights::GRANT) {
+        return Err(Error::NoRight);
+    }
+    if capability.slot.depth() + 1 >= abi::DERIVATION_DEPTH {
+        return Err(Error::TooDeep);
+    }
+    Ok(capability.as_parent())
+}
+
 /// Derives from `handle` of `from` a capability in `to` with at most `rights`.
 pub fn derive(
     cell: &mut Cell,
@@ -122,16 +186,9 @@ pub fn derive(
     badge: Option<u64>,
 ) -> Result<Handle, Error> {
     let capability = lookup(from, handle)?;
-    if !capability.rights.contain(Rights::GRANT) {
-        return Err(Error::NoRight);
-    }
-    if capability.slot.depth() + 1 >= abi::DERIVATION_DEPTH {
-        return Err(Error::TooDeep);
-    }
-    let parent = Parent { slot: capability.slot, validity: capability.validity };
-    // SAFETY: slots are never unmapped nor used for anything else, see the module page.
-    let parent = unsafe { parent.for_good() };
-    let badge = badge.unwrap_or(capability.badge);
+    let parent = check_derivable(&capability)?;
+    let holds_value = capability.tag.is(Kind::Memory);
+    let badge = badge.filter(|_| !holds_value).unwrap_or(capability.badge);
     let part = to.part(cell)?;
     part.insert(capability.object, capability.tag, capability.rights.and(rights), badge, Some(parent))
 }

@@ -37,6 +37,20 @@ impl Validity {
         self.0 & Self::USED != 0
     }
 
+    /// The word that [`Validity::from_raw`] takes.
+    #[inline]
+    #[must_use]
+    pub fn raw(self) -> u64 {
+        self.0
+    }
+
+    /// The validity that `raw` came from.
+    #[inline]
+    #[must_use]
+    pub fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+
     fn revocations(self) -> u64 {
         self.0 & (Self::USED - 1)
     }

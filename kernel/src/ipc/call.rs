@@ -9,8 +9,10 @@ use core::ptr;
 
 use super::endpoint::Endpoint;
 use super::replica::Replica;
+use crate::boot::program;
 use crate::cap;
 use crate::cell::Cell;
+use crate::mem::fault;
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
 use crate::syscall::Return;
@@ -110,18 +112,23 @@ fn call_with_new_worker(
     badge: u64,
     deadline: u64,
 ) -> Return {
-    if replica.endpoint.space.is_dead() {
-        return Return::error(Error::PeerDied);
-    }
-    match replica.make_worker(cell) {
+    match new_worker(cell, replica, words) {
         Ok(worker) => {
             let caller = cell.running();
-            // A new worker starts at its entry point with the message as a function's arguments would be.
-            worker.registers.rcx = words[2];
             enter(cell, replica, worker, caller, words, badge, deadline)
         }
         Err(error) => Return::error(error),
     }
+}
+
+fn new_worker(cell: &mut Cell, replica: &mut Replica, words: Words) -> Result<&'static mut Thread, Error> {
+    if replica.endpoint.space.is_dead() {
+        return Err(Error::PeerDied);
+    }
+    let worker = replica.make_worker(cell)?;
+    // A new worker starts at its entry point with the message as a function's arguments would be.
+    worker.registers.rcx = words[2];
+    Ok(worker)
 }
 
 /// A worker that calls or waits gives its own replica up meanwhile.
@@ -159,29 +166,86 @@ fn wait_for_replica(
     words: Words,
     deadline: u64,
 ) -> Return {
+    match holder_of(replica, caller) {
+        Err(error) => Return::error(error),
+        Ok(holder) => {
+            let [word0, word1, word2, word3] = words;
+            caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
+            queue(replica, caller);
+            if deadline != 0 {
+                limit(cell, caller, deadline);
+            }
+            Return::switch(help(cell, holder))
+        }
+    }
+}
+
+/// The thread on which a taken replica waits: its active worker, or whom that one is calling, and so on.
+fn holder_of(replica: &Replica, caller: &Thread) -> Result<&'static mut Thread, Error> {
     let mut holder = replica.active;
     loop {
         if ptr::eq(holder, caller) {
-            return Return::error(Error::Deadlock);
+            return Err(Error::Deadlock);
         }
         // SAFETY: a replica's active worker, and whoever it is calling, are alive and this CPU's.
         let thread = unsafe { &mut *holder };
-        match thread.state {
-            State::Calling => holder = thread.callee,
-            state => {
-                let [word0, word1, word2, word3] = words;
-                caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
-                queue(replica, caller);
-                if deadline != 0 {
-                    limit(cell, caller, deadline);
-                }
-                if state == State::Ready {
-                    return Return::switch(cell.run_now(thread));
-                }
-                return Return::switch(cell.next_thread());
-            }
+        if thread.state != State::Calling {
+            return Ok(thread);
         }
+        holder = thread.callee;
     }
+}
+
+/// Runs `holder` on, if it can run.
+fn help(cell: &mut Cell, holder: &mut Thread) -> *mut Thread {
+    if holder.state == State::Ready { cell.run_now(holder) } else { cell.next_thread() }
+}
+
+/// Calls a pager for a page fault of `caller`, which runs on this CPU. The message is the kernel's, and the
+/// registers of `caller` stay as they are; a worker that faults keeps its own replica. Returns the thread to go
+/// on with; if that has to wait for the pager's replica, `caller` repeats its access later.
+pub fn call_for_fault(
+    cell: &mut Cell,
+    caller: &mut Thread,
+    pager: &'static Endpoint,
+    badge: u64,
+    words: Words,
+) -> Result<*mut Thread, Error> {
+    let replica = match pager.replica(cell) {
+        Some(replica) => replica,
+        None => pager.make_replica(cell)?,
+    };
+    if !replica.active.is_null() {
+        let holder = holder_of(replica, caller)?;
+        queue(replica, caller);
+        return Ok(help(cell, holder));
+    }
+    let worker = match replica.take_idle() {
+        Some(worker) => worker,
+        None => new_worker(cell, replica, words)?,
+    };
+    caller.notes.insert(Notes::FAULT);
+    caller.state = State::Calling;
+    caller.callee = worker;
+    replica.active = worker;
+    worker.caller = caller;
+    worker.priority = caller.priority;
+    worker.state = State::Running;
+    deliver(worker, badge, words);
+    Ok(cell.switch_to(worker))
+}
+
+/// A worker's reply to a page fault: maps what it gave, and repeats the access.
+fn reply_to_fault(cell: &mut Cell, worker: &Thread, caller: &mut Thread, label: u64, words: Words) -> Return {
+    caller.notes.remove(Notes::FAULT);
+    let repeats = fault::replied(cell, worker, caller, label, words);
+    caller.state = State::Running;
+    let next = cell.switch_to(caller);
+    if repeats {
+        return Return::switch(next);
+    }
+    let address = caller.fault_address;
+    Return::switch(program::exception(cell, caller, address))
 }
 
 fn queue(replica: &mut Replica, thread: &mut Thread) {
@@ -209,18 +273,27 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
         return Return::switch(cell.next_thread());
     };
     caller.callee = ptr::null_mut();
-    deliver(caller, label, words);
-    return_to(cell, caller)
-}
-
-/// Lets a thread go on whose call ended; its result is in its registers.
-#[inline]
-fn return_to(cell: &mut Cell, caller: &mut Thread) -> Return {
     if !caller.notes.is_empty() {
-        return return_slowly(cell, caller);
+        return reply_with_notes(cell, worker, caller, label, words);
     }
+    deliver(caller, label, words);
     caller.state = State::Running;
     Return::switch(cell.switch_to(caller))
+}
+
+/// The reply to a caller that is more than switched back to.
+fn reply_with_notes(
+    cell: &mut Cell,
+    worker: &Thread,
+    caller: &mut Thread,
+    label: u64,
+    words: Words,
+) -> Return {
+    if caller.notes.contains(Notes::FAULT) {
+        return reply_to_fault(cell, worker, caller, label, words);
+    }
+    deliver(caller, label, words);
+    return_slowly(cell, caller)
 }
 
 #[cold]
@@ -304,7 +377,12 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     if let Some(caller) = unsafe { caller.as_mut() } {
         caller.callee = ptr::null_mut();
         end_limit(cell, caller);
-        caller.set_result(Error::PeerDied.to_raw());
+        if caller.notes.contains(Notes::FAULT) {
+            // It repeats its access, until there is a pager again or its patience ends.
+            caller.notes.remove(Notes::FAULT);
+        } else {
+            caller.set_result(Error::PeerDied.to_raw());
+        }
         go_on(cell, caller);
     }
 }

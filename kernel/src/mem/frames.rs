@@ -1,24 +1,39 @@
-//! Physical frames while the machine boots: taken from the memory map, by NUMA node, never given back.
+//! Physical frames.
 //!
-//! What is left when the first server starts belongs to that server; from then on the kernel has no
-//! memory but what it is given.
+//! Boot fills [`FREE`] from the memory map and takes from it. Before the first program starts, most of it is
+//! split off ([`FreeMemory::share`]): that is the first program's, as capabilities, and the kernel never touches
+//! it again. What it kept is what kernel objects and tables are made of; from then on ([`go_local`]) each CPU
+//! takes frames from a list of its own ([`LocalFrames`]), which exchanges them with the common store by the batch.
 
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use spin::mutex::SpinMutex;
 use x86_64::PhysAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
-use super::layout::{PAGE, physical_to_virtual};
+use super::frame::Frame;
+use super::layout::{PAGE, memory_at};
+use super::page_map::Frames;
+use crate::cell::{self, Public};
 
 /// Free ranges that are kept at most.
 const RANGES: usize = 128;
 /// Until the page tables are complete, only the first GiB is mapped.
 const EARLY_LIMIT: u64 = 1 << 30;
 
+/// Frames that travel between a CPU and the store together.
+const BATCH: u64 = 64;
+/// Frames that a CPU keeps at most.
+const KEEP: u64 = 3 * BATCH;
+/// Ranges for the first program start at a multiple of this, so that large pages fit them.
+const LARGE_PAGE: u64 = 2 << 20;
+
 /// A range of free physical memory on one node, page-aligned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Range {
-    start: u64,
-    end: u64,
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// The address behind the last byte.
+    pub end: u64,
     node: u32,
 }
 
@@ -28,6 +43,9 @@ pub struct FreeMemory {
     ranges: [Range; RANGES],
     count: usize,
     limit: u64,
+    /// First frame of those that came back, linked through the frame table; and how many there are.
+    returned: u64,
+    returned_count: u64,
 }
 
 /// Memory that is still free.
@@ -35,7 +53,8 @@ pub static FREE: SpinMutex<FreeMemory> = SpinMutex::new(FreeMemory::new());
 
 impl FreeMemory {
     const fn new() -> Self {
-        Self { ranges: [Range { start: 0, end: 0, node: 0 }; RANGES], count: 0, limit: EARLY_LIMIT }
+        let ranges = [Range { start: 0, end: 0, node: 0 }; RANGES];
+        Self { ranges, count: 0, limit: EARLY_LIMIT, returned: 0, returned_count: 0 }
     }
 
     /// Adds the whole pages of `start..end`. Ranges past the `RANGES`th are lost.
@@ -61,11 +80,56 @@ impl FreeMemory {
     /// Free bytes in all.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        self.ranges[..self.count].iter().map(|r| r.end - r.start).sum()
+        let uncut: u64 = self.ranges[..self.count].iter().map(|r| r.end - r.start).sum();
+        uncut + self.returned_count * PAGE
+    }
+
+    /// The address behind the last free byte.
+    #[must_use]
+    pub fn end(&self) -> u64 {
+        self.ranges[..self.count].iter().map(|r| r.end).max().unwrap_or(0)
+    }
+
+    /// Takes zeroed memory in one piece.
+    pub fn take_piece(&mut self, bytes: u64) -> Option<u64> {
+        let bytes = bytes.next_multiple_of(PAGE);
+        let range = self.ranges[..self.count].iter_mut().find(|r| r.end - r.start >= bytes)?;
+        let start = range.start;
+        range.start += bytes;
+        zero(start, bytes);
+        Some(start)
+    }
+
+    /// Keeps `keep` bytes, about the same part of each range, and hands the rest to `user`, the largest range
+    /// first.
+    pub fn share(&mut self, keep: u64, mut user: impl FnMut(Range)) {
+        let all = self.bytes().max(1);
+        let mut given = [Range::default(); RANGES];
+        for (range, given) in self.ranges[..self.count].iter_mut().zip(&mut given) {
+            let length = range.end - range.start;
+            let kept = (u128::from(length) * u128::from(keep.min(all)) / u128::from(all)) as u64;
+            let border = (range.start + kept).next_multiple_of(LARGE_PAGE).min(range.end);
+            *given = Range { start: border, ..*range };
+            range.end = border;
+        }
+        given.sort_unstable_by_key(|range| core::cmp::Reverse(range.end - range.start));
+        given.into_iter().filter(|range| range.start < range.end).for_each(&mut user);
     }
 
     /// Takes a zeroed frame from `node`, or from another one where that has none left.
     pub fn take(&mut self, node: u32) -> Option<PhysFrame> {
+        let start = self.take_raw(node)?;
+        zero(start, PAGE);
+        Some(PhysFrame::containing_address(PhysAddr::new(start)))
+    }
+
+    fn take_raw(&mut self, node: u32) -> Option<u64> {
+        if self.returned != 0 {
+            let frame = self.returned;
+            self.returned = Frame::at(frame).next.load(Ordering::Relaxed);
+            self.returned_count -= 1;
+            return Some(frame);
+        }
         let limit = self.limit;
         let usable = |r: &Range| r.start < r.end && r.start < limit;
         let ranges = &mut self.ranges[..self.count];
@@ -75,16 +139,13 @@ impl FreeMemory {
             .or_else(|| ranges.iter().position(usable))?;
         let start = ranges[index].start;
         ranges[index].start += PAGE;
-        let address = PhysAddr::new(start);
-        let memory: *mut u8 = physical_to_virtual(address).as_mut_ptr();
-        // SAFETY: the frame is RAM that nobody uses (the memory map says so, and it was just taken out of
-        // the free ranges), and it is mapped: below `limit` by the boot tables, else by the physical map.
-        #[cfg(not(test))]
-        unsafe {
-            core::ptr::write_bytes(memory, 0, PAGE as usize);
-        }
-        let _ = memory;
-        Some(PhysFrame::containing_address(address))
+        Some(start)
+    }
+
+    fn put(&mut self, frame: u64) {
+        Frame::at(frame).next.store(self.returned, Ordering::Relaxed);
+        self.returned = frame;
+        self.returned_count += 1;
     }
 
     fn insert(&mut self, range: Range) {
@@ -113,14 +174,115 @@ impl FreeMemory {
     }
 }
 
-/// Takes boot-time frames from one node, for the page-table code.
+/// Clears memory that nobody uses.
+fn zero(start: u64, bytes: u64) {
+    if cfg!(not(test)) {
+        // SAFETY: the memory is RAM that nobody uses (it was just taken out of the free ranges or lists), and it
+        // is mapped: below the limit by the boot tables, else by the physical map.
+        unsafe { core::ptr::write_bytes(memory_at::<u8>(start), 0, bytes as usize) };
+    }
+}
+
+/// True once CPUs have lists of their own.
+static LOCAL: AtomicBool = AtomicBool::new(false);
+/// Frames that CPUs take at a time: 1 where all share one pool, to show what the lists are worth.
+static EXCHANGED: AtomicU64 = AtomicU64::new(BATCH);
+
+/// From now on every CPU takes frames through its own list; with `shared` it keeps none. Boot CPU, before
+/// programs start.
+pub fn go_local(shared: bool) {
+    EXCHANGED.store(if shared { 1 } else { BATCH }, Ordering::Relaxed);
+    LOCAL.store(true, Ordering::Release);
+}
+
+/// Free frames of the kernel in all: the store's and those on the CPUs' lists. Exact while nobody takes any.
+#[must_use]
+pub fn free_frames() -> u64 {
+    let lists = (0..crate::arch::smp::cpu_count()).map(|cpu| Public::of(cpu).frames().count());
+    FREE.lock().bytes() / PAGE + lists.sum::<u64>()
+}
+
+/// Free frames of one CPU, linked through the frame table. Only that CPU changes it; others read the count.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct LocalFrames {
+    first: AtomicU64,
+    count: AtomicU64,
+}
+
+impl LocalFrames {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
+    }
+
+    /// Takes a frame, zeroed. The owning CPU only; local lines only, unless the list is empty.
+    pub fn take(&self, node: u32) -> Option<u64> {
+        if self.count() == 0 {
+            self.refill(node);
+        }
+        let frame = self.pop()?;
+        zero(frame, PAGE);
+        Some(frame)
+    }
+
+    /// Gives a frame back, whatever is in it. The owning CPU only.
+    pub fn give(&self, frame: u64) {
+        self.push(frame);
+        let exchanged = EXCHANGED.load(Ordering::Relaxed);
+        if self.count() > KEEP || exchanged == 1 {
+            let mut store = FREE.lock();
+            (0..exchanged).filter_map(|_| self.pop()).for_each(|frame| store.put(frame));
+        }
+    }
+
+    fn push(&self, frame: u64) {
+        Frame::at(frame).next.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.first.store(frame, Ordering::Relaxed);
+        self.count.store(self.count() + 1, Ordering::Relaxed);
+    }
+
+    fn pop(&self) -> Option<u64> {
+        let frame = self.first.load(Ordering::Relaxed);
+        if frame == 0 {
+            return None;
+        }
+        self.first.store(Frame::at(frame).next.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.count.store(self.count() - 1, Ordering::Relaxed);
+        Some(frame)
+    }
+
+    #[cold]
+    fn refill(&self, node: u32) {
+        let mut store = FREE.lock();
+        let exchanged = EXCHANGED.load(Ordering::Relaxed);
+        (0..exchanged).map_while(|_| store.take_raw(node)).for_each(|frame| self.push(frame));
+    }
+}
+
+/// Takes frames for kernel objects and tables, zeroed, best ones of this node; through the calling CPU's list
+/// once it has one.
 #[derive(Clone, Copy, Debug)]
 pub struct FromNode(pub u32);
 
-// SAFETY: `FreeMemory::take` hands each frame out once.
+impl Frames for FromNode {
+    fn take(&mut self) -> Option<u64> {
+        if LOCAL.load(Ordering::Relaxed) {
+            return Public::of(cell::here()).frames().take(self.0);
+        }
+        FREE.lock().take(self.0).map(|frame| frame.start_address().as_u64())
+    }
+
+    fn give(&mut self, frame: u64) {
+        Public::of(cell::here()).frames().give(frame);
+    }
+}
+
+// SAFETY: a frame is in the free ranges, in one list, or taken.
 unsafe impl FrameAllocator<Size4KiB> for FromNode {
     fn allocate_frame(&mut self) -> Option<PhysFrame> {
-        FREE.lock().take(self.0)
+        self.take().map(|frame| PhysFrame::containing_address(PhysAddr::new(frame)))
     }
 }
 

@@ -2,6 +2,7 @@
 //! their top level, and never changed after the CPUs started.
 
 use core::ops::Range;
+use spin::Once;
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::structures::paging::{
@@ -12,6 +13,20 @@ use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::FromNode;
 use super::layout::{AREA_PARTS, DEVICES, KERNEL_BASE, PAGE, PHYS_MAP, physical_to_virtual};
+
+/// The top-level table of which every page table takes the upper half.
+static KERNEL_ROOT: Once<PhysFrame> = Once::new();
+
+/// Declares the kernel's own table complete at its top level. Boot CPU, once.
+pub fn set_kernel_root(root: PhysFrame) {
+    KERNEL_ROOT.call_once(|| root);
+}
+
+/// The kernel's own table, which idle CPUs load.
+#[must_use]
+pub fn kernel_root() -> PhysFrame {
+    *KERNEL_ROOT.get().expect("the kernel's table is made before anything asks for it")
+}
 
 unsafe extern "C" {
     static text_start: u8;

@@ -75,6 +75,13 @@ pub fn physical_to_virtual(address: PhysAddr) -> VirtAddr {
     VirtAddr::new(PHYS_MAP + address.as_u64())
 }
 
+/// Where the kernel sees the memory at physical `address`. In unit tests memory is its own physical memory.
+#[inline]
+#[must_use]
+pub fn memory_at<T>(address: u64) -> *mut T {
+    if cfg!(test) { address as *mut T } else { PHYS_MAP.wrapping_add(address) as *mut T }
+}
+
 /// True when the two words from `address` on lie on some CPU's stack, or on the boot stack in the image.
 #[must_use]
 pub fn on_kernel_stack(address: u64) -> bool {

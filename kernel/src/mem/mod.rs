@@ -1,8 +1,27 @@
-//! Memory: where everything lies ([`layout`]), physical frames ([`frames`]), the kernel's own mappings
-//! ([`kernel_space`]) user mappings ([`address_space`]), programs ([`space`]).
+//! Memory: where everything lies ([`layout`]), the kernel's own mappings ([`kernel_space`]), and what programs have.
+//!
+//! - [`frames`]: free physical memory, and each CPU's list of it; [`frame`]: the line that the kernel keeps for
+//!   each frame.
+//! - [`space`]: a program; [`page_map`]: what it maps, a line a page; [`tables`]: the page tables that each CPU
+//!   has for it, caches of the former; [`region`]: which pager is asked about which addresses.
+//! - [`mapping`]: memory capabilities, mapping and unmapping; [`shootdown`]: what unmapping asks of other CPUs;
+//!   [`fault`]: page faults.
+//!
+//! # What touches what
+//!
+//! A page fault in steady state reads the space's page map and regions, which nobody writes, and writes lines of
+//! its own: the page's line, the frame's line, an entry of this CPU's own page table. So faults of different CPUs
+//! on different pages move no line and take no lock that another CPU could hold, be it in one program or in many.
+//! Unmapping finds in the page's line exactly the CPUs that used it.
 
-pub mod address_space;
+pub mod fault;
+pub mod frame;
 pub mod frames;
 pub mod kernel_space;
 pub mod layout;
+pub mod mapping;
+pub mod page_map;
+pub mod region;
+pub mod shootdown;
 pub mod space;
+pub mod tables;

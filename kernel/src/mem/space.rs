@@ -1,15 +1,18 @@
-//! An address space: what a program is to the kernel. Its mappings, its capability table, its threads.
+//! An address space: what a program is to the kernel. Its page map and regions, its page tables on each CPU, its capability table, its threads.
 //!
 //! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
 
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
-use x86_64::structures::paging::FrameAllocator;
 
-use super::address_space::AddressSpace;
+use super::frame::Frame;
 use super::frames::FromNode;
-use super::layout::{PAGE, physical_to_virtual};
+use super::kernel_space::kernel_root;
+use super::layout::{PAGE, memory_at};
+use super::page_map::{Frames, Page, PageMap};
+use super::region::Regions;
+use super::tables::Tables;
 use crate::arch::smp::cpu_count;
 use crate::cap::table::Table;
 use crate::cell::Cell;
@@ -27,7 +30,10 @@ pub struct Space {
     header: Header,
     /// The capability table.
     pub table: Table,
-    mappings: AddressSpace,
+    /// What it maps.
+    pub pages: PageMap,
+    /// Who is asked about faults.
+    pub regions: Regions,
     /// What each CPU keeps of it, by CPU, made on first use.
     locals: AtomicPtr<AtomicPtr<Local>>,
     name: [u8; NAME],
@@ -56,6 +62,8 @@ pub struct Local {
     threads: *mut Thread,
     /// The space that it is a part of.
     space: *const Space,
+    /// Its page table on this CPU.
+    tables: Tables,
     /// Link in that CPU's list of deaths.
     next: AtomicPtr<Local>,
 }
@@ -102,10 +110,10 @@ impl Deaths {
 }
 
 impl Space {
-    /// Makes a space named `name` around `mappings`, which has no threads yet.
-    pub fn create(cell: &mut Cell, name: &str, mappings: AddressSpace) -> Result<&'static Self, Error> {
+    /// Makes a space named `name`, which maps nothing and has no threads yet.
+    pub fn create(cell: &mut Cell, name: &str) -> Result<&'static Self, Error> {
         let table = Table::new(cpu_count(), cell.node())?;
-        let locals = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
+        let locals = FromNode(cell.node()).take().ok_or(Error::NoMemory)?;
         const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
         let place = cell.pools.spaces.allocate()?;
         let mut stored = [0; NAME];
@@ -115,9 +123,9 @@ impl Space {
         // of null pointers.
         unsafe {
             (&raw mut (*place).table).write(table);
-            (&raw mut (*place).mappings).write(mappings);
-            let locals = physical_to_virtual(locals.start_address()).as_mut_ptr();
-            (&raw mut (*place).locals).write(AtomicPtr::new(locals));
+            (&raw mut (*place).pages).write(PageMap::new());
+            (&raw mut (*place).regions).write(Regions::new());
+            (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
             (&raw mut (*place).name).write(stored);
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(0)));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
@@ -135,17 +143,26 @@ impl Space {
         core::str::from_utf8(&self.name[..end]).unwrap_or("?")
     }
 
-    /// Its mappings.
-    #[must_use]
-    pub fn mappings(&self) -> &AddressSpace {
-        &self.mappings
+    /// The page of this number, made if need be.
+    #[inline]
+    pub fn page(&self, cell: &Cell, number: u64) -> Result<&'static Page, Error> {
+        self.pages.find_or_make(number, &mut FromNode(cell.node()), |leaf, first| {
+            let frame = Frame::at(leaf);
+            frame.space.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
+            frame.first_page.store(first, Ordering::Relaxed);
+        })
     }
 
-    /// What CR3 holds while a thread of it runs on the calling CPU.
+    /// Its page table on the calling CPU, made if need be.
     #[inline]
+    pub fn tables(&self, cell: &mut Cell) -> Result<Tables, Error> {
+        self.local(cell).map(|local| local.tables)
+    }
+
+    /// Its page table on CPU `id`, if that CPU ever ran it.
     #[must_use]
-    pub fn root(&self) -> u64 {
-        self.mappings.root().start_address().as_u64()
+    pub fn tables_of(&self, id: smp::CpuId) -> Option<Tables> {
+        self.local_of(id).map(|local| local.tables)
     }
 
     /// True once its threads must not run any more.
@@ -175,13 +192,19 @@ impl Space {
         let place = unsafe { &*self.locals.load(Ordering::Relaxed).add(cell.id().index()) };
         let mut local = place.load(Ordering::Relaxed);
         if local.is_null() {
-            let frame = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
-            local = physical_to_virtual(frame.start_address()).as_mut_ptr();
+            let mut frames = FromNode(cell.node());
+            let tables = Tables::new(kernel_root().start_address().as_u64(), &mut frames)?;
+            let Some(frame) = frames.take() else {
+                tables.free(&mut frames);
+                return Err(Error::NoMemory);
+            };
+            local = memory_at(frame);
             // SAFETY: the frame is fresh and mapped, and larger than a part.
             unsafe {
                 local.write(Local {
                     threads: ptr::null_mut(),
                     space: self,
+                    tables,
                     next: AtomicPtr::new(ptr::null_mut()),
                 });
             }

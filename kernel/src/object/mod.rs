@@ -29,6 +29,12 @@ impl Tag {
         self.0 as u8 == kind as u8
     }
 
+    /// The tag of capabilities that name no object of `kind` but hold all that it is.
+    #[must_use]
+    pub const fn of_value(kind: Kind) -> Self {
+        Self::first(kind)
+    }
+
     /// The tag that was taken apart by [`Tag::raw`].
     #[inline]
     #[must_use]

@@ -79,8 +79,8 @@ impl Cell {
 
     /// Counts `thread` as one of its program's on this CPU.
     fn adopt(&mut self, thread: &mut Thread) -> Result<(), Error> {
-        thread.root = thread.space.root();
         let space = thread.space;
+        thread.root = space.tables(self)?.root();
         space.add_thread(self, thread)
     }
 

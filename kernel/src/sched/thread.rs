@@ -41,6 +41,8 @@ bitflags::bitflags! {
         const TIMED = 2;
         /// It is a worker, and has to get its replica back.
         const WORKER = 4;
+        /// Its call is a page fault: the reply is for the kernel, and its registers stay as they are.
+        const FAULT = 8;
     }
 }
 
@@ -92,6 +94,10 @@ pub struct Thread {
     pub waits_for: super::wait::Cause,
     /// When its wait ends, in nanoseconds; 0 never.
     pub deadline: u64,
+    /// The address of its last page fault that a pager was asked about.
+    pub fault_address: u64,
+    /// When a page fault without a pager becomes an exception, in nanoseconds; 0 while there is none.
+    pub fault_deadline: u64,
     /// Ended while another CPU was about to wake it.
     pub is_owed_wake: bool,
     /// Its status was taken; its memory may be used anew.
@@ -178,6 +184,8 @@ impl Thread {
         thread.joiner = ptr::null_mut();
         thread.status = 0;
         thread.deadline = 0;
+        thread.fault_address = 0;
+        thread.fault_deadline = 0;
         thread.is_owed_wake = false;
         thread.is_reaped = false;
         thread.requests.clear();

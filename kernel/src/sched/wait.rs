@@ -18,6 +18,8 @@ pub enum Cause {
     Notification(&'static Notification),
     /// For the end of this thread.
     End(*mut Thread),
+    /// To repeat an access that needs a pager.
+    Fault,
     /// For a wake at this address of its program.
     Address(u64),
 }
@@ -27,7 +29,8 @@ impl Cell {
     /// thread to go on with.
     pub fn wait(&mut self, cause: Cause, deadline: u64) -> *mut Thread {
         let thread = self.running();
-        if !thread.notes.is_empty() {
+        // A page fault does not give the replica up.
+        if !thread.notes.is_empty() && !matches!(cause, Cause::Fault) {
             call::leave_own_replica(self, thread);
         }
         thread.state = State::Waiting;
@@ -60,6 +63,7 @@ impl Cell {
             return call::time_out(self, thread);
         }
         let result = match thread.waits_for {
+            Cause::Fault => return self.make_ready(thread),
             Cause::Time => 0,
             Cause::Notification(notification) => {
                 if !notification.forget(thread) {

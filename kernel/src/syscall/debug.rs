@@ -2,7 +2,9 @@
 
 use crate::arch::{smp, time};
 use crate::cell::Cell;
-use abi::{Error, Fact};
+use crate::mem::frames;
+use crate::mem::mapping::{self, Memory};
+use abi::{Error, Fact, Handle};
 
 /// Longest message of one call.
 const LONGEST: usize = 256;
@@ -14,7 +16,7 @@ pub fn log(cell: &mut Cell, address: u64, length: u64) -> Result<u64, Error> {
     }
     let mut text = [0; LONGEST];
     let wanted = &mut text[..length as usize];
-    if cell.running().space.mappings().copy_from_user(address, wanted) < wanted.len() {
+    if mapping::read_user(cell.running().space, address, wanted) < wanted.len() {
         return Err(Error::BadAddress);
     }
     let text = core::str::from_utf8(wanted).map_err(|_| Error::BadArgument)?;
@@ -22,12 +24,17 @@ pub fn log(cell: &mut Cell, address: u64, length: u64) -> Result<u64, Error> {
     Ok(0)
 }
 
-/// `Info(what)`.
-pub fn info(cell: &mut Cell, what: u64) -> Result<u64, Error> {
+/// `Info(what, handle)`.
+pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
     match what {
         what if what == Fact::CpuNumber as u64 => Ok(cell.number().0.into()),
         what if what == Fact::CpuCount as u64 => Ok(smp::cpu_count().into()),
         what if what == Fact::Time as u64 => Ok(time::now()),
+        what if what == Fact::MemoryPages as u64 => {
+            Memory::find(&cell.running().space.table, handle).map(|memory| memory.pages)
+        }
+        what if what == Fact::FreeFrames as u64 => Ok(frames::free_frames()),
+        what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
         _ => Err(Error::BadArgument),
     }
 }

@@ -6,6 +6,7 @@
 
 mod capability;
 mod debug;
+mod memory;
 mod object;
 mod thread;
 
@@ -61,10 +62,10 @@ pub static HANDLERS: [Handler; Call::COUNT] = abi::call_table!(shell);
 
 /// The unsafe shell's inner side: one function a call, from raw registers to typed values.
 mod shell {
-    use super::{Return, capability, debug, object, thread};
+    use super::{Return, capability, debug, memory, object, thread};
     use crate::cell::Cell;
     use crate::ipc;
-    use abi::{Handle, Rights};
+    use abi::{Access, Handle, Rights};
 
     type Word = u64;
 
@@ -122,8 +123,8 @@ mod shell {
         fn mint(cell, handle, mask, badge) {
             capability::mint(cell, Handle(handle), rights(mask), badge).into()
         }
-        fn delete(cell, handle) { capability::delete(cell, Handle(handle)).into() }
-        fn revoke(cell, handle) { capability::revoke(cell, Handle(handle)).into() }
+        fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
+        fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
         fn grant(cell, handle, space, mask) {
             capability::grant(cell, Handle(handle), Handle(space), rights(mask)).into()
         }
@@ -132,7 +133,18 @@ mod shell {
         }
         fn thread_exit(cell, status) { thread::exit(cell, status) }
         fn join(cell, thread, deadline) { thread::join(cell, Handle(thread), deadline) }
-        fn info(cell, what) { debug::info(cell, what).into() }
+        fn map(cell, memory, first, space, address, count, access) {
+            let pages = memory::Pages { address, count };
+            memory::map(cell, Handle(memory), first, Handle(space), pages, Access(access)).into()
+        }
+        fn unmap(cell, space, address, count) {
+            memory::unmap(cell, Handle(space), memory::Pages { address, count })
+        }
+        fn region(cell, space, address, length, access, pager, badge) {
+            let range = memory::Range { start: address, length };
+            memory::region(cell, Handle(space), range, Access(access), Handle(pager), badge).into()
+        }
+        fn info(cell, what, handle) { debug::info(cell, what, Handle(handle)).into() }
         fn exit(cell, status) { Return::switch(crate::boot::program::exit(cell, status)) }
     }
 }

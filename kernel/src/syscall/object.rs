@@ -1,6 +1,6 @@
 //! Kernel objects: make, destroy, and what is done with notifications.
 
-use super::Return;
+use super::{Return, memory};
 use crate::cap;
 use crate::cell::Cell;
 use crate::ipc::endpoint::{Endpoint, Template};
@@ -26,6 +26,7 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
             let notification = Notification::create(cell)?;
             cap::insert(cell, &space.table, notification, notification.tag)?
         }
+        Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Thread | Kind::AddressSpace | Kind::CpuControl => return Err(Error::BadArgument),
     };
     Ok(handle.0)

@@ -27,6 +27,16 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
     },
     Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
+    Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
+    Test {
+        name: "user_memory_refused",
+        kind: Kind::Programs(|cell| start_here(cell, Part::MemoryRefused), none_failed),
+    },
+    Test {
+        name: "user_memory_all",
+        kind: Kind::Programs(|cell| start_here(cell, Part::MemoryOnAll), none_failed),
+    },
+    Test { name: "user_memory_ends", kind: Kind::Programs(memory_ends, every_end_came) },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
 ];
 
@@ -44,6 +54,10 @@ enum Part {
     Notifications = 7,
     IllWill = 8,
     FirstException = 16,
+    Memory = 32,
+    MemoryRefused = 33,
+    MemoryOnAll = 34,
+    FirstMemoryEnd = 40,
 }
 
 /// Exceptions that the test program can raise.
@@ -85,6 +99,20 @@ fn exceptions(cell: &mut Cell) {
         start_or_refuse(cell, "tests", cpu, [Part::FirstException as u64 + kind, cpus.into()]);
     }
     start(cell, Part::NullCalls);
+}
+
+/// Ways in which a page fault can end the test program.
+const MEMORY_ENDS: u64 = 6;
+
+fn memory_ends(cell: &mut Cell) {
+    for end in 0..MEMORY_ENDS {
+        let cpu = nth(end as u32 % cpu_count());
+        start_or_refuse(cell, "tests", cpu, [Part::FirstMemoryEnd as u64 + end, 1]);
+    }
+}
+
+fn every_end_came(failed: u32) -> Result<(), &'static str> {
+    if u64::from(failed) == MEMORY_ENDS { Ok(()) } else { Err("not every bad fault ended its program") }
 }
 
 fn none_failed(failed: u32) -> Result<(), &'static str> {

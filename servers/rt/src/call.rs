@@ -4,7 +4,7 @@ use abi::{Call, Error, Fact, Handle, Kind, Rights};
 
 /// Makes a system call without a message.
 #[inline(always)]
-fn raw<const N: usize>(call: Call, arguments: [u64; N]) -> Result<u64, Error> {
+pub(crate) fn raw<const N: usize>(call: Call, arguments: [u64; N]) -> Result<u64, Error> {
     let mut all = [0; 6];
     all[..N].copy_from_slice(&arguments);
     abi::decode(raw_number(call as u64, all))
@@ -104,7 +104,9 @@ pub fn wait(notification: Handle, deadline: u64) -> Result<u64, Error> {
     raw(Call::Wait, [notification.0, deadline])
 }
 
-fn fact(what: Fact) -> u64 {
+/// A number that the kernel tells about the machine or the caller; 0 if it does not.
+#[must_use]
+pub fn fact(what: Fact) -> u64 {
     raw(Call::Info, [what as u64]).unwrap_or_default()
 }
 

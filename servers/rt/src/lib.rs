@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod call;
+pub mod memory;
 pub mod start;
 
 use core::fmt::{self, Write};

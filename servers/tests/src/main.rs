@@ -8,6 +8,7 @@ mod calls;
 mod capabilities;
 mod exceptions;
 mod ill_will;
+mod memory;
 mod notifications;
 mod threads;
 
@@ -29,6 +30,10 @@ fn run([part, cpus, companion]: [u64; 3]) {
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
         8 => ill_will::is_contained(companion),
+        32 => memory::by_pager(),
+        33 => memory::refuses(),
+        34 => memory::from_all(cpus),
+        end @ 40..48 => memory::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
 }

@@ -1,0 +1,149 @@
+//! Page faults: what the space maps is entered into the CPU's own table; about anything else the region's pager
+//! is asked, by a call on the faulting CPU that carries no registers of the program and leaves them alone.
+
+use abi::{Access, Error, Handle, fault};
+use core::sync::atomic::Ordering;
+
+use super::frames::FromNode;
+use super::layout::{self, PAGE};
+use super::mapping::{self, Memory};
+use super::page_map::state;
+use super::region::Region;
+use super::tables;
+use crate::arch::time;
+use crate::boot::program;
+use crate::cap;
+use crate::cell::Cell;
+use crate::ipc::call::{self, Words};
+use crate::object::Object;
+use crate::sched::Thread;
+use crate::sched::wait::Cause;
+
+/// Bits of a page fault's error code.
+mod code {
+    /// A write.
+    pub const WRITE: u64 = 2;
+    /// An instruction fetch.
+    pub const FETCH: u64 = 16;
+}
+
+/// How long a fault whose pager died is tried again, in nanoseconds, and how often.
+const PATIENCE: u64 = 2_000_000_000;
+const INTERVAL: u64 = 5_000_000;
+
+#[inline]
+fn access_of(error_code: u64) -> Access {
+    match error_code {
+        code if code & code::FETCH != 0 => Access::EXECUTE,
+        code if code & code::WRITE != 0 => Access::WRITE,
+        _ => Access::READ,
+    }
+}
+
+#[inline]
+fn allows(page: u64, access: Access) -> bool {
+    let needed = match access {
+        Access::WRITE => state::PRESENT | state::WRITE,
+        Access::EXECUTE => state::PRESENT | state::EXECUTE,
+        _ => state::PRESENT,
+    };
+    page & needed == needed
+}
+
+/// A page fault of `thread`, which runs on this CPU. Returns the thread to go on with.
+#[inline]
+pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
+    if address >= layout::USER_END {
+        return program::exception(cell, thread, address);
+    }
+    let access = access_of(thread.registers.error);
+    if fill(cell, thread, address, access) {
+        return thread;
+    }
+    match thread.space.regions.find(address) {
+        Some(region) if region.access.contains(access) => ask(cell, thread, &region, address, access),
+        _ => program::exception(cell, thread, address),
+    }
+}
+
+/// Enters the page at `address` into this CPU's table, if it is mapped and allows `access`.
+#[inline]
+fn fill(cell: &mut Cell, thread: &Thread, address: u64, access: Access) -> bool {
+    let space = thread.space;
+    let Some(page) = space.pages.find(address / PAGE) else { return false };
+    if !allows(page.peek(), access) {
+        return false;
+    }
+    let Ok(tables) = space.tables(cell) else { return false };
+    let Ok(entry) = tables.find_or_make(address, &mut FromNode(cell.node())) else { return false };
+    let now = page.lock();
+    let fits = allows(now, access);
+    if fits {
+        page.add_cpu(cell.id());
+        entry.store(tables::entry_of(now), Ordering::Relaxed);
+    }
+    page.unlock(now);
+    fits
+}
+
+/// Calls the pager.
+#[inline]
+fn ask(cell: &mut Cell, thread: &mut Thread, region: &Region, address: u64, access: Access) -> *mut Thread {
+    if region.pager.header().tag() != region.tag || !cap::is_valid(region.via) {
+        return try_later(cell, thread, address);
+    }
+    thread.fault_address = address;
+    let words = [address, access.0, address - region.start, thread.registers.rip];
+    match call::call_for_fault(cell, thread, region.pager, region.badge, words) {
+        Ok(next) => next,
+        Err(Error::PeerDied | Error::NoWorker) => try_later(cell, thread, address),
+        Err(_) => program::exception(cell, thread, address),
+    }
+}
+
+/// There is no pager now: the access is tried again until patience ends.
+#[cold]
+pub fn try_later(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
+    let now = time::now();
+    if thread.fault_deadline == 0 {
+        thread.fault_deadline = now + PATIENCE;
+    }
+    if now >= thread.fault_deadline {
+        return program::exception(cell, thread, address);
+    }
+    cell.wait(Cause::Fault, now + INTERVAL)
+}
+
+/// `pager`, a worker, replied to the fault of `faulted`. True if that is to repeat its access.
+#[inline]
+pub fn replied(cell: &mut Cell, pager: &Thread, faulted: &mut Thread, label: u64, words: Words) -> bool {
+    faulted.fault_deadline = 0;
+    match label {
+        fault::MAP => {
+            let [handle, index, access, _] = words;
+            map_reply(cell, pager, faulted, Handle(handle), index, Access(access))
+        }
+        fault::RETRY => true,
+        _ => false,
+    }
+}
+
+/// Maps what a pager gave at the page of the fault, and nowhere else.
+#[inline]
+fn map_reply(
+    cell: &mut Cell,
+    pager: &Thread,
+    faulted: &Thread,
+    handle: Handle,
+    index: u64,
+    access: Access,
+) -> bool {
+    let mut mapped = || {
+        let memory = Memory::find(&pager.space.table, handle)?;
+        let state = memory.page(index, access)?;
+        let number = faulted.fault_address / PAGE;
+        mapping::map(cell, faulted.space, number, state, Some(memory.via), access, true)
+    };
+    // A page that came there meanwhile is as good; if it is not, the access faults again.
+    matches!(mapped(), Ok(()) | Err(Error::Busy))
+}

@@ -1,0 +1,297 @@
+//! Mapping memory into spaces and taking it out again.
+//!
+//! A page that is mapped is entered in two places: its line in the space's page map, and the list of its frame.
+//! The order of locks is page, then frame; whoever comes from the frame only tries the page's. No lock is held
+//! while another CPU is waited for.
+//!
+//! Mapping and revoking meet without a lock: whoever maps enters the page into the frame's list and then looks
+//! whether the capability is still valid; whoever revokes makes it invalid and then looks at the lists. So one of
+//! them sees the other.
+
+use smp::cpu_set::CpuSet;
+use smp::sync::fence_after_rmw;
+
+use super::frame::Frame;
+use super::frames::FromNode;
+use super::layout::{PAGE, PHYS_MAP, memory_at};
+use super::page_map::{Frames, LEAF, Page, state};
+use super::shootdown;
+use super::space::Space;
+use super::tables;
+use crate::arch::smp::cpu_count;
+use crate::cap;
+use crate::cap::table::{Parent, Slot, Table};
+use crate::cell::Cell;
+use abi::{Access, Error, Handle, Kind, Rights};
+
+/// A range of physical memory that somebody has a capability to.
+#[derive(Clone, Copy, Debug)]
+pub struct Memory {
+    /// Physical address.
+    pub start: u64,
+    /// Pages.
+    pub pages: u64,
+    /// What the capability allows.
+    pub rights: Rights,
+    /// The capability.
+    pub via: Parent<'static>,
+}
+
+impl Memory {
+    /// The memory that `handle` of `table` names.
+    #[inline]
+    pub fn find(table: &Table, handle: Handle) -> Result<Self, Error> {
+        let capability = cap::lookup(table, handle)?;
+        let [start, pages] = capability.value(Kind::Memory)?;
+        Ok(Self { start, pages, rights: capability.rights, via: capability.as_parent() })
+    }
+
+    /// The frame of its page `index`, and the page's state when it is mapped by `access`.
+    #[inline]
+    pub fn page(&self, index: u64, access: Access) -> Result<u64, Error> {
+        if index >= self.pages {
+            return Err(Error::BadArgument);
+        }
+        let mut needed = Rights::USE;
+        let mut state = (self.start + index * PAGE) | state::PRESENT;
+        if access.contains(Access::WRITE) {
+            needed = Rights(needed.0 | Rights::WRITE.0);
+            state |= state::WRITE;
+        }
+        if access.contains(Access::EXECUTE) {
+            needed = Rights(needed.0 | Rights::EXECUTE.0);
+            state |= state::EXECUTE;
+        }
+        if access.contains(Access::ZERO) {
+            needed = Rights(needed.0 | Rights::WRITE.0);
+        }
+        if access.contains(Access::WRITE) && access.contains(Access::EXECUTE) {
+            return Err(Error::BadArgument);
+        }
+        if self.rights.contain(needed) { Ok(state) } else { Err(Error::NoRight) }
+    }
+}
+
+/// Clears the frame of a page's state, which nobody maps.
+fn zero(state: u64) -> Result<(), Error> {
+    let frame = state & state::FRAME;
+    if Frame::at(frame).is_mapped() {
+        return Err(Error::Busy);
+    }
+    // SAFETY: memory that programs map holds no object of the kernel, and is mapped writable for the kernel.
+    unsafe { core::ptr::write_bytes(memory_at::<u8>(frame), 0, PAGE as usize) };
+    Ok(())
+}
+
+/// Maps a page of memory as `state` at page `number` of `space`; with `fill` also in this CPU's table. What is
+/// mapped there already is [`Error::Busy`], or replaced if `access` says so.
+pub fn map(
+    cell: &mut Cell,
+    space: &Space,
+    number: u64,
+    state: u64,
+    via: Option<Parent<'static>>,
+    access: Access,
+    fill: bool,
+) -> Result<(), Error> {
+    let page = space.page(cell, number)?;
+    let tables = if fill { Some(space.tables(cell)?) } else { None };
+    let entry = match tables {
+        Some(tables) => Some(tables.find_or_make(number * PAGE, &mut FromNode(cell.node()))?),
+        None => None,
+    };
+    if access.contains(Access::ZERO) {
+        zero(state)?;
+    }
+    let mut old = page.lock();
+    while old & state::PRESENT != 0 {
+        page.unlock(old);
+        if !access.contains(Access::REPLACE) {
+            return Err(Error::Busy);
+        }
+        unmap(cell, space, number, 1);
+        old = page.lock();
+    }
+    page.set_via(via);
+    Frame::at(state & state::FRAME).link(page);
+    if let Some(entry) = entry {
+        entry.store(tables::entry_of(state), core::sync::atomic::Ordering::Relaxed);
+        page.add_cpu(cell.id());
+    }
+    page.unlock(state);
+    if let Some(via) = via {
+        fence_after_rmw();
+        if !cap::is_valid(via) {
+            unmap(cell, space, number, 1);
+            return Err(Error::Revoked);
+        }
+    }
+    Ok(())
+}
+
+/// Takes a locked page out of its map and its frame's list; adds the CPUs that may have it to `cpus`. Returns
+/// the frame if it is the kernel's, which takes it back when those CPUs have forgotten it.
+#[inline]
+fn remove(page: &Page, state: u64, cpus: &mut CpuSet) -> Option<u64> {
+    let frame = state & state::FRAME;
+    page.take_cpus(cpus, cpu_count() as usize);
+    Frame::at(frame).unlink(page);
+    page.unlock(0);
+    (state & state::OWNED != 0).then_some(frame)
+}
+
+/// Frames of the kernel's that are no longer mapped, linked through the frame table.
+#[derive(Default)]
+struct Freed {
+    first: u64,
+}
+
+impl Freed {
+    fn add(&mut self, frame: u64) {
+        Frame::at(frame).next.store(self.first, core::sync::atomic::Ordering::Relaxed);
+        self.first = frame;
+    }
+
+    fn give_back(mut self, cell: &Cell) {
+        while self.first != 0 {
+            let frame = self.first;
+            self.first = Frame::at(frame).next.load(core::sync::atomic::Ordering::Relaxed);
+            FromNode(cell.node()).give(frame);
+        }
+    }
+}
+
+/// Makes all of `cpus` forget pages of `space`.
+#[inline]
+fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u64, count: u64) {
+    if cpus.remove(cell.id())
+        && let Some(tables) = space.tables_of(cell.id())
+    {
+        shootdown::forget_here(cell, tables, first, count);
+    }
+    if !cpus.is_empty() {
+        shootdown::forget_there(cell, space, &cpus, first, count);
+    }
+}
+
+/// Unmaps what is mapped of `count` pages of `space` from `number` on; when it returns, no CPU can reach them by
+/// these addresses. Interrupts exactly the other CPUs that used one of them, each once. A step a page, and one for
+/// each page map leaf that does not exist.
+pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
+    let end = number + count;
+    let mut cpus = CpuSet::EMPTY;
+    let mut freed = Freed::default();
+    let mut next = space.pages.next_leaf(number);
+    while let Some(leaf) = next.filter(|&leaf| leaf < end) {
+        let leaf_end = end.min(leaf + LEAF as u64);
+        for number in leaf.max(number)..leaf_end {
+            let Some(page) = space.pages.find(number) else { break };
+            if page.peek() & state::PRESENT == 0 {
+                continue;
+            }
+            let state = page.lock();
+            if state & state::PRESENT == 0 {
+                page.unlock(state);
+            } else if let Some(frame) = remove(page, state, &mut cpus) {
+                freed.add(frame);
+            }
+        }
+        next = if leaf_end < end { space.pages.next_leaf(leaf_end) } else { None };
+    }
+    if !cpus.is_empty() {
+        forget(cell, space, cpus, number, count);
+    }
+    freed.give_back(cell);
+}
+
+/// Pages of one space, one after the other, that were taken out and are still to be forgotten.
+struct Batch {
+    space: &'static Space,
+    first: u64,
+    count: u64,
+    cpus: CpuSet,
+}
+
+impl Batch {
+    fn finish(self, cell: &mut Cell) {
+        forget(cell, self.space, self.cpus, self.first, self.count);
+    }
+}
+
+/// Unmaps `count` frames from physical `start` on wherever they are mapped through a capability that is no longer
+/// valid, or through `ending`.
+pub fn sweep(cell: &mut Cell, start: u64, count: u64, ending: Option<&Slot>) {
+    let is_over = |page: &Page| {
+        let by = |via: Parent<'_>| ending.is_some_and(|ending| core::ptr::eq(via.slot, ending));
+        page.via().is_some_and(|via| by(via) || !cap::is_valid(via))
+    };
+    fence_after_rmw();
+    let mut batch: Option<Batch> = None;
+    for frame in (0..count).map(|index| start + index * PAGE) {
+        while let Some((page, state)) = Frame::at(frame).lock_mapper(is_over) {
+            let mut cpus = CpuSet::EMPTY;
+            let (space, number) = owner(page);
+            // Frames that were mapped through capabilities are never the kernel's.
+            let _ = remove(page, state, &mut cpus);
+            let Some(space) = space else { continue };
+            match &mut batch {
+                Some(batch) if core::ptr::eq(batch.space, space) && batch.first + batch.count == number => {
+                    batch.count += 1;
+                    batch.cpus.extend_from(&cpus);
+                }
+                _ => {
+                    let last = batch.replace(Batch { space, first: number, count: 1, cpus });
+                    if let Some(last) = last {
+                        last.finish(cell);
+                    }
+                }
+            }
+        }
+    }
+    if let Some(last) = batch {
+        last.finish(cell);
+    }
+}
+
+/// The space that a page belongs to, and its number there.
+fn owner(page: &Page) -> (Option<&'static Space>, u64) {
+    let address = core::ptr::from_ref(page) as u64;
+    let leaf = address & !(PAGE - 1);
+    let frame = Frame::at(leaf - PHYS_MAP);
+    let index = (address - leaf) / size_of::<Page>() as u64;
+    let number = frame.first_page.load(core::sync::atomic::Ordering::Relaxed) + index;
+    // SAFETY: the leaf's line was written before its pages could be found, and spaces stay in memory for good.
+    (unsafe { frame.space.load(core::sync::atomic::Ordering::Relaxed).as_ref() }, number)
+}
+
+/// Copies bytes that the user named into `to`, as far as they are mapped; returns how many.
+///
+/// The user's address is never used as one, and a page is locked while it is read, so that an unmap which has
+/// returned stays an unmap. Memory that only a pager could provide is not there: the kernel does not call pagers
+/// on behalf of a system call.
+pub fn read_user(space: &Space, address: u64, to: &mut [u8]) -> usize {
+    let mut done = 0;
+    while done < to.len() {
+        let Some(start) = address.checked_add(done as u64) else { break };
+        if !super::layout::is_user(&(start..start.saturating_add(1))) {
+            break;
+        }
+        let Some(page) = space.pages.find(start / PAGE) else { break };
+        let length = ((PAGE - start % PAGE) as usize).min(to.len() - done);
+        let state = page.lock();
+        let is_there = state & state::PRESENT != 0;
+        if is_there {
+            let source = memory_at::<u8>((state & state::FRAME) + start % PAGE);
+            // SAFETY: `source` to the end of its page is mapped memory of the user's, which may change under the
+            // copy but is only bytes to us, and stays the user's while the page is locked; `to` is ours and long
+            // enough.
+            unsafe { core::ptr::copy_nonoverlapping(source, to[done..].as_mut_ptr(), length) };
+        }
+        page.unlock(state);
+        if !is_there {
+            break;
+        }
+        done += length;
+    }
+    done
+}

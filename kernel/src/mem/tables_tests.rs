@@ -1,0 +1,137 @@
+//! The page-table code against a map that says what should be there.
+
+use std::boxed::Box;
+use std::collections::{BTreeMap, BTreeSet};
+use std::vec::Vec;
+
+use super::*;
+
+#[repr(C, align(4096))]
+struct Memory([u8; PAGE as usize]);
+
+/// Frames of the host's memory, counted.
+#[derive(Default)]
+pub struct HostFrames {
+    taken: BTreeSet<u64>,
+    left: Option<usize>,
+}
+
+impl HostFrames {
+    /// None is taken.
+    pub fn is_empty(&self) -> bool {
+        self.taken.is_empty()
+    }
+
+    /// So many, and no more.
+    pub fn with_at_most(frames: usize) -> Self {
+        Self { left: Some(frames), ..Self::default() }
+    }
+}
+
+impl Frames for HostFrames {
+    fn take(&mut self) -> Option<u64> {
+        if let Some(left) = &mut self.left {
+            *left = left.checked_sub(1)?;
+        }
+        let frame = Box::into_raw(Box::new(Memory([0; PAGE as usize]))) as u64;
+        self.taken.insert(frame);
+        Some(frame)
+    }
+
+    fn give(&mut self, frame: u64) {
+        assert!(self.taken.remove(&frame), "a frame that was not taken");
+        if let Some(left) = &mut self.left {
+            *left += 1;
+        }
+        // SAFETY: it came from `take`, once.
+        drop(unsafe { Box::from_raw(frame as *mut Memory) });
+    }
+}
+
+/// Numbers that are not random, but look like it.
+pub fn numbers(seed: u64) -> impl Iterator<Item = u64> {
+    let mut state = seed;
+    core::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    })
+}
+
+/// Addresses that often share tables of each level.
+fn address(number: u64) -> u64 {
+    let indices = [number % 3, (number >> 8) % 3, (number >> 16) % 5, (number >> 24) % 512];
+    let [top, third, second, first] = indices;
+    (top * 100) << 39 | (third * 200) << 30 | (second * 100) << 21 | first << 12
+}
+
+#[test]
+fn the_tables_hold_what_a_naive_map_holds() {
+    let mut frames = HostFrames::default();
+    let kernel = Tables { root: frames.take().unwrap() };
+    let tables = Tables::new(kernel.root, &mut frames).unwrap();
+    let mut naive = BTreeMap::new();
+    for number in numbers(42).take(20_000) {
+        let address = address(number);
+        if number % 4 == 0 {
+            assert_eq!(tables.forget(address), naive.remove(&address).is_some());
+        } else {
+            let entry = number & ADDRESS | PRESENT | USER;
+            tables.find_or_make(address, &mut frames).unwrap().store(entry, Ordering::Relaxed);
+            naive.insert(address, entry);
+        }
+        let other = self::address(number.rotate_left(7));
+        let found = tables.find(other).map(|entry| entry.load(Ordering::Relaxed)).filter(|&entry| entry != 0);
+        assert_eq!(found, naive.get(&other).copied());
+    }
+    tables.free(&mut frames);
+    frames.give(kernel.root);
+    assert!(frames.taken.is_empty(), "every table came back");
+}
+
+#[test]
+fn exhaustion_leaves_tables_that_can_be_freed() {
+    for enough in 0..6 {
+        let mut frames = HostFrames::with_at_most(enough);
+        let kernel = Box::into_raw(Box::new(Memory([0; PAGE as usize]))) as u64;
+        match Tables::new(kernel, &mut frames) {
+            Err(error) => assert_eq!((error, enough), (Error::NoMemory, 0)),
+            Ok(tables) => {
+                assert_eq!(tables.find_or_make(0x7000, &mut frames).is_ok(), enough >= 4);
+                tables.free(&mut frames);
+            }
+        }
+        assert!(frames.taken.is_empty());
+        // SAFETY: made above, and used by nobody else.
+        drop(unsafe { Box::from_raw(kernel as *mut Memory) });
+    }
+}
+
+#[test]
+fn the_kernels_half_is_shared_and_the_users_empty() {
+    let mut frames = HostFrames::default();
+    let kernel = Tables { root: frames.take().unwrap() };
+    for index in 0..PLACES {
+        Tables::place(kernel.root, index).store(index as u64 + 1, Ordering::Relaxed);
+    }
+    let tables = Tables::new(kernel.root, &mut frames).unwrap();
+    let entries: Vec<u64> =
+        (0..PLACES).map(|index| Tables::place(tables.root(), index).load(Ordering::Relaxed)).collect();
+    assert!(entries[..USER_PLACES].iter().all(|&entry| entry == 0));
+    assert!(
+        entries[USER_PLACES..].iter().zip(USER_PLACES as u64 + 1..).all(|(&entry, index)| entry == index)
+    );
+}
+
+#[test]
+fn no_page_is_writable_and_executable_by_accident() {
+    let read = entry_of(0x5000 | state::PRESENT | state::OWNED | state::LOCKED);
+    assert_eq!(read, 0x5000 | PRESENT | USER | NO_EXECUTE);
+    assert_eq!(
+        entry_of(0x5000 | state::PRESENT | state::WRITE),
+        0x5000 | PRESENT | USER | WRITE | NO_EXECUTE
+    );
+    assert_eq!(entry_of(0x5000 | state::PRESENT | state::EXECUTE), 0x5000 | PRESENT | USER);
+    assert_eq!(entry_of(0x5000 | state::WRITE), 0, "what is not present is not there");
+}

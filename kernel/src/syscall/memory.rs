@@ -1,0 +1,159 @@
+//! Memory: map, unmap, say who is asked about faults, derive ranges.
+
+use super::Return;
+use crate::cap;
+use crate::cell::Cell;
+use crate::ipc::endpoint::Endpoint;
+use crate::mem::frames::FromNode;
+use crate::mem::layout::{self, PAGE};
+use crate::mem::mapping::{self, Memory};
+use crate::mem::region::Region;
+use crate::mem::space::Space;
+use abi::{Access, Call, Error, Handle, Kind, Rights};
+
+/// Pages of a space, as a caller names them.
+#[derive(Clone, Copy, Debug)]
+pub struct Pages {
+    /// Address of the first.
+    pub address: u64,
+    /// How many.
+    pub count: u64,
+}
+
+impl Pages {
+    /// The number of the first page, if all are the user's.
+    fn check(self) -> Result<u64, Error> {
+        let end = self.count.checked_mul(PAGE).and_then(|length| self.address.checked_add(length));
+        let end = end.ok_or(Error::BadAddress)?;
+        let is_good = self.address.is_multiple_of(PAGE) && layout::is_user(&(self.address..end));
+        if is_good { Ok(self.address / PAGE) } else { Err(Error::BadAddress) }
+    }
+}
+
+/// A range of addresses, as a caller names it.
+#[derive(Clone, Copy, Debug)]
+pub struct Range {
+    /// First address.
+    pub start: u64,
+    /// Bytes.
+    pub length: u64,
+}
+
+/// The space that `handle` names; 0 is the caller's own.
+fn space(cell: &mut Cell, handle: Handle) -> Result<&'static Space, Error> {
+    let own = cell.running().space;
+    match handle {
+        Handle(0) => Ok(own),
+        handle => Ok(cap::object::<Space>(&own.table, handle, Rights::USE)?.0),
+    }
+}
+
+/// `Map(memory, first, space, address, count, access)`: all of it or nothing.
+pub fn map(
+    cell: &mut Cell,
+    memory: Handle,
+    first: u64,
+    target: Handle,
+    pages: Pages,
+    access: Access,
+) -> Result<u64, Error> {
+    let own = cell.running().space;
+    let memory = Memory::find(&own.table, memory)?;
+    let target = space(cell, target)?;
+    let number = pages.check()?;
+    if pages.count > abi::MAP_LIMIT || !access.contains(Access::READ) {
+        return Err(Error::BadArgument);
+    }
+    if target.is_dead() {
+        return Err(Error::Destroyed);
+    }
+    let fill = core::ptr::eq(target, own);
+    for done in 0..pages.count {
+        let index = first.checked_add(done).ok_or(Error::BadArgument);
+        let mapped = index.and_then(|index| memory.page(index, access)).and_then(|state| {
+            mapping::map(cell, target, number + done, state, Some(memory.via), access, fill)
+        });
+        if let Err(error) = mapped {
+            mapping::unmap(cell, target, number, done);
+            return Err(error);
+        }
+    }
+    Ok(0)
+}
+
+/// `Unmap(space, address, count)`, piece by piece: between two the system call is repeated with the rest.
+pub fn unmap(cell: &mut Cell, target: Handle, pages: Pages) -> Return {
+    let checked = space(cell, target).and_then(|target| Ok((target, pages.check()?)));
+    let (found, number) = match checked {
+        Ok(checked) => checked,
+        Err(error) => return Return::error(error),
+    };
+    let now = pages.count.min(abi::MAP_LIMIT);
+    if now > 0 {
+        mapping::unmap(cell, found, number, now);
+    }
+    if now == pages.count {
+        return Return::value(0);
+    }
+    // What is not mapped at all costs no pieces.
+    let end = number + pages.count;
+    match found.pages.next_leaf(number + now).map(|leaf| leaf.max(number + now)).filter(|&leaf| leaf < end) {
+        None => Return::value(0),
+        Some(next) => {
+            let caller = cell.running();
+            caller.restart_call(Call::Unmap, [target.0, next * PAGE, end - next, 0, 0, 0]);
+            Return::switch(caller)
+        }
+    }
+}
+
+/// `Region(space, address, length, access, pager, badge)`.
+pub fn region(
+    cell: &mut Cell,
+    target: Handle,
+    range: Range,
+    access: Access,
+    pager: Handle,
+    badge: u64,
+) -> Result<u64, Error> {
+    let target = space(cell, target)?;
+    let end = range.start.checked_add(range.length).ok_or(Error::BadAddress)?;
+    let is_aligned = range.start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
+    if range.length == 0 || !is_aligned || !layout::is_user(&(range.start..end)) {
+        return Err(Error::BadAddress);
+    }
+    if pager == Handle(0) {
+        return if target.regions.remove(range.start, end) { Ok(0) } else { Err(Error::BadAddress) };
+    }
+    if access.0 & !Access::RIGHTS.0 != 0 || access.0 == 0 {
+        return Err(Error::BadArgument);
+    }
+    let capability = cap::lookup(&cell.running().space.table, pager)?;
+    let endpoint = capability.object::<Endpoint>()?;
+    if !capability.rights.contain(Rights::USE) {
+        return Err(Error::NoRight);
+    }
+    let region = Region {
+        start: range.start,
+        end,
+        access,
+        badge,
+        pager: endpoint,
+        tag: capability.tag,
+        via: capability.as_parent(),
+    };
+    target.regions.add(&region, &mut FromNode(cell.node()))?;
+    Ok(0)
+}
+
+/// `Create(Memory, whole, first, count)`: derives a capability to a range of the memory `whole`.
+pub fn derive(cell: &mut Cell, whole: Handle, first: u64, count: u64) -> Result<Handle, Error> {
+    let table = &cell.running().space.table;
+    let capability = cap::lookup(table, whole)?;
+    let [start, pages] = capability.value(Kind::Memory)?;
+    let end = first.checked_add(count).ok_or(Error::BadArgument)?;
+    if count == 0 || end > pages {
+        return Err(Error::BadArgument);
+    }
+    cap::derive_value(cell, &capability, table, [start + first * PAGE, count])
+}
