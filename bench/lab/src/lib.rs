@@ -3,7 +3,8 @@
 //!
 //! A [`sweep`] boots a [`system`] ([`stormcell`] or [`linux`]) under the [`instrument`], reads what the guest says
 //! ([`guest_line`]) and what the instrument saw, has both checked ([`check`]) and makes a [`record`] of each
-//! point; [`table`] and [`explain`] show them to people.
+//! point; [`table`] and [`explain`] show them to people, and
+//! [`goals`] says what Stormcell's must not exceed.
 //!
 //! [`truth`] tests the instrument against a guest whose costs are known.
 //!
@@ -14,6 +15,7 @@ pub mod check;
 pub mod context;
 pub mod exit;
 pub mod explain;
+pub mod goals;
 pub mod guest_line;
 pub mod instrument;
 pub mod interrupt;

@@ -28,6 +28,7 @@ use crate::programs::{PROGRAMS, base_address};
 use crate::setup;
 use args::{BenchArgs, Common, Systems};
 pub use explain::command as explain;
+pub use programs::plugin;
 use progress::Bar;
 
 /// The smoke run: enough to see every part work, within two minutes on two cores.

@@ -9,6 +9,7 @@ use lab::qemu::Outcome;
 use lab::truth;
 
 use super::command::{Expected, Meddle, Trial};
+use super::figures::{self, Figures};
 use super::guest::{Expect, Guest, Lab};
 use super::schedule::Weight;
 use super::summary::Report;
@@ -23,8 +24,9 @@ const BOOT_CPUS: &[u32] = &[1, 2, 3, 8, 64, 255];
 const KERNEL_TEST_CPUS: &[u32] = &[1, 2, 8, 33];
 /// CPUs and number of the boots of the soak.
 const SOAK: (u32, u32) = (16, 100);
-/// What a filter must hold to ask for the soak.
 const SOAK_NAME: &str = "soak";
+/// What runs only when asked for: how its names begin, and what a filter must hold.
+const LONG: [(&str, &str); 2] = [(SOAK_NAME, SOAK_NAME), (figures::MANY, figures::MANY_ASKED)];
 /// What the names of the kernel's own tests start with.
 const KERNEL_PREFIX: &str = "kernel/";
 /// CPUs of the guests that come out wrong on purpose: two, so that both show in a hang's report.
@@ -51,8 +53,10 @@ pub struct Selection<'a> {
 impl Selection<'_> {
     /// True if the case `name` is asked for.
     pub fn takes(&self, name: &str) -> bool {
-        let soak = name.starts_with(SOAK_NAME);
-        self.filter.map_or(!soak, |filter| name.contains(filter) && (!soak || filter.contains(SOAK_NAME)))
+        let long = LONG.iter().find(|(prefix, _)| name.starts_with(prefix));
+        self.filter.map_or(long.is_none(), |filter| {
+            name.contains(filter) && long.is_none_or(|(_, asked)| filter.contains(asked))
+        })
     }
 }
 
@@ -62,12 +66,19 @@ pub struct Case {
     pub name: String,
     /// What it needs while it runs.
     pub weight: Weight,
-    kind: Kind,
+    /// What is run.
+    pub kind: Kind,
 }
 
-enum Kind {
+/// What a case runs.
+pub enum Kind {
+    /// A guest without the instrument.
     Guest(Guest),
+    /// A sweep under the machine model.
+    Figures(Figures),
+    /// A command.
     Trial(Trial),
+    /// The count of a null call by QEMU alone.
     NullCall,
     Truth(truth::Case, Arc<instrument::Tools>),
 }
@@ -96,6 +107,7 @@ impl Case {
     pub fn run(&self, lab: &Lab) -> Report {
         match &self.kind {
             Kind::Guest(guest) => lab.run(&self.name, guest),
+            Kind::Figures(figures) => figures.run(&self.name, lab),
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::NullCall => null_call::run(&self.name, lab),
             Kind::Truth(case, tools) => instrument::run(&self.name, *case, tools, lab),
@@ -109,6 +121,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
+    cases.extend(figures::cases());
     cases.extend(provocations());
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);
@@ -218,13 +231,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soak_runs_only_when_asked_for() {
+    fn what_is_long_runs_only_when_asked_for() {
         let all = Selection { filter: None, cpus: None };
         assert!(all.takes("boot/1-cpus") && !all.takes("soak/boot-1"));
         let boot = Selection { filter: Some("boot"), cpus: None };
         assert!(boot.takes("boot/1-cpus") && !boot.takes("soak/boot-1"));
         let soak = Selection { filter: Some("soak"), cpus: None };
         assert!(!soak.takes("boot/1-cpus") && soak.takes("soak/boot-1"));
+        let many = Selection { filter: Some("figures/32"), cpus: None };
+        let figures = Selection { filter: Some("figures"), cpus: None };
+        assert!(many.takes(figures::MANY) && !figures.takes(figures::MANY) && !all.takes(figures::MANY));
         assert_eq!(boots().iter().filter(|case| soak.takes(&case.name)).count(), 100);
     }
 }

@@ -4,6 +4,7 @@
 //! counted and shown by [`summary`].
 mod cases;
 mod command;
+mod figures;
 mod fixtures;
 mod guest;
 mod host;

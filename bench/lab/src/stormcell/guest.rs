@@ -2,6 +2,7 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use object::{Object as _, ObjectSymbol as _};
@@ -28,6 +29,8 @@ const WORKER_MEMORY_MIB: u64 = 8;
 const OPS_PER_MIB: u64 = 64;
 /// Operations of a worker where none are given: deferred work must come round often enough to be seen.
 const DEFAULT_OPS: u64 = 2000;
+/// Time to be silent for each of them and each pair of CPUs.
+const SILENCE_OP: Duration = Duration::from_micros(500);
 
 /// A program of the boot archive.
 #[derive(Clone, Debug)]
@@ -95,6 +98,10 @@ impl System for Stormcell {
 
     fn default_ops(&self) -> u64 {
         DEFAULT_OPS
+    }
+
+    fn silence_op(&self) -> Duration {
+        SILENCE_OP
     }
 
     fn machine(&self, boot: &Boot) -> Machine {

@@ -27,10 +27,9 @@ use group::Group;
 /// How long a guest may print nothing while it boots: a base, and more for each CPU.
 const BOOT_SILENCE: Duration = Duration::from_secs(60);
 const BOOT_SILENCE_CPU: Duration = Duration::from_secs(5);
-/// The same inside an entry: a base, and more for each operation of a worker with the square of the CPUs, as
-/// contended operations cost all of them time with each CPU.
+/// The same inside an entry: a base, and what the system says more for each operation of a worker with the square
+/// of the CPUs, as contended operations cost all of them time with each CPU.
 const SILENCE: Duration = Duration::from_secs(120);
-const SILENCE_OP: Duration = Duration::from_millis(5);
 
 /// What to measure.
 pub struct Plan<'a> {
@@ -91,7 +90,7 @@ impl Plan<'_> {
             return (silence, silence);
         }
         let ops = u32::try_from((self.ops + self.warmup) * u64::from(cpus * cpus)).unwrap_or(u32::MAX);
-        (BOOT_SILENCE + BOOT_SILENCE_CPU * cpus, SILENCE + SILENCE_OP * ops)
+        (BOOT_SILENCE + BOOT_SILENCE_CPU * cpus, SILENCE + self.system.silence_op() * ops)
     }
 }
 

@@ -1,0 +1,220 @@
+//! What Stormcell's operations may cost at most: the goals of the kernel in one table, and the judgement of
+//! measured points by them. A goal is never loosened to make a point pass.
+use crate::record::Record;
+
+/// What is counted against a limit of instructions.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Instructions {
+    /// Those in kernel mode.
+    Kernel(f64),
+    /// Those in kernel mode and in servers.
+    KernelAndServers(f64),
+    /// All.
+    All(f64),
+}
+
+/// What an operation on a CPU's own data may cost, in each mode in which it is there.
+#[derive(Clone, Copy, Debug)]
+pub struct Goal {
+    /// Name of the workload.
+    pub workload: &'static str,
+    /// Most instructions of one operation, where there is a limit.
+    pub instructions: Option<Instructions>,
+}
+
+/// The operations that move no line, send no IPI and find no lock taken, on however many CPUs.
+pub const LOCAL: &[Goal] = &[
+    Goal { workload: "null_syscall", instructions: Some(Instructions::Kernel(50.0)) },
+    Goal { workload: "ppc", instructions: Some(Instructions::Kernel(300.0)) },
+    Goal { workload: "thread_create", instructions: Some(Instructions::All(2500.0)) },
+    Goal { workload: "notify", instructions: Some(Instructions::Kernel(250.0)) },
+    Goal { workload: "capability", instructions: None },
+    Goal { workload: "page_fault", instructions: Some(Instructions::KernelAndServers(1200.0)) },
+];
+
+/// A local operation has fewer than this of each of [`EVENTS`].
+pub const EVENTS_BELOW: f64 = 0.01;
+/// The most that a local operation may slow down with more CPUs.
+pub const SLOWDOWN: f64 = 1.05;
+
+/// A part of a record.
+type Part = fn(&Record) -> Option<f64>;
+
+/// What a local operation does not do to other CPUs.
+const EVENTS: [(&str, Part); 4] = [
+    ("transfers", transfers),
+    ("IPIs", |record| record.ipis_per_op),
+    ("IPI deliveries", |record| record.ipi_deliveries_per_op),
+    ("contended locks", |record| record.locks_contended_per_op),
+];
+
+fn transfers(record: &Record) -> Option<f64> {
+    Some(record.transfers_user_per_op? + record.transfers_kernel_per_op? + record.transfers_string_per_op?)
+}
+
+impl Instructions {
+    const fn limit(self) -> f64 {
+        match self {
+            Self::Kernel(limit) | Self::KernelAndServers(limit) | Self::All(limit) => limit,
+        }
+    }
+
+    const fn what(self) -> &'static str {
+        match self {
+            Self::Kernel(_) => "kernel instructions",
+            Self::KernelAndServers(_) => "kernel and server instructions",
+            Self::All(_) => "instructions",
+        }
+    }
+
+    /// How many a point has of those that are counted.
+    fn of(self, record: &Record) -> Option<f64> {
+        let kernel = record.insns_kernel_per_op?;
+        Some(match self {
+            Self::Kernel(_) => kernel,
+            Self::KernelAndServers(_) => kernel + record.insns_server_per_op?,
+            Self::All(_) => kernel + record.insns_user_per_op?,
+        })
+    }
+}
+
+/// One comparison of a point with a goal.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// Point, figure and limit, in one line.
+    pub text: String,
+    /// Whether the goal is met.
+    pub met: bool,
+}
+
+/// Compares each of `records` that has a goal with it. A figure that is missing meets no goal.
+#[must_use]
+pub fn judge(records: &[Record]) -> Vec<Judged> {
+    let goals = |record: &Record| LOCAL.iter().find(|goal| goal.workload == record.workload);
+    records.iter().filter_map(|record| Some(one(record, goals(record)?))).flatten().collect()
+}
+
+fn one(record: &Record, goal: &Goal) -> Vec<Judged> {
+    let point = format!("{} {} at {} CPUs", record.workload, record.mode, record.cpus);
+    let judged = |what: &str, value: Option<f64>, met: fn(f64, f64) -> bool, words: &str, limit: f64| {
+        let figure = value.map_or("unknown".to_owned(), |value| format!("{value:.4}"));
+        let text = format!("{point}: {what} an operation {figure}; the goal is {words} {limit}");
+        Judged { text, met: value.is_some_and(|value| met(value, limit)) }
+    };
+    let at_most = |value: f64, limit: f64| value <= limit;
+    let below = |value: f64, limit: f64| value < limit;
+    let mut all = Vec::new();
+    if let Some(instructions) = goal.instructions {
+        let (what, limit) = (instructions.what(), instructions.limit());
+        all.push(judged(what, instructions.of(record), at_most, "at most", limit));
+    }
+    for (what, part) in EVENTS {
+        all.push(judged(what, part(record), below, "below", EVENTS_BELOW));
+    }
+    if record.cpus > 1 {
+        all.push(judged("slowdown of", record.slowdown, at_most, "at most", SLOWDOWN));
+    }
+    all.push(Judged {
+        text: format!("{point}: more than 1 % of the waits between vCPUs expired, so that it says nothing"),
+        met: !record.suspect,
+    });
+    all
+}
+
+/// The figures that have a limit of instructions, at the fewest CPUs, in few words.
+#[must_use]
+pub fn figures(records: &[Record]) -> String {
+    let fewest = records.iter().map(|record| record.cpus).min();
+    let mut words = Vec::new();
+    for record in records.iter().filter(|record| Some(record.cpus) == fewest) {
+        let goal = LOCAL.iter().find(|goal| goal.workload == record.workload);
+        if let Some(value) = goal.and_then(|goal| goal.instructions?.of(record)) {
+            words.push(format!("{} {} {value:.0}", record.workload, record.mode));
+        }
+    }
+    words.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::sample;
+    use workloads::Workload;
+
+    /// A point that meets every goal.
+    fn good(workload: &str, cpus: u32) -> Record {
+        Record {
+            insns_user_per_op: Some(20.0),
+            insns_kernel_per_op: Some(40.0),
+            insns_server_per_op: Some(5.0),
+            transfers_kernel_per_op: Some(0.009),
+            ipi_deliveries_per_op: Some(0.0),
+            locks_contended_per_op: Some(0.0),
+            slowdown: Some(1.05),
+            ..sample(workload, cpus, 0, 100.0)
+        }
+    }
+
+    /// A change that makes a good point miss one goal, and words of the complaint.
+    type Fault = (fn(&mut Record), &'static str);
+
+    fn missed(record: Record) -> Vec<String> {
+        judge(&[record]).into_iter().filter(|judged| !judged.met).map(|judged| judged.text).collect()
+    }
+
+    #[test]
+    fn a_goal_is_of_a_workload_that_exists() {
+        for goal in LOCAL {
+            assert!(Workload::by_name(goal.workload).is_some(), "{}", goal.workload);
+            let judged = judge(&[good(goal.workload, 8)]);
+            assert!(judged.len() >= EVENTS.len() + 2 && judged.iter().all(|judged| judged.met), "{judged:?}");
+        }
+        assert_eq!(judge(&[good("shared_counter", 8)]), []);
+    }
+
+    #[test]
+    fn each_figure_that_is_too_large_is_named() {
+        let faults: [Fault; 8] = [
+            (|r| r.insns_kernel_per_op = Some(50.1), "kernel instructions an operation 50.1"),
+            (
+                |r| r.transfers_user_per_op = Some(0.0011),
+                "transfers an operation 0.0101; the goal is below 0.01",
+            ),
+            (|r| r.transfers_string_per_op = Some(1.0), "transfers"),
+            (|r| r.ipis_per_op = Some(0.01), "IPIs"),
+            (|r| r.ipi_deliveries_per_op = None, "IPI deliveries an operation unknown"),
+            (|r| r.locks_contended_per_op = Some(0.5), "contended locks"),
+            (|r| r.slowdown = Some(1.051), "slowdown of an operation 1.0510; the goal is at most 1.05"),
+            (|r| r.suspect = true, "expired"),
+        ];
+        for (spoil, words) in faults {
+            let mut record = good("null_syscall", 8);
+            spoil(&mut record);
+            let missed = missed(record);
+            assert!(missed.len() == 1 && missed[0].contains(words), "{words}: {missed:?}");
+            assert!(missed[0].starts_with("null_syscall mt at 8 CPUs: "), "{missed:?}");
+        }
+    }
+
+    #[test]
+    fn instructions_are_those_that_the_goal_counts() {
+        let with = |workload: &str, user: f64, kernel: f64, server: f64| Record {
+            insns_user_per_op: Some(user),
+            insns_kernel_per_op: Some(kernel),
+            insns_server_per_op: Some(server),
+            ..good(workload, 1)
+        };
+        assert!(missed(with("ppc", 9999.0, 300.0, 50.0)).is_empty());
+        assert_eq!(missed(with("thread_create", 501.0, 2000.0, 0.0)).len(), 1);
+        assert_eq!(missed(with("page_fault", 201.0, 1000.0, 201.0)).len(), 1);
+        assert!(missed(with("page_fault", 9999.0, 1000.0, 200.0)).is_empty());
+    }
+
+    #[test]
+    fn one_cpu_needs_no_slowdown_and_the_figures_are_its_own() {
+        let one = Record { slowdown: None, ..good("ppc", 1) };
+        assert!(missed(one.clone()).is_empty());
+        assert_eq!(missed(Record { slowdown: None, ..good("ppc", 2) }).len(), 1);
+        assert_eq!(figures(&[one, good("ppc", 2), good("capability", 1)]), "ppc mt 40");
+    }
+}

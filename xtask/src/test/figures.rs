@@ -1,0 +1,117 @@
+//! The kernel's exact figures: measures Stormcell under the machine model and compares what comes out with the
+//! goals of `lab::goals`. Each comparison counts as a test.
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use lab::context::Context;
+use lab::exit::{Exit, failure};
+use lab::goals;
+use lab::instrument::Instrument;
+use lab::qemu::Accel;
+use lab::record::{self, Record};
+use lab::sweep::{self, Observer, Plan};
+use lab::system::System as _;
+use workloads::{Mode, Workload};
+
+use super::cases::{Case, Kind};
+use super::guest::Lab;
+use super::schedule::Weight;
+use super::summary::Report;
+use crate::bench;
+use crate::build::root;
+use crate::run::default_memory;
+
+/// CPUs at which each local operation is measured, with one CPU as the base of its slowdown.
+const CPUS: &[u32] = &[1, 2, 8, 16];
+/// The same where more is asked for.
+const MANY_CPUS: &[u32] = &[1, 32];
+/// The case that runs only when a filter holds [`MANY_ASKED`].
+pub const MANY: &str = "figures/32-cpus";
+/// What a filter must hold to ask for it.
+pub const MANY_ASKED: &str = "32";
+/// A guest that prints nothing for this time hangs.
+const SILENCE: Duration = Duration::from_secs(120);
+
+/// A sweep whose points are judged.
+pub struct Figures {
+    cpus: &'static [u32],
+}
+
+/// All cases.
+pub fn cases() -> Vec<Case> {
+    let case = |name: &str, cpus: &'static [u32]| {
+        // The guests run one after the other; the largest counts.
+        let most = cpus.iter().copied().max().unwrap_or(1);
+        let weight = Weight { cpus: most, memory_mib: default_memory(most) };
+        Case { name: name.to_owned(), weight, kind: Kind::Figures(Figures { cpus }) }
+    };
+    vec![case("figures/1-to-16-cpus", CPUS), case(MANY, MANY_CPUS)]
+}
+
+impl Figures {
+    /// Runs it as the case `name`. Blocks.
+    pub fn run(&self, name: &str, lab: &Lab) -> Report {
+        let start = Instant::now();
+        let report = |passed, failed, note, why| Report {
+            name: name.to_owned(),
+            passed,
+            failed,
+            elapsed: start.elapsed(),
+            note,
+            why,
+        };
+        match self.measure(name, lab) {
+            Ok((records, mut why)) => {
+                let judged = goals::judge(&records);
+                why.extend(judged.iter().filter(|judged| !judged.met).map(|judged| judged.text.clone()));
+                let met = judged.iter().filter(|judged| judged.met).count();
+                report(met as u64, why.len() as u64, Some(goals::figures(&records)), why)
+            }
+            Err(error) => report(0, 1, None, vec![format!("{error:#}")]),
+        }
+    }
+
+    /// The records of all points, and a line for each point that could not be measured.
+    fn measure(&self, name: &str, lab: &Lab) -> Result<(Vec<Record>, Vec<String>)> {
+        let system = bench::stormcell(&lab.image)?;
+        let instrument = Instrument { plugin: bench::plugin()?, profile: None, set: Vec::new() };
+        let context = Context::gather(root(), None);
+        let workloads: Vec<&Workload> =
+            goals::LOCAL.iter().filter_map(|goal| Workload::by_name(goal.workload)).collect();
+        let plan = Plan {
+            system: &system,
+            workloads: &workloads,
+            modes: &Mode::ALL,
+            cpus: self.cpus,
+            repeats: 1,
+            ops: system.default_ops(),
+            warmup: workloads::args::DEFAULT_WARMUP,
+            seed: 1,
+            variant: record::BASELINE,
+            accel: Accel::Tcg,
+            instrument: Some(&instrument),
+            context: &context,
+            folder: lab.folder().join(name.replace('/', "-")),
+            silence: Some(SILENCE),
+        };
+        let measured = sweep::run(&plan, &mut Silent)?;
+        if measured.interrupted {
+            return Err(failure(Exit::Interrupted, "interrupted"));
+        }
+        let mut records: Vec<Record> = measured.points.into_iter().map(|point| point.record).collect();
+        record::fill_slowdowns(&mut records);
+        let lost = measured.failed.into_iter().map(|failed| format!("{}: {}", failed.what, failed.why));
+        Ok((records, lost.collect()))
+    }
+}
+
+/// What goes on is not shown: only what comes out.
+struct Silent;
+
+impl Observer for Silent {
+    fn boot(&mut self, _description: &str) {}
+    fn measured(&mut self, _record: &Record) {}
+    fn done(&mut self, _weight: u64) {}
+    fn again(&mut self, _weight: u64) {}
+    fn note(&mut self, _text: &str) {}
+}
