@@ -65,7 +65,16 @@ pub fn command(args: &RunArgs) -> Result<Exit> {
         machine.accel = Accel::Tcg;
     }
     match boot(args, &machine, Some(image.symbols()?))? {
-        Some((finished, console)) => report(&finished, &console),
+        Some((finished, console)) => {
+            // A program can't end the machine: that the workloads' found its input bad is in what it says.
+            let workloads = args.cmdline.split_whitespace().any(|word| word.starts_with("workload="));
+            if let (true, Outcome::Failed, Some(said)) =
+                (workloads, Outcome::of(&finished.end), console.error())
+            {
+                return Err(bad_input(format!("{said} (found by the guest; mend --cmdline)")));
+            }
+            report(&finished, &console)
+        }
         None => Ok(Exit::Success),
     }
 }

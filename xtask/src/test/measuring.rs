@@ -72,5 +72,41 @@ pub fn cases(lab: &Lab) -> Result<Vec<Case>> {
     let explain = ["explain", "munmap", "--system", "linux", "--mode", "mp", "--no-install"];
     let undefined = Trial::of(&explain, BAD_INPUT, "munmap is not defined in mode mp");
     cases.push(Case::trial("explain/mode-not-defined".to_owned(), undefined));
+    cases.extend(stormcell(&out));
     Ok(cases)
+}
+
+/// The same commands with Stormcell; records go to `out`.
+fn stormcell(out: &str) -> Vec<Case> {
+    const BENCH: [&str; 5] = ["bench", "--no-install", "--quiet", "--system", "stormcell"];
+    let success = Expected::Exit(Exit::Success);
+    let points = ["--workloads", "ppc,file_open", "--cpus", "1,2", "--ops", "100", "--out", out];
+    let table: [(&str, Vec<&str>, Expected, &'static str); 6] = [
+        ("bench/two-points-of-stormcell", [&BENCH[..], &points].concat(), success, "2 records in"),
+        (
+            "bench/nothing-to-measure",
+            [&BENCH[..], &["--workloads", "mutex"]].concat(),
+            BAD_INPUT,
+            "no system that is to be measured has such points",
+        ),
+        ("bench/variant-unknown", [&BENCH[..], &["--variant", "x"]].concat(), BAD_INPUT, "--variant x: give"),
+        ("bench/kvm-stormcell", [&BENCH[..], &["--accel", "kvm"]].concat(), BAD_INPUT, "--system linux"),
+        (
+            "explain/stormcell",
+            vec!["explain", "shared_counter", "--cpus", "2", "--ops", "200", "--no-install"],
+            success,
+            "operations::counters::SHARED",
+        ),
+        (
+            "run/stormcell-bad-argument",
+            vec!["run", "--headless", "--no-install", "--cmdline", "workload=nope"],
+            BAD_INPUT,
+            "unknown workload `nope`",
+        ),
+    ];
+    let case = |(name, arguments, expected, says): (&str, Vec<&str>, Expected, &'static str)| {
+        let trial = Trial::of(&arguments, expected, says).within(MEASURING_TIMEOUT);
+        Case::trial(name.to_owned(), trial)
+    };
+    table.into_iter().map(case).collect()
 }
