@@ -48,7 +48,7 @@ impl Naming {
         if let Some((name, _)) = self.kernel.at(address) {
             return name.to_owned();
         }
-        self.programs.name(address).unwrap_or_else(|| format!("{address:#x}"))
+        self.programs.place(address).unwrap_or_else(|| format!("{address:#x}"))
     }
 
     /// The object that holds a data address, as far as it can be told: a symbol, a CPU's area, or the kind of

@@ -1,6 +1,7 @@
 //! Addresses to names: function, file and line, from the debug information of the guest's programs. Each
 //! program is linked at a base address of its own, so an address alone tells which program it is in.
 use std::cell::OnceCell;
+use std::fmt;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -66,21 +67,31 @@ impl Symbols {
         let program = self.holding(address)?;
         let debug = program.debug()?;
         let address = if debug.follows_call(address) { address - 1 } else { address };
-        let mut functions = Vec::new();
-        if let Ok(mut frames) = debug.names.find_frames(address) {
-            while let Ok(Some(frame)) = frames.next() {
-                let Some(Ok(function)) = frame.function.as_ref().map(|function| function.demangle()) else {
-                    continue;
-                };
-                let place = frame.location.and_then(|location| Some((short(location.file?), location.line?)));
-                let place = place.map_or_else(String::new, |(file, line)| format!(" {file}:{line}"));
-                functions.push(format!("{function}{place}"));
-            }
+        let frames = debug.frames(address);
+        if frames.is_empty() {
+            return Some(format!("{}: {}", program.name, debug.names.find_symbol(address)?));
         }
-        if functions.is_empty() {
-            functions.push(debug.names.find_symbol(address)?.to_owned());
-        }
+        let functions: Vec<String> = frames.iter().map(Frame::to_string).collect();
         Some(format!("{}: {}", program.name, functions.join(", inlined in ")))
+    }
+
+    /// `program: function file:line in function` for `address`: of the functions that are inlined there the
+    /// innermost that is not the language's own, and the one that holds them all; `None` outside all programs.
+    #[must_use]
+    pub fn place(&self, address: u64) -> Option<String> {
+        let program = self.holding(address)?;
+        let debug = program.debug()?;
+        let frames = debug.frames(address);
+        let Some(outermost) = frames.last() else {
+            return Some(format!("{}: {}", program.name, debug.names.find_symbol(address)?));
+        };
+        let own = frames.iter().find(|frame| !frame.is_of_the_language()).unwrap_or(outermost);
+        let within = if own.function == outermost.function {
+            String::new()
+        } else {
+            format!(" in {}", outermost.function)
+        };
+        Some(format!("{}: {own}{within}", program.name))
     }
 
     /// The data or code symbol at or before `address`, and the distance from it; `None` outside all programs.
@@ -104,7 +115,45 @@ impl Program {
     }
 }
 
+/// A function at an address, perhaps inlined into the next.
+struct Frame {
+    function: String,
+    place: Option<(String, u32)>,
+}
+
+impl Frame {
+    /// Whether it is of the language's library.
+    fn is_of_the_language(&self) -> bool {
+        let name = self.function.trim_start_matches('<');
+        ["core::", "alloc::", "std::"].iter().any(|library| name.starts_with(library))
+    }
+}
+
+impl fmt::Display for Frame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.function)?;
+        match &self.place {
+            Some((file, line)) => write!(f, " {file}:{line}"),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Debug {
+    /// The functions at `address`, the innermost first.
+    fn frames(&self, address: u64) -> Vec<Frame> {
+        let mut found = Vec::new();
+        let Ok(mut frames) = self.names.find_frames(address) else { return found };
+        while let Ok(Some(frame)) = frames.next() {
+            let Some(Ok(function)) = frame.function.as_ref().map(|function| function.demangle()) else {
+                continue;
+            };
+            let place = frame.location.and_then(|at| Some((short(at.file?).to_owned(), at.line?)));
+            found.push(Frame { function: function.into_owned(), place });
+        }
+        found
+    }
+
     /// True if the instruction before `address` is, by its bytes, a call.
     fn follows_call(&self, address: u64) -> bool {
         const LONGEST: u64 = 7;
@@ -193,5 +242,16 @@ mod tests {
         assert!(name.starts_with("lab: ") && name.contains("loaded_ranges"), "{name}");
         assert!(name.contains("symbols.rs:"), "{name}");
         assert_eq!(symbols.name(u64::MAX - 1), None);
+        let place = symbols.place(symbol.address()).unwrap();
+        assert!(place.starts_with("lab: ") && place.contains("loaded_ranges"), "{place}");
+        assert!(!place.contains("inlined"), "{place}");
+    }
+
+    #[test]
+    fn functions_of_the_language_are_known_by_their_names() {
+        let frame = |function: &str| Frame { function: function.to_owned(), place: None };
+        assert!(frame("core::mem::take").is_of_the_language());
+        assert!(frame("<core::sync::atomic::AtomicU64>::load").is_of_the_language());
+        assert!(!frame("kernel::cap::lookup").is_of_the_language());
     }
 }
