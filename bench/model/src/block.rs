@@ -4,6 +4,7 @@ use crate::profile::Costs;
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
 
 /// Whose code a block is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub enum Class {
 pub const CLASSES: usize = 3;
 
 /// One instruction of a block, as far as its memory accesses need it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug, Default)]
 pub struct Site {
     /// Virtual address.
     pub address: u64,
@@ -30,6 +31,8 @@ pub struct Site {
     pub kernel: bool,
     /// A string instruction with a repeat prefix.
     pub string: bool,
+    /// Kept for the translator: how it last saw an access of this instruction.
+    pub memo: AtomicU64,
 }
 
 /// A marker inside a block.
@@ -68,6 +71,8 @@ pub struct Block {
     pub ends_in_repeat: Option<u64>,
     /// It starts at the page fault handler's entry.
     pub fault_entry: bool,
+    /// It can make the processor forget address translations, at its end.
+    pub flushes: bool,
     /// It has a `pause`: the mark of a spinning loop.
     pub pause: bool,
     /// Its instructions.
@@ -142,6 +147,7 @@ impl Block {
                 cycles_after: after,
                 kernel: class == Class::Kernel,
                 string: what.string,
+                memo: AtomicU64::new(0),
             });
             markers.push(match what.event {
                 Event::Marker(verb, arg) => {
@@ -164,6 +170,7 @@ impl Block {
             repeat: ends_in_repeat.filter(|_| code.len() == 1),
             ends_in_repeat,
             fault_entry: layout.fault_entry == Some(address),
+            flushes: decoded.iter().any(|d| d.flushes),
             pause: decoded.iter().any(|d| d.event == Event::Pause),
             sites: sites.into(),
             markers: markers.into(),

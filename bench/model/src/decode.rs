@@ -12,6 +12,8 @@ pub struct Decoded {
     pub locked: bool,
     /// A string instruction with a repeat prefix.
     pub string: bool,
+    /// It can make the processor forget address translations.
+    pub flushes: bool,
 }
 
 /// Events that single instructions cause.
@@ -100,6 +102,7 @@ pub fn decode(bytes: &[u8]) -> Decoded {
         0x0f => Decoded {
             event: two_byte(prefix, at(1), ModRm(at(2)), at(2)),
             locked: prefix.lock,
+            flushes: is_flush(prefix, at(1), ModRm(at(2)), at(2)),
             string: false,
         },
         0x86 | 0x87 => Decoded { locked: ModRm(at(1)).is_memory(), ..Decoded::default() },
@@ -114,6 +117,11 @@ fn marker(bytes: &[u8]) -> Option<Event> {
     let rest = bytes.strip_prefix(&MARKER_PREFIX)?;
     let [arg, verb, low, high] = *rest.first_chunk()?;
     (u16::from_le_bytes([low, high]) == MARKER_MAGIC).then_some(Event::Marker(verb, arg))
+}
+
+/// Writes of control registers, `invlpg`, `invpcid`.
+fn is_flush(prefix: Prefixes, opcode: u8, modrm: ModRm, third: u8) -> bool {
+    opcode == 0x22 || two_byte(prefix, opcode, modrm, third) == Event::Invlpg
 }
 
 /// Opcodes after `0F`; `third` is the byte after the opcode where no ModRM is meant.
@@ -188,6 +196,13 @@ mod tests {
         assert!(decode(&[0xf3, 0x48, 0xab]).string);
         assert!(!decode(&[0x48, 0xab]).string);
         assert!(!decode(&[0x48, 0xff, 0x00]).locked);
+    }
+
+    #[test]
+    fn instructions_that_flush_translations_are_recognised() {
+        let flushes: &[&[u8]] = &[&[0x0f, 0x22, 0xd8], &[0x0f, 0x22, 0xe0], &[0x0f, 0x01, 0x38]];
+        assert!(flushes.iter().all(|bytes| decode(bytes).flushes));
+        assert!(!decode(&[0x0f, 0x05]).flushes && !decode(&[0x90]).flushes);
     }
 
     #[test]

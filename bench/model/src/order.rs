@@ -194,7 +194,8 @@ impl Synchroniser {
     fn need(&self, waiter: &Waiter) -> u64 {
         let order = &self.order;
         match waiter.why {
-            Why::Ahead => waiter.position.saturating_sub(u64::from(order.quantum / 2)),
+            // Long runs between waits: a host thread switch costs as much as a hundred instructions.
+            Why::Ahead => waiter.position.saturating_sub(u64::from(order.quantum / 8)),
             Why::Gate(_) | Why::Woken => waiter.position.saturating_sub(u64::from(order.window)),
             Why::Spin => waiter.position + u64::from(order.spin_batch),
         }
@@ -452,6 +453,7 @@ impl Synchroniser {
     }
 
     /// True when `cpu` is on.
+    #[inline]
     #[must_use]
     pub fn is_on(&self, cpu: u32) -> bool {
         self.shared(cpu).state.load(Relaxed) != OFF

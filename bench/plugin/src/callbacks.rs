@@ -1,6 +1,7 @@
 //! QEMU's events turned into the model's. Callbacks run on the host thread of the vCPU they name.
 use crate::api::{self, Functions, Insn, MemInfo, PluginId, Tb};
 use crate::output;
+use crate::pages::{PAGE_BITS, Pages};
 use model::block::{Block, Marker, Raw, Site};
 use model::cpu::{Access, Cpu};
 use model::machine::{Machine, Options};
@@ -10,7 +11,11 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
 
 const LINE: u64 = 64;
-const PAGE: u64 = 4096;
+const PAGE: u64 = 1 << PAGE_BITS;
+/// A site's memo: the access as QEMU described it, its size, whether it stores, and that there is a memo.
+const MEMO_SIZE: u32 = 32;
+const MEMO_STORE: u64 = 1 << 48;
+const MEMO: u64 = 1 << 63;
 /// Longest x86 instruction.
 const LONGEST: usize = 15;
 
@@ -22,7 +27,15 @@ struct State {
 
 /// A CPU, on cache lines of its own.
 #[repr(align(128))]
-struct Slot(UnsafeCell<Cpu>);
+struct Slot(UnsafeCell<Vcpu>);
+
+/// What belongs to one vCPU.
+struct Vcpu {
+    cpu: Cpu,
+    pages: Pages,
+    /// The block that runs can make the processor forget translations.
+    flush: bool,
+}
 
 // SAFETY: a slot is only used by `with_cpu`, which QEMU calls on the one host thread that runs that vCPU.
 unsafe impl Sync for Slot {}
@@ -39,7 +52,9 @@ pub fn machine() -> Option<&'static Machine> {
 pub fn start(id: PluginId, cpus: u32, options: Options) -> Result<(), String> {
     let state = State {
         machine: Machine::new(cpus, options),
-        cpus: (0..cpus).map(|i| Slot(UnsafeCell::new(Cpu::new(i)))).collect(),
+        cpus: (0..cpus)
+            .map(|i| Slot(UnsafeCell::new(Vcpu { cpu: Cpu::new(i), pages: Pages::new(), flush: false })))
+            .collect(),
     };
     STATE.set(state).map_err(|_| "loaded twice".to_string())?;
     let Some(qemu) = api::get() else { return Err("no QEMU".into()) };
@@ -55,7 +70,7 @@ pub fn start(id: PluginId, cpus: u32, options: Options) -> Result<(), String> {
 
 /// Runs `work` on the CPU that QEMU names. Called only on that vCPU's thread, never nested.
 #[inline]
-fn with_cpu(index: c_uint, work: impl FnOnce(&mut Cpu, &Machine)) {
+fn with_cpu(index: c_uint, work: impl FnOnce(&mut Vcpu, &Machine)) {
     if STOPPED.load(Relaxed) {
         return;
     }
@@ -67,11 +82,11 @@ fn with_cpu(index: c_uint, work: impl FnOnce(&mut Cpu, &Machine)) {
 }
 
 extern "C" fn idle(_: PluginId, index: c_uint) {
-    with_cpu(index, |cpu, machine| cpu.halt(machine));
+    with_cpu(index, |vcpu, machine| vcpu.cpu.halt(machine));
 }
 
 extern "C" fn resume(_: PluginId, index: c_uint) {
-    with_cpu(index, |cpu, machine| cpu.resume(machine));
+    with_cpu(index, |vcpu, machine| vcpu.cpu.resume(machine));
 }
 
 extern "C" fn exit(_: PluginId, _: *mut c_void) {
@@ -136,58 +151,103 @@ fn pointer<T>(shared: &'static T) -> *mut c_void {
 extern "C" fn enter_block(index: c_uint, block: *mut c_void) {
     // SAFETY: registered with a pointer to a block, which is never freed nor written to.
     let block = unsafe { &*block.cast::<Block>() };
-    with_cpu(index, |cpu, machine| {
+    with_cpu(index, |vcpu, machine| {
         if !machine.order.is_on(index) {
-            cpu.resume(machine);
+            vcpu.cpu.resume(machine);
         }
-        cpu.begin_block(machine, block);
+        if vcpu.flush {
+            vcpu.pages.flush();
+        }
+        vcpu.flush = block.flushes;
+        vcpu.cpu.begin_block(machine, block);
     });
 }
 
 extern "C" fn mark(index: c_uint, marker: *mut c_void) {
     // SAFETY: registered with a pointer to a marker, which is never freed nor written to.
     let marker = unsafe { &*marker.cast::<Marker>() };
-    with_cpu(index, |cpu, machine| cpu.marker(machine, marker));
+    with_cpu(index, |vcpu, machine| vcpu.cpu.marker(machine, marker));
 }
 
 extern "C" fn memory(index: c_uint, info: MemInfo, address: u64, site: *mut c_void) {
-    // SAFETY: registered with a pointer to a site, which is never freed nor written to.
+    // SAFETY: registered with a pointer to a site, which is never freed, and written to only atomically.
     let site = unsafe { &*site.cast::<Site>() };
-    with_cpu(index, |cpu, machine| {
+    with_cpu(index, |vcpu, machine| {
         if !machine.is_armed() {
             return;
         }
         let Some(qemu) = api::get() else { return };
-        // SAFETY: `info` is what QEMU passed to this callback.
-        let (size, store) = unsafe { (1 << (qemu.access_shift)(info), (qemu.access_is_store)(info)) };
-        let Some((physical, is_io)) = locate(qemu, info, address) else { return };
-        if is_io {
-            return cpu.device_access(machine, site, physical, store);
-        }
+        let (size, store) = describe(qemu, info, site);
+        let Some(physical) = vcpu.locate(qemu, info, address) else {
+            return vcpu.device_access(qemu, machine, info, address, site);
+        };
         let here = (LINE - address % LINE).min(size);
-        cpu.access(machine, site, Access { physical, virtual_address: address, size: here, store });
+        let access = Access { physical, virtual_address: address, size: here, store };
+        vcpu.cpu.access(machine, site, access);
         if here < size {
             let next = address + here;
-            let place = if next.is_multiple_of(PAGE) {
-                locate(qemu, info, next)
-            } else {
-                Some((physical + here, false))
-            };
-            if let Some((physical, false)) = place {
+            let place =
+                if next.is_multiple_of(PAGE) { vcpu.locate(qemu, info, next) } else { Some(physical + here) };
+            if let Some(physical) = place {
                 let rest = Access { physical, virtual_address: next, size: size - here, store };
-                cpu.access(machine, site, rest);
+                vcpu.cpu.access(machine, site, rest);
             }
         }
     });
 }
 
-/// Physical address of `address`, and whether a device answers there.
+/// Size of an access, and whether it stores. QEMU describes most accesses of an instruction alike, so the
+/// last answer is kept with it.
 #[inline]
-fn locate(qemu: &Functions, info: MemInfo, address: u64) -> Option<(u64, bool)> {
-    // SAFETY: called inside a memory callback with its `info`, for a page that the access touched; the
-    // handle is used before the next call.
-    unsafe {
-        let place = (qemu.hwaddr)(info, address);
-        (!place.is_null()).then(|| ((qemu.hwaddr_physical)(place), (qemu.hwaddr_is_io)(place)))
+fn describe(qemu: &Functions, info: MemInfo, site: &Site) -> (u64, bool) {
+    let memo = site.memo.load(Relaxed);
+    if memo & MEMO != 0 && memo as u32 == info {
+        return (memo >> MEMO_SIZE & 0xff, memo & MEMO_STORE != 0);
+    }
+    // SAFETY: `info` is what QEMU passed to the callback.
+    let (size, store) = unsafe { (1u64 << (qemu.access_shift)(info), (qemu.access_is_store)(info)) };
+    let stores = if store { MEMO_STORE } else { 0 };
+    site.memo.store(MEMO | stores | size << MEMO_SIZE | u64::from(info), Relaxed);
+    (size, store)
+}
+
+impl Vcpu {
+    /// Physical address of `address`, unless a device answers there.
+    #[inline]
+    fn locate(&mut self, qemu: &Functions, info: MemInfo, address: u64) -> Option<u64> {
+        if let Some(physical) = self.pages.find(address) {
+            return Some(physical);
+        }
+        // SAFETY: called inside a memory callback with its `info`, for a page that the access touched; the
+        // handle is used before the next call.
+        unsafe {
+            let place = (qemu.hwaddr)(info, address);
+            if place.is_null() || (qemu.hwaddr_is_io)(place) {
+                return None;
+            }
+            let physical = (qemu.hwaddr_physical)(place);
+            self.pages.keep(address, physical);
+            Some(physical)
+        }
+    }
+
+    /// An access that a device answers.
+    #[cold]
+    fn device_access(
+        &mut self,
+        qemu: &Functions,
+        machine: &Machine,
+        info: MemInfo,
+        address: u64,
+        site: &Site,
+    ) {
+        // SAFETY: as in `locate`.
+        unsafe {
+            let place = (qemu.hwaddr)(info, address);
+            if !place.is_null() && (qemu.hwaddr_is_io)(place) {
+                let physical = (qemu.hwaddr_physical)(place);
+                self.cpu.device_access(machine, site, physical, (qemu.access_is_store)(info));
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod api;
 mod arguments;
 mod callbacks;
 mod output;
+mod pages;
 mod preload;
 
 use api::{Info, PluginId};
