@@ -37,6 +37,10 @@ pub const EVENTS_BELOW: f64 = 0.01;
 /// The most that a local operation may slow down with more CPUs.
 pub const SLOWDOWN: f64 = 1.05;
 
+/// The most by which the kernel's memory in use may grow over a region, for each worker: what its pools take at a
+/// time. More is no steady state.
+pub const GROWTH_BYTES: f64 = 4096.0;
+
 /// A part of a record.
 type Part = fn(&Record) -> Option<f64>;
 
@@ -114,6 +118,8 @@ fn one(record: &Record, goal: &Goal) -> Vec<Judged> {
     if record.cpus > 1 {
         all.push(judged("slowdown of", record.slowdown, at_most, "at most", SLOWDOWN));
     }
+    let growth = GROWTH_BYTES * f64::from(record.workers) / record.ops as f64;
+    all.push(judged("growth in bytes of", record.mem_growth_bytes_per_op, at_most, "at most", growth));
     all.push(Judged {
         text: format!("{point}: more than 1 % of the waits between vCPUs expired, so that it says nothing"),
         met: !record.suspect,
@@ -167,14 +173,14 @@ mod tests {
         for goal in LOCAL {
             assert!(Workload::by_name(goal.workload).is_some(), "{}", goal.workload);
             let judged = judge(&[good(goal.workload, 8)]);
-            assert!(judged.len() >= EVENTS.len() + 2 && judged.iter().all(|judged| judged.met), "{judged:?}");
+            assert!(judged.len() >= EVENTS.len() + 3 && judged.iter().all(|judged| judged.met), "{judged:?}");
         }
         assert_eq!(judge(&[good("shared_counter", 8)]), []);
     }
 
     #[test]
     fn each_figure_that_is_too_large_is_named() {
-        let faults: [Fault; 8] = [
+        let faults: [Fault; 9] = [
             (|r| r.insns_kernel_per_op = Some(50.1), "kernel instructions an operation 50.1"),
             (
                 |r| r.transfers_user_per_op = Some(0.0011),
@@ -185,6 +191,7 @@ mod tests {
             (|r| r.ipi_deliveries_per_op = None, "IPI deliveries an operation unknown"),
             (|r| r.locks_contended_per_op = Some(0.5), "contended locks"),
             (|r| r.slowdown = Some(1.051), "slowdown of an operation 1.0510; the goal is at most 1.05"),
+            (|r| r.mem_growth_bytes_per_op = Some(20.5), "growth in bytes of an operation 20.5000"),
             (|r| r.suspect = true, "expired"),
         ];
         for (spoil, words) in faults {

@@ -1,6 +1,7 @@
 //! One entry from start to end: a worker on each CPU, warm-up, barrier, marked operations, unmarked ones until
 //! all workers have passed verb 2.
 
+use abi::Fact;
 use core::hint::spin_loop;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call;
@@ -18,7 +19,8 @@ pub struct Run {
     pub entered: u32,
     /// Operations after the warm-up.
     pub all_ops: u64,
-    /// Growth of the memory in use over the region.
+    /// Growth of the memory that the kernel uses for objects and tables, between the barrier before verb 1 and
+    /// the last operation.
     pub mem_growth_bytes: Option<i64>,
 }
 
@@ -40,12 +42,17 @@ static ENTERED: Counter = Counter(AtomicU32::new(0));
 static LEFT: Counter = Counter(AtomicU32::new(0));
 static FINISHED: Counter = Counter(AtomicU32::new(0));
 static FAILED: Counter = Counter(AtomicU32::new(0));
+static STOPPED: Counter = Counter(AtomicU32::new(0));
+static COUNTED: Counter = Counter(AtomicU32::new(0));
 /// Notified by each worker that has finished.
 static DONE: AtomicU64 = AtomicU64::new(0);
 static ALL_OPS: AtomicU64 = AtomicU64::new(0);
 static OPS: AtomicU64 = AtomicU64::new(0);
 static WARMUP: AtomicU64 = AtomicU64::new(0);
 static WORKERS: AtomicU32 = AtomicU32::new(0);
+/// The kernel's free frames before verb 1, and after the last operation.
+static FREE_BEFORE: AtomicU64 = AtomicU64::new(0);
+static FREE_AFTER: AtomicU64 = AtomicU64::new(0);
 
 /// Makes what all entries share.
 pub fn prepare() {
@@ -57,7 +64,7 @@ pub fn prepare() {
 
 /// Runs `entry` with `workers` workers on the first CPUs.
 pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
-    for counter in [&READY, &ENTERED, &LEFT, &FINISHED, &FAILED] {
+    for counter in [&READY, &ENTERED, &LEFT, &FINISHED, &FAILED, &STOPPED, &COUNTED] {
         counter.0.store(0, Ordering::Relaxed);
     }
     ALL_OPS.store(0, Ordering::Relaxed);
@@ -80,12 +87,30 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
             call::exit(1);
         }
     }
+    let taken = FREE_BEFORE.load(Ordering::Relaxed) as i64 - FREE_AFTER.load(Ordering::Relaxed) as i64;
     Run {
         ok: FAILED.0.load(Ordering::Relaxed) == 0,
         entered: ENTERED.0.load(Ordering::Relaxed),
         all_ops: ALL_OPS.load(Ordering::Relaxed),
-        mem_growth_bytes: None,
+        mem_growth_bytes: Some(taken * abi::PAGE as i64),
     }
+}
+
+fn wait_for(counter: &Counter, count: u32) {
+    while counter.0.load(Ordering::Acquire) < count {
+        spin_loop();
+    }
+}
+
+/// Counts free frames when all workers have stopped, and before any gives up what it has.
+fn count_after(cpu: u64, workers: u32) {
+    STOPPED.0.fetch_add(1, Ordering::AcqRel);
+    if cpu == 0 {
+        wait_for(&STOPPED, workers);
+        FREE_AFTER.store(call::fact(Fact::FreeFrames), Ordering::Relaxed);
+        COUNTED.0.store(1, Ordering::Release);
+    }
+    wait_for(&COUNTED, 1);
 }
 
 /// The life of one worker.
@@ -97,10 +122,13 @@ pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
     for _ in 0..WARMUP.load(Ordering::Relaxed) {
         ok &= operation.run();
     }
-    READY.0.fetch_add(1, Ordering::AcqRel);
-    while READY.0.load(Ordering::Acquire) < workers {
-        spin_loop();
+    if cpu == 0 {
+        // All others are at the barrier.
+        wait_for(&READY, workers - 1);
+        FREE_BEFORE.store(call::fact(Fact::FreeFrames), Ordering::Relaxed);
     }
+    READY.0.fetch_add(1, Ordering::AcqRel);
+    wait_for(&READY, workers);
     mark::<ENTER, N>();
     for _ in 0..ops {
         ok &= operation.run();
@@ -114,6 +142,7 @@ pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
         ok &= operation.run();
         more += 1;
     }
+    count_after(cpu, workers);
     drop(operation);
     ALL_OPS.fetch_add(ops + more, Ordering::AcqRel);
     FAILED.0.fetch_add(u32::from(!ok), Ordering::AcqRel);
