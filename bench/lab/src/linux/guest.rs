@@ -209,3 +209,67 @@ impl System for Linux {
         Ok(Naming { kernel: self.symbols.clone(), per_cpu, programs, memory: None })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::qemu::Accel;
+
+    fn linux() -> Linux {
+        let program = || std::env::current_exe().unwrap();
+        Linux {
+            kernel: Kernel { path: "k".into(), release: "6.12".into() },
+            twin: Twin { init: program(), minimal: program() },
+            initrd: "i".into(),
+            symbols: Kallsyms::parse("ffffffff81000000 T asm_exc_page_fault\n"),
+        }
+    }
+
+    #[test]
+    fn only_the_success_line_and_an_orderly_end_are_success() {
+        let cases = [
+            (End::Exited(0), "lab: success\n", Verdict::Success),
+            (End::Exited(0), "lab-entry {}\nlab: failure\n", Verdict::Failure),
+            (End::Exited(0), "[ 1.5] Kernel panic - not syncing\n", Verdict::Panic),
+            (End::Exited(0), "booting\n", Verdict::Reset),
+            (
+                End::Exited(0),
+                "error: unknown workload `x`\n",
+                Verdict::BadInput("unknown workload `x`".into()),
+            ),
+            (End::TimedOut, "lab: success\n", Verdict::Hang),
+            (End::Interrupted, "", Verdict::Interrupted),
+        ];
+        for (end, text, verdict) in cases {
+            let mut console = Console::new(None);
+            console.feed(text.as_bytes(), |_| ());
+            assert_eq!(linux().verdict(&end, &console), verdict, "{text}");
+        }
+        let console = Console::new(None);
+        assert!(matches!(linux().verdict(&End::Exited(1), &console), Verdict::Qemu(_)));
+        assert!(matches!(linux().verdict(&End::Signalled(9), &console), Verdict::Qemu(_)));
+    }
+
+    #[test]
+    fn the_machine_gets_the_contract_s_options_and_the_boot_arguments() {
+        let machine = linux().machine_with(4, 512, Accel::Tcg, "workload=fstat ops=3");
+        for word in ["mitigations=off", "transparent_hugepage=never", "lsm=capability", "noreplace-smp"] {
+            assert!(machine.cmdline.split(' ').any(|w| w == word), "{word}");
+        }
+        assert!(machine.cmdline.ends_with(" workload=fstat ops=3"));
+        assert_eq!(linux().instrument()[0], "fault_entry=0xffffffff81000000");
+    }
+
+    #[test]
+    fn per_cpu_areas_are_read_from_the_console() {
+        let console = ["lab-percpu 0xffff888010000000 0xffff888010080000".to_owned()];
+        let naming = linux().naming(&console).unwrap();
+        assert_eq!(naming.per_cpu, [0xffff_8880_1000_0000, 0xffff_8880_1008_0000]);
+    }
+
+    #[test]
+    fn memory_grows_with_workers_and_operations() {
+        assert!(Linux::memory(2, 200) > Linux::memory(1, 200));
+        assert!(Linux::memory(32, 2000) > Linux::memory(32, 200));
+    }
+}
