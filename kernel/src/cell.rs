@@ -24,6 +24,7 @@ use crate::mem::layout::{CELL, PAGE, STACK};
 use crate::mem::shootdown::{self, Flushes};
 use crate::mem::space::{Deaths, Space};
 use crate::object::pool::Pool;
+use crate::sched::errand::Errands;
 use crate::sched::queue::RunQueue;
 use crate::sched::remote::Inbox;
 use crate::sched::thread::Notes;
@@ -81,6 +82,9 @@ pub struct Cell {
     node: u32,
     /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
     slice_end: u64,
+    /// Who pays for the time since `charged_until`: the thread that was chosen to run, or whom it serves.
+    payer: *mut Thread,
+    charged_until: u64,
     ready: RunQueue,
     /// Threads of this CPU that wait with a deadline.
     pub timers: Timers,
@@ -100,6 +104,7 @@ pub struct Public {
     deaths: CachePadded<Deaths>,
     frames: LocalFrames,
     flushes: Flushes,
+    errands: Errands,
 }
 
 /// Where the public part lies in a CPU's area: on the page behind the private one.
@@ -142,6 +147,12 @@ impl Public {
     #[must_use]
     pub fn flushes(&self) -> &Flushes {
         &self.flushes
+    }
+
+    /// Threads of other CPUs that want something done with threads of that CPU.
+    #[must_use]
+    pub fn errands(&self) -> &Errands {
+        &self.errands
     }
 
     /// Where other CPUs leave threads of which they ask something.
@@ -200,6 +211,8 @@ impl Cell {
                 id: CpuId::new(number.0 as usize).unwrap_or(CpuId::BOOT),
                 node,
                 slice_end: 0,
+                payer: ptr::null_mut(),
+                charged_until: 0,
                 ready: RunQueue::new(),
                 timers: Timers::new(),
                 pools: Pools::new(node),
@@ -277,10 +290,10 @@ impl Cell {
         unsafe { &mut *self.running }
     }
 
-    /// True when a thread's entry is being served.
+    /// True when `thread` is in user mode or its entry is being served, and it did not give the CPU up yet.
     #[must_use]
     pub fn is_serving(&self, thread: &Thread) -> bool {
-        ptr::eq(self.running, thread)
+        ptr::eq(self.running, thread) && thread.state == State::Running
     }
 
     /// Makes `thread` the one that leaves the kernel next.
@@ -339,6 +352,7 @@ impl Cell {
                     continue;
                 }
                 thread.state = State::Running;
+                self.charge(thread);
                 self.running = thread;
                 self.slice_end = 0;
                 self.arm_slice();
@@ -348,7 +362,33 @@ impl Cell {
         }
     }
 
+    /// Charges the time since the last choice of a thread to whom it was chosen for, and starts `next`'s.
+    fn charge(&mut self, next: *mut Thread) {
+        let now = time::stamp();
+        // SAFETY: threads stay in memory for good; the one that pays is this CPU's (`stop_charging`), or ended,
+        // and then a few nanoseconds are charged that nobody reads.
+        if let Some(payer) = unsafe { self.payer.as_mut() } {
+            payer.time += time::nanos_of_stamps(now.wrapping_sub(self.charged_until));
+        }
+        self.charged_until = now;
+        self.payer = next;
+        // SAFETY: whom a worker serves is alive and this CPU's.
+        while let Some(caller) = unsafe { self.payer.as_ref() }.map(|payer| payer.caller)
+            && !caller.is_null()
+        {
+            self.payer = caller;
+        }
+    }
+
+    /// Charges `thread`, which is about to leave this CPU, for the last time here.
+    pub fn stop_charging(&mut self, thread: &Thread) {
+        if ptr::eq(self.payer, thread) {
+            self.charge(ptr::null_mut());
+        }
+    }
+
     fn idle(&mut self) {
+        self.charge(ptr::null_mut());
         self.running = ptr::null_mut();
         let kernel_root = kernel_space::kernel_root().start_address().as_u64();
         if self.root != kernel_root {
@@ -406,6 +446,9 @@ impl Cell {
         }
         if !Public::of(self.number.0).deaths.is_empty() {
             self.serve_deaths();
+        }
+        if !Public::of(self.number.0).errands.is_empty() {
+            self.serve_errands();
         }
         if self.timers.soonest().is_some() {
             let now = time::now();

@@ -83,6 +83,9 @@ calls! {
     /// Makes faults in a range of a space's addresses calls to `pager` that carry `badge`, if the access is among
     /// `access` ([`crate::Access`]); a `pager` of 0 takes back what was said about exactly this range.
     Region(space, address, length, access, pager, badge) = region;
+    /// Does something with a thread, on whatever CPU it is: see [`crate::ThreadOperation`]. `control`
+    /// is a CPU control capability, needed to move it and for a priority above the caller's.
+    ThreadControl(thread, operation, value, control) = thread_control;
     /// A fact about the machine, the caller or a capability: see [`crate::Fact`].
     Info(what, handle) = info;
     /// Ends the caller's program with all its threads; 0 is success.

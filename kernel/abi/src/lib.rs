@@ -54,3 +54,34 @@ pub enum Fact {
     /// Interrupts that the calling CPU sent to other CPUs since boot.
     InterruptsSent = 5,
 }
+
+/// What is done with a thread by [`Call::ThreadControl`], for which its capability needs [`Rights::RECEIVE`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum ThreadOperation {
+    /// Ends it with a status.
+    Kill = 0,
+    /// Gives it another priority.
+    Priority = 1,
+    /// Moves it to another CPU; it must be ready or the caller itself, and no worker.
+    Migrate = 2,
+    /// Tells the CPU time that it used, in nanoseconds, servers that it called included.
+    Time = 3,
+    /// Waits for its end: [`Call::Join`].
+    Join = 4,
+}
+
+impl ThreadOperation {
+    /// The operation with this number.
+    #[must_use]
+    pub const fn from_number(number: u64) -> Option<Self> {
+        Some(match number {
+            0 => Self::Kill,
+            1 => Self::Priority,
+            2 => Self::Migrate,
+            3 => Self::Time,
+            4 => Self::Join,
+            _ => return None,
+        })
+    }
+}

@@ -66,10 +66,10 @@ impl Notification {
         // SAFETY: threads stay in memory for good; one that is registered as waiter is alive until it took
         // itself out, which only one of us can do.
         let Some(waiter) = (unsafe { waiter.as_mut() }) else { return };
-        if waiter.home == cell.id() {
+        if waiter.home() == cell.id() {
             cell.wake_with_bits(waiter, self);
         } else {
-            let home: CpuId = waiter.home;
+            let home: CpuId = waiter.home();
             ask(cell, waiter, home, Request::Wake);
         }
     }

@@ -57,18 +57,18 @@ impl Cell {
 
     /// Lets a prepared thread run, on its CPU. It is no longer the caller's.
     pub fn start_thread(&mut self, thread: &'static mut Thread) {
-        if thread.home == self.id() {
+        if thread.home() == self.id() {
             return self.make_ready(thread);
         }
         // The target counts the thread when it adopts it; until then this keeps the program from ending.
         thread.space.hold();
-        ask(self, thread, thread.home, Request::Start);
+        ask(self, thread, thread.home(), Request::Start);
     }
 
     /// Gives up a prepared thread.
     pub fn discard_thread(&mut self, thread: &'static mut Thread) {
         thread.kill_capabilities();
-        if thread.home == self.id() {
+        if thread.home() == self.id() {
             let space = thread.space;
             // The caller runs, so its program does not end by this; another one, that was not started yet,
             // stays.
@@ -91,11 +91,19 @@ impl Cell {
             // and if it ended since, its requests are ignored below.
             let thread = unsafe { &mut *thread };
             let asked = thread.requests.take();
+            if thread.home() != self.id() {
+                // It moved on while it was being asked.
+                self.forward(thread, asked);
+                continue;
+            }
             if asked & Request::Start as u32 != 0 {
                 self.start_here(thread);
             }
             if asked & Request::Wake as u32 != 0 {
                 self.serve_wake(thread);
+            }
+            if asked & Request::Answer as u32 != 0 {
+                self.take_answer(thread);
             }
         }
     }
@@ -105,8 +113,17 @@ impl Cell {
             && let Cause::Notification(notification) = thread.waits_for
         {
             self.wake_with_bits(thread, notification);
-        } else if core::mem::take(&mut thread.is_owed_wake) && thread.is_reaped {
-            self.release(thread);
+        } else {
+            thread.is_owed_wake = false;
+            self.release_if_reaped(thread);
+        }
+    }
+
+    fn forward(&mut self, thread: &Thread, asked: u32) {
+        for request in [Request::Start, Request::Wake, Request::Answer] {
+            if asked & request as u32 != 0 {
+                ask(self, thread, thread.home(), request);
+            }
         }
     }
 
@@ -166,10 +183,9 @@ impl Cell {
 
     fn wake_joiner(&mut self, thread: &mut Thread) {
         let joiner = core::mem::take(&mut thread.joiner);
-        // SAFETY: a joiner is alive and waits on this CPU until it is woken or its deadline takes it out.
-        if let Some(joiner) = unsafe { joiner.as_mut() } {
+        if !joiner.is_null() {
             let status = self.reap(thread);
-            self.wake(joiner, status);
+            self.answer(joiner, Ok(status));
         }
     }
 
@@ -178,10 +194,15 @@ impl Cell {
         let status = thread.status;
         thread.kill_capabilities();
         thread.is_reaped = true;
-        if !thread.is_owed_wake {
+        self.release_if_reaped(thread);
+        status
+    }
+
+    /// Takes the memory of a thread back whose status was taken, unless another CPU still has to do with it.
+    pub fn release_if_reaped(&mut self, thread: &mut Thread) {
+        if thread.is_reaped && !thread.is_owed_wake && !thread.is_owed_answer {
             self.release(thread);
         }
-        status
     }
 
     fn release(&mut self, thread: &mut Thread) {

@@ -4,6 +4,7 @@
 //! A thread belongs to one CPU. Only that CPU touches it, but for [`remote`], through which other CPUs ask.
 //! Everything here runs on the thread's CPU unless it says otherwise.
 
+pub mod errand;
 pub mod life;
 pub mod queue;
 pub mod remote;

@@ -20,6 +20,8 @@ pub enum Request {
     Start = 1,
     /// What it waits for came.
     Wake = 2,
+    /// Its errand on another CPU is done.
+    Answer = 4,
 }
 
 /// Requests to one thread, on a line of their own.

@@ -1,9 +1,12 @@
 //! A thread: its registers while it is not in user mode, its state, and its places in lists.
 
 use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Kind, PRIORITIES};
 use smp::CpuId;
+
+use super::errand::Errand;
 
 use crate::arch::cpu::Registers;
 use crate::arch::gdt::{USER_CODE, USER_DATA};
@@ -83,8 +86,8 @@ pub struct Thread {
     /// Links of its program's threads on this CPU.
     pub sibling: *mut Thread,
     /// The CPU that it belongs to.
-    pub home: CpuId,
-    /// The thread that waits for its end.
+    home: AtomicU32,
+    /// The thread that waits for its end, on any CPU.
     pub joiner: *mut Thread,
     /// What it ended with.
     pub status: u64,
@@ -100,6 +103,12 @@ pub struct Thread {
     pub fault_deadline: u64,
     /// Ended while another CPU was about to wake it.
     pub is_owed_wake: bool,
+    /// An errand of it is under way on another CPU.
+    pub is_owed_answer: bool,
+    /// CPU time that it used, in nanoseconds, that of servers it called included.
+    pub time: u64,
+    /// What it wants done with a thread of another CPU.
+    pub errand: Errand,
     /// Its status was taken; its memory may be used anew.
     pub is_reaped: bool,
     /// Link in the CPU's list of deadlines.
@@ -180,7 +189,10 @@ impl Thread {
         thread.queued_at = ptr::null_mut();
         thread.next = ptr::null_mut();
         thread.previous = ptr::null_mut();
-        thread.home = home;
+        thread.set_home(home);
+        thread.is_owed_answer = false;
+        thread.time = 0;
+        thread.errand = Errand::none();
         thread.joiner = ptr::null_mut();
         thread.status = 0;
         thread.deadline = 0;
@@ -191,6 +203,18 @@ impl Thread {
         thread.requests.clear();
         thread.tag = thread.header.revive();
         thread
+    }
+
+    /// The CPU that it belongs to. Any CPU; what another CPU reads may be out of date.
+    #[inline]
+    #[must_use]
+    pub fn home(&self) -> CpuId {
+        CpuId::new(self.home.load(Ordering::Acquire) as usize).unwrap_or(CpuId::BOOT)
+    }
+
+    /// Makes it belong to another CPU. Its present CPU only.
+    pub fn set_home(&self, home: CpuId) {
+        self.home.store(home.index() as u32, Ordering::Release);
     }
 
     /// Address behind the register frame.

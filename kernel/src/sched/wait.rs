@@ -16,10 +16,10 @@ pub enum Cause {
     Time,
     /// For bits of this notification.
     Notification(&'static Notification),
-    /// For the end of this thread.
-    End(*mut Thread),
     /// To repeat an access that needs a pager.
     Fault,
+    /// For the answer to its errand.
+    Errand,
     /// For a wake at this address of its program.
     Address(u64),
 }
@@ -28,6 +28,12 @@ impl Cell {
     /// Takes the running thread off the CPU to wait for `cause`, until `deadline` (0: for good). Returns the
     /// thread to go on with.
     pub fn wait(&mut self, cause: Cause, deadline: u64) -> *mut Thread {
+        self.begin_wait(cause, deadline);
+        self.next_thread()
+    }
+
+    /// The same, but leaves it to the caller to go on with another thread.
+    pub fn begin_wait(&mut self, cause: Cause, deadline: u64) {
         let thread = self.running();
         // A page fault does not give the replica up.
         if !thread.notes.is_empty() && !matches!(cause, Cause::Fault) {
@@ -39,7 +45,6 @@ impl Cell {
         if deadline != 0 {
             self.timers.add(thread);
         }
-        self.next_thread()
     }
 
     /// Ends the wait of a thread of this CPU with `result`.
@@ -72,12 +77,7 @@ impl Cell {
                 }
                 Error::TimedOut.to_raw()
             }
-            Cause::End(other) => {
-                // SAFETY: a thread that somebody joins stays until the joiner is gone; joins are on one CPU.
-                unsafe { (*other).joiner = core::ptr::null_mut() };
-                Error::TimedOut.to_raw()
-            }
-            Cause::Start | Cause::Address(_) => Error::TimedOut.to_raw(),
+            Cause::Start | Cause::Errand | Cause::Address(_) => Error::TimedOut.to_raw(),
         };
         self.wake(thread, result);
     }

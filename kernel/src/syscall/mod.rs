@@ -81,6 +81,9 @@ mod shell {
         (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident] $b:block) => {
             handlers!(@make $name $cell [$a $b2 $c _d _e _f] $b);
         };
+        (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident $d:ident] $b:block) => {
+            handlers!(@make $name $cell [$a $b2 $c $d _e _f] $b);
+        };
         (@one $name:ident $cell:ident [$a:ident $b2:ident $c:ident $d:ident $e:ident] $b:block) => {
             handlers!(@make $name $cell [$a $b2 $c $d $e _f] $b);
         };
@@ -143,6 +146,9 @@ mod shell {
         fn region(cell, space, address, length, access, pager, badge) {
             let range = memory::Range { start: address, length };
             memory::region(cell, Handle(space), range, Access(access), Handle(pager), badge).into()
+        }
+        fn thread_control(cell, thread, operation, value, control) {
+            thread::control(cell, Handle(thread), operation, value, Handle(control))
         }
         fn info(cell, what, handle) { debug::info(cell, what, Handle(handle)).into() }
         fn exit(cell, status) { Return::switch(crate::boot::program::exit(cell, status)) }

@@ -4,14 +4,16 @@ use super::Return;
 use crate::arch::smp::cpu_count;
 use crate::boot::program::CpuControl;
 use crate::cap;
+use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::mem::layout;
 use crate::mem::space::Space;
+use crate::object::Tag;
+use crate::sched::Thread;
 use crate::sched::life::HIGHEST;
 use crate::sched::thread::Start;
 use crate::sched::wait::Cause;
-use crate::sched::{State, Thread};
-use abi::{Error, Handle, Rights};
+use abi::{Error, Handle, Rights, ThreadOperation};
 use smp::CpuId;
 
 /// Where a thread is to run.
@@ -78,32 +80,57 @@ pub fn exit(cell: &mut Cell, status: u64) -> Return {
     Return::switch(cell.next_thread())
 }
 
-/// `Join(thread, deadline)`: threads of the caller's CPU only.
+/// `Join(thread, deadline)`. The handle is of no use any more, whatever comes.
 pub fn join(cell: &mut Cell, handle: Handle, deadline: u64) -> Return {
-    let caller = cell.running();
-    let table = &caller.space.table;
-    let thread = match cap::object::<Thread>(table, handle, Rights::USE) {
-        Ok((thread, _)) => core::ptr::from_ref(thread).cast_mut(),
+    let table = &cell.running().space.table;
+    let (thread, tag) = match thread_with(table, handle, Rights::USE) {
+        Ok(found) => found,
         Err(error) => return Return::error(error),
     };
-    // SAFETY: a thread of this CPU that is alive (its tag was checked) is this CPU's alone; one of another CPU
-    // is only asked for its home, which does not change.
-    let thread = unsafe { &mut *thread };
-    if thread.home != cell.id() || core::ptr::eq(thread, caller) {
-        return Return::error(Error::BadArgument);
+    if core::ptr::eq(thread, cell.running()) {
+        return Return::error(Error::Deadlock);
     }
-    if !thread.joiner.is_null() {
-        return Return::error(Error::Busy);
-    }
-    // The handle is of no use any more, whatever comes.
     if let Err(error) = cap::delete(cell, table, handle) {
         return Return::error(error);
     }
-    if thread.state == State::Ended {
-        return Return::value(cell.reap(thread));
+    cell.run_errand(ThreadOperation::Join, thread, tag, 0, deadline)
+}
+
+/// `ThreadControl(thread, operation, value, control)`.
+pub fn control(cell: &mut Cell, handle: Handle, operation: u64, value: u64, control: Handle) -> Return {
+    match decode_control(cell.running(), handle, operation, value, control) {
+        Ok((operation, thread, tag)) => cell.run_errand(operation, thread, tag, value, 0),
+        Err(error) => Return::error(error),
     }
-    thread.joiner = caller;
-    Return::switch(cell.wait(Cause::End(thread), deadline))
+}
+
+fn decode_control(
+    caller: &Thread,
+    handle: Handle,
+    operation: u64,
+    value: u64,
+    control: Handle,
+) -> Result<(ThreadOperation, &'static Thread, Tag), Error> {
+    let table = &caller.space.table;
+    let operation = ThreadOperation::from_number(operation)
+        .filter(|operation| *operation != ThreadOperation::Join)
+        .ok_or(Error::BadArgument)?;
+    let (thread, tag) = thread_with(table, handle, Rights::RECEIVE)?;
+    let is_placing = match operation {
+        ThreadOperation::Migrate => true,
+        ThreadOperation::Priority => value > caller.priority.into(),
+        ThreadOperation::Kill | ThreadOperation::Time | ThreadOperation::Join => false,
+    };
+    if is_placing {
+        cap::object::<CpuControl>(table, control, Rights::USE)?;
+    }
+    Ok((operation, thread, tag))
+}
+
+fn thread_with(table: &Table, handle: Handle, rights: Rights) -> Result<(&'static Thread, Tag), Error> {
+    let capability = cap::lookup(table, handle)?;
+    let thread = capability.object::<Thread>()?;
+    if capability.rights.contain(rights) { Ok((thread, capability.tag)) } else { Err(Error::NoRight) }
 }
 
 /// `Yield()`.

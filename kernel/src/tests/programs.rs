@@ -26,6 +26,7 @@ pub const TESTS: &[Test] = &[
         name: "user_notifications",
         kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
     },
+    Test { name: "user_control", kind: Kind::Programs(|cell| start(cell, Part::Control), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
     Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
     Test {
@@ -53,6 +54,7 @@ enum Part {
     Capabilities = 6,
     Notifications = 7,
     IllWill = 8,
+    Control = 9,
     FirstException = 16,
     Memory = 32,
     MemoryRefused = 33,

@@ -1,6 +1,6 @@
 //! System calls, one function each; `abi` documents them.
 
-use abi::{Call, Error, Fact, Handle, Kind, Rights};
+use abi::{Call, Error, Fact, Handle, Kind, Rights, ThreadOperation};
 
 /// Makes a system call without a message.
 #[inline(always)]
@@ -229,4 +229,16 @@ pub fn exit(status: u64) -> ! {
 /// Copies a capability into the table of the program `space`, with some of its rights. Returns its handle there.
 pub fn grant(handle: Handle, space: Handle, rights: Rights) -> Result<Handle, Error> {
     raw(Call::Grant, [handle.0, space.0, rights.0.into()]).map(Handle)
+}
+
+/// Does something with a thread, on whatever CPU it is. `control` is a CPU control capability, needed to move a
+/// thread and to give it a priority above the caller's.
+pub fn thread_control(
+    thread: Handle,
+    operation: ThreadOperation,
+    value: u64,
+    control: Option<Handle>,
+) -> Result<u64, Error> {
+    let control = control.map_or(0, |handle| handle.0);
+    raw(Call::ThreadControl, [thread.0, operation as u64, value, control])
 }

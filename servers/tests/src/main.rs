@@ -6,6 +6,7 @@
 mod bad_calls;
 mod calls;
 mod capabilities;
+mod control;
 mod exceptions;
 mod ill_will;
 mod memory;
@@ -29,6 +30,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         5 => calls::to_one_server(cpus),
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
+        9 => control::works_from_afar(cpus),
         8 => ill_will::is_contained(companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),

@@ -1,0 +1,250 @@
+//! Errands: what a thread wants done with a thread of another CPU.
+//!
+//! The asking thread itself is the message: it goes into the other CPU's list of errands, waits, and is answered
+//! there. So an errand needs no memory, one interrupt carries a batch of them, and only a thread's own CPU ever
+//! acts on it. Threads stay in memory for good and the errand carries the target's tag, so a target that ended
+//! meanwhile is told apart from what its memory is used for now.
+
+use abi::{Error, ThreadOperation};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use crossbeam_utils::CachePadded;
+use smp::CpuId;
+
+use super::life::HIGHEST;
+use super::remote::{Request, ask};
+use super::thread::Notes;
+use super::wait::Cause;
+use super::{State, Thread};
+use crate::arch::smp::cpu_count;
+use crate::cell::{Cell, Public};
+use crate::object::{Object, Tag};
+use crate::syscall::Return;
+
+/// What a thread asks for, and the answer.
+#[derive(Debug)]
+pub struct Errand {
+    operation: ThreadOperation,
+    target: *mut Thread,
+    tag: Option<Tag>,
+    value: u64,
+    result: AtomicU64,
+    next: AtomicPtr<Thread>,
+}
+
+impl Errand {
+    /// No errand.
+    #[must_use]
+    pub const fn none() -> Self {
+        Self {
+            operation: ThreadOperation::Time,
+            target: ptr::null_mut(),
+            tag: None,
+            value: 0,
+            result: AtomicU64::new(0),
+            next: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+}
+
+/// Threads with errands for one CPU.
+#[derive(Debug, Default)]
+pub struct Errands {
+    last: CachePadded<AtomicPtr<Thread>>,
+}
+
+impl Errands {
+    /// True when there is none: one load of a line that stays here while nobody asks.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.last.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Adds the errand of `asker`; true if there was none. Any CPU.
+    fn push(&self, asker: &Thread) -> bool {
+        let mut last = self.last.load(Ordering::Relaxed);
+        loop {
+            asker.errand.next.store(last, Ordering::Relaxed);
+            let pointer = ptr::from_ref(asker).cast_mut();
+            match self.last.compare_exchange_weak(last, pointer, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return last.is_null(),
+                Err(now) => last = now,
+            }
+        }
+    }
+}
+
+/// Whether an operation is done.
+enum Outcome {
+    Done(Result<u64, Error>),
+    /// The asker will be answered when the target ends.
+    Later,
+    /// The asker itself is another CPU's now, which may run it already: it must not be touched.
+    Moved,
+    /// The target is another CPU's now.
+    Elsewhere,
+}
+
+impl Cell {
+    /// Does `operation` with `target`, which was alive when the running thread looked it up: here, or on the
+    /// target's CPU while the running thread waits, until `deadline` (0: for good).
+    pub fn run_errand(
+        &mut self,
+        operation: ThreadOperation,
+        target: &Thread,
+        tag: Tag,
+        value: u64,
+        deadline: u64,
+    ) -> Return {
+        let asker = self.running();
+        if asker.is_owed_answer {
+            return Return::error(Error::Busy);
+        }
+        let target = ptr::from_ref(target).cast_mut();
+        asker.errand = Errand { operation, target, tag: Some(tag), value, ..Errand::none() };
+        match self.perform(asker) {
+            Outcome::Done(result) => self.reschedule(result.unwrap_or_else(Error::to_raw)),
+            Outcome::Moved => Return::switch(self.next_thread()),
+            Outcome::Later => {
+                asker.is_owed_answer = true;
+                Return::switch(self.wait(Cause::Errand, deadline))
+            }
+            Outcome::Elsewhere => {
+                asker.is_owed_answer = true;
+                self.begin_wait(Cause::Errand, deadline);
+                self.send(asker);
+                Return::switch(self.next_thread())
+            }
+        }
+    }
+
+    fn send(&mut self, asker: &Thread) {
+        // SAFETY: threads stay in memory for good; only its home is read.
+        let home = unsafe { (*asker.errand.target).home() };
+        if Public::of(home.index() as u32).errands().push(asker) {
+            self.interrupt(home);
+        }
+    }
+
+    /// Does the errands that other CPUs' threads have with threads of this one.
+    pub fn serve_errands(&mut self) {
+        let mut asker = Public::of(self.number().0).errands().last.swap(ptr::null_mut(), Ordering::Acquire);
+        while !asker.is_null() {
+            // SAFETY: an asker stays in memory until it is answered, and waits, so that nobody writes its errand.
+            let thread = unsafe { &*asker };
+            let answered = asker;
+            asker = thread.errand.next.load(Ordering::Relaxed);
+            match self.perform(thread) {
+                Outcome::Done(result) => self.answer(answered, result),
+                Outcome::Later | Outcome::Moved => {}
+                Outcome::Elsewhere => self.send(thread),
+            }
+        }
+    }
+
+    /// Tells `asker`, on whatever CPU, how its errand ended.
+    pub(super) fn answer(&mut self, asker: *mut Thread, result: Result<u64, Error>) {
+        // SAFETY: an asker stays in memory until it is answered.
+        let waiting = unsafe { &*asker };
+        waiting.errand.result.store(result.unwrap_or_else(Error::to_raw), Ordering::Release);
+        let home = waiting.home();
+        if home == self.id() {
+            // SAFETY: it is this CPU's thread, and in no other use here.
+            self.take_answer(unsafe { &mut *asker });
+        } else {
+            ask(self, waiting, home, Request::Answer);
+        }
+    }
+
+    /// Lets a thread of this CPU go on whose errand is done.
+    pub fn take_answer(&mut self, asker: &mut Thread) {
+        asker.is_owed_answer = false;
+        let result = asker.errand.result.load(Ordering::Acquire);
+        if asker.state == State::Waiting && matches!(asker.waits_for, Cause::Errand) {
+            self.wake(asker, result);
+        } else {
+            self.release_if_reaped(asker);
+        }
+    }
+
+    fn perform(&mut self, asker: &Thread) -> Outcome {
+        let Errand { operation, target, tag, value, .. } = asker.errand;
+        // SAFETY: threads stay in memory for good, and one whose home is this CPU is ours alone.
+        let target = unsafe { &mut *target };
+        if Some(target.header().tag()) != tag {
+            return Outcome::Done(Err(Error::Destroyed));
+        }
+        if target.home() != self.id() {
+            return Outcome::Elsewhere;
+        }
+        match operation {
+            ThreadOperation::Time => Outcome::Done(Ok(target.time)),
+            ThreadOperation::Kill => {
+                if self.is_serving(target) {
+                    target.notes.insert(Notes::DYING);
+                } else {
+                    self.end_thread(target, value);
+                }
+                Outcome::Done(Ok(0))
+            }
+            ThreadOperation::Priority => Outcome::Done(self.set_priority(target, value)),
+            ThreadOperation::Migrate => self.migrate(target, ptr::eq(target, asker), value),
+            ThreadOperation::Join => self.join(target, asker),
+        }
+    }
+
+    fn set_priority(&mut self, target: &mut Thread, value: u64) -> Result<u64, Error> {
+        let priority = u8::try_from(value).ok().filter(|&p| p <= HIGHEST).ok_or(Error::BadArgument)?;
+        let is_ready = target.state == State::Ready;
+        if is_ready {
+            self.take_from_ready(target);
+        }
+        target.priority = priority;
+        if is_ready {
+            self.make_ready(target);
+        }
+        Ok(0)
+    }
+
+    /// Moves a thread that is ready, or asked for it itself, to CPU `value`.
+    fn migrate(&mut self, target: &mut Thread, is_itself: bool, value: u64) -> Outcome {
+        let there = usize::try_from(value).ok().and_then(CpuId::new);
+        let Some(there) = there.filter(|id| id.index() < cpu_count() as usize) else {
+            return Outcome::Done(Err(Error::BadArgument));
+        };
+        if there == self.id() {
+            return Outcome::Done(Ok(0));
+        }
+        match target.state {
+            _ if !target.replica.is_null() => return Outcome::Done(Err(Error::Busy)),
+            State::Ready => self.take_from_ready(target),
+            State::Running if is_itself => target.set_result(0),
+            _ => return Outcome::Done(Err(Error::Busy)),
+        }
+        self.stop_charging(target);
+        let space = target.space;
+        // The new CPU counts the thread when it adopts it; until then this keeps the program from ending.
+        space.hold();
+        let _ = space.remove_thread(self, target);
+        target.state = State::Waiting;
+        target.waits_for = Cause::Start;
+        target.set_home(there);
+        ask(self, target, there, Request::Start);
+        if is_itself { Outcome::Moved } else { Outcome::Done(Ok(0)) }
+    }
+
+    fn join(&mut self, target: &mut Thread, asker: &Thread) -> Outcome {
+        if ptr::eq(target, asker) {
+            return Outcome::Done(Err(Error::Deadlock));
+        }
+        if target.state == State::Ended {
+            return Outcome::Done(Ok(self.reap(target)));
+        }
+        if !target.joiner.is_null() {
+            return Outcome::Done(Err(Error::Busy));
+        }
+        target.joiner = ptr::from_ref(asker).cast_mut();
+        Outcome::Later
+    }
+}

@@ -1,0 +1,146 @@
+//! What a thread does with threads of other CPUs: join, kill, move, ask for their time.
+
+use abi::{Error, Rights, ThreadOperation, initial};
+use core::sync::atomic::{AtomicU32, Ordering};
+use rt::call::{self, Placement};
+
+const STACK: usize = 4096;
+const MOST_CPUS: usize = 256;
+const PRIORITY: u8 = 32;
+const MILLISECOND: u64 = 1_000_000;
+
+#[repr(C, align(4096))]
+struct Stacks([[u8; STACK]; MOST_CPUS]);
+static mut STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+
+fn start(cpu: u32, entry: extern "C" fn(u64) -> !, argument: u64) -> abi::Handle {
+    let place = Placement { cpu, priority: PRIORITY };
+    // SAFETY: a thread at a time uses the stack of its CPU.
+    let thread = unsafe {
+        let stack = (&raw mut STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
+        call::thread_create(place, entry, stack, argument, Some(initial::CPU_CONTROL))
+    };
+    thread.expect("a thread starts")
+}
+
+extern "C" fn sleep_and_end(argument: u64) -> ! {
+    let _ = call::sleep_until(call::now() + MILLISECOND);
+    call::thread_exit(argument)
+}
+
+extern "C" fn spin(_: u64) -> ! {
+    RUNNING.fetch_add(1, Ordering::Release);
+    loop {
+        core::hint::spin_loop();
+    }
+}
+
+extern "C" fn sleep_for_good(_: u64) -> ! {
+    RUNNING.fetch_add(1, Ordering::Release);
+    loop {
+        let _ = call::sleep_until(u64::MAX);
+    }
+}
+
+/// Tries each operation on threads of every CPU.
+pub fn works_from_afar(cpus: u64) {
+    for cpu in 0..cpus as u32 {
+        joins_wait_for_the_end(cpu);
+        a_running_or_sleeping_thread_is_killed(cpu);
+        rights_are_checked(cpu);
+    }
+    a_thread_is_moved(cpus as u32);
+    a_thread_moves_itself(cpus as u32);
+    time_is_counted();
+}
+
+fn joins_wait_for_the_end(cpu: u32) {
+    let thread = start(cpu, sleep_and_end, 40 + u64::from(cpu));
+    assert_eq!(call::join(thread, 0), Ok(40 + u64::from(cpu)));
+    assert_eq!(call::join(thread, 0), Err(Error::StaleHandle));
+}
+
+fn a_running_or_sleeping_thread_is_killed(cpu: u32) {
+    for entry in [spin, sleep_for_good] {
+        RUNNING.store(0, Ordering::Relaxed);
+        let thread = start(cpu, entry, 0);
+        while RUNNING.load(Ordering::Acquire) == 0 {
+            call::yield_now();
+        }
+        assert_eq!(call::thread_control(thread, ThreadOperation::Kill, 9, None), Ok(0));
+        let status = call::join(thread, 0).expect("it ended");
+        assert!(status == 9 || status == 0, "killed, at once or when it left user mode");
+    }
+}
+
+fn rights_are_checked(cpu: u32) {
+    let thread = start(cpu, sleep_and_end, 3);
+    let weak = call::mint(thread, Rights::USE, 0).expect("derive");
+    assert_eq!(call::thread_control(weak, ThreadOperation::Kill, 0, None), Err(Error::NoRight));
+    assert_eq!(call::thread_control(thread, ThreadOperation::Migrate, 0, None), Err(Error::NoCapability));
+    let above = u64::from(PRIORITY) + 1;
+    assert_eq!(
+        call::thread_control(thread, ThreadOperation::Priority, above, None),
+        Err(Error::NoCapability)
+    );
+    assert_eq!(call::thread_control(thread, ThreadOperation::Priority, 5, None), Ok(0));
+    assert_eq!(call::thread_control(thread, ThreadOperation::Join, 0, None), Err(Error::BadArgument));
+    assert_eq!(call::join(thread, 0), Ok(3));
+}
+
+/// A ready thread is moved by another one; one that waits is not.
+fn a_thread_is_moved(cpus: u32) {
+    let control = Some(initial::CPU_CONTROL);
+    let there = (call::cpu_number() + 1) % cpus;
+    RUNNING.store(0, Ordering::Relaxed);
+    // It does not run before this thread gives the CPU up, or its slice ends.
+    let thread = start(call::cpu_number(), spin, 0);
+    let moved = call::thread_control(thread, ThreadOperation::Migrate, there.into(), control);
+    assert!(moved == Ok(0) || RUNNING.load(Ordering::Acquire) == 1);
+    while RUNNING.load(Ordering::Acquire) == 0 {
+        call::yield_now();
+    }
+    assert_eq!(call::thread_control(thread, ThreadOperation::Kill, 0, None), Ok(0));
+    assert_eq!(call::join(thread, 0), Ok(0));
+    let thread = start(there, sleep_for_good, 0);
+    while RUNNING.load(Ordering::Acquire) == 1 {
+        call::yield_now();
+    }
+    assert_eq!(call::sleep_until(call::now() + 5 * MILLISECOND), Ok(()));
+    let elsewhere = u64::from((there + 1) % cpus);
+    let refused = call::thread_control(thread, ThreadOperation::Migrate, elsewhere, control);
+    assert_eq!(refused, if cpus == 1 { Ok(0) } else { Err(Error::Busy) });
+    assert_eq!(call::thread_control(thread, ThreadOperation::Kill, 0, None), Ok(0));
+    assert_eq!(call::join(thread, 0), Ok(0));
+}
+
+/// The first thread visits every CPU and comes home.
+fn a_thread_moves_itself(cpus: u32) {
+    let home = call::cpu_number();
+    let control = Some(initial::CPU_CONTROL);
+    for there in (0..cpus).chain([home]) {
+        let moved = call::thread_control(initial::THREAD, ThreadOperation::Migrate, there.into(), control);
+        assert_eq!(moved, Ok(0));
+        assert_eq!(call::cpu_number(), there);
+    }
+    let nowhere = call::thread_control(initial::THREAD, ThreadOperation::Migrate, cpus.into(), control);
+    assert_eq!(nowhere, Err(Error::BadArgument));
+}
+
+fn time_is_counted() {
+    let time = || call::thread_control(initial::THREAD, ThreadOperation::Time, 0, None).expect("time");
+    let before = time();
+    let end = call::now() + 5 * MILLISECOND;
+    while call::now() < end {
+        core::hint::spin_loop();
+    }
+    // What runs now is charged when it gives the CPU up.
+    assert_eq!(call::sleep_until(end + MILLISECOND), Ok(()));
+    let used = time() - before;
+    assert!(used > MILLISECOND, "5 ms of work, {used} ns charged");
+    let before = time();
+    assert_eq!(call::sleep_until(call::now() + 20 * MILLISECOND), Ok(()));
+    let used = time() - before;
+    assert!(used < 15 * MILLISECOND, "sleeping costs nothing, {used} ns charged");
+}
