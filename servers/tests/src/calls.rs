@@ -4,8 +4,9 @@ use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
-const STACK: usize = 4096;
-const WORKERS: usize = 2;
+/// Bytes of a worker's stack.
+pub const STACK: usize = 4096;
+const WORKERS: usize = 1;
 const MOST_CPUS: usize = 256;
 const CALLS: u64 = 1000;
 
@@ -14,6 +15,11 @@ struct Stacks([u8; STACK * WORKERS * MOST_CPUS]);
 
 static mut STACKS: Stacks = Stacks([0; STACK * WORKERS * MOST_CPUS]);
 static ENDPOINT: AtomicU64 = AtomicU64::new(0);
+
+/// Where stacks of workers may be, for one endpoint at a time: enough for all CPUs.
+pub fn stacks() -> u64 {
+    &raw const STACKS as u64
+}
 
 fn server(first: Message) -> ! {
     let mut message = first;
@@ -33,7 +39,7 @@ pub fn to_one_server(cpus: u64) {
         call::create_endpoint(
             initial::ADDRESS_SPACE,
             serve as *const () as u64,
-            &raw const STACKS as u64,
+            stacks(),
             STACK as u64,
             WORKERS as u32,
         )

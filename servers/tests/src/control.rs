@@ -4,23 +4,18 @@ use abi::{Error, Rights, ThreadOperation, initial};
 use core::sync::atomic::{AtomicU32, Ordering};
 use rt::call::{self, Placement};
 
-const STACK: usize = 4096;
-const MOST_CPUS: usize = 256;
+use crate::threads::child_stack;
+
 const PRIORITY: u8 = 32;
 const MILLISECOND: u64 = 1_000_000;
 
-#[repr(C, align(4096))]
-struct Stacks([[u8; STACK]; MOST_CPUS]);
-static mut STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
 static RUNNING: AtomicU32 = AtomicU32::new(0);
 
 fn start(cpu: u32, entry: extern "C" fn(u64) -> !, argument: u64) -> abi::Handle {
     let place = Placement { cpu, priority: PRIORITY };
     // SAFETY: a thread at a time uses the stack of its CPU.
-    let thread = unsafe {
-        let stack = (&raw mut STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
-        call::thread_create(place, entry, stack, argument, Some(initial::CPU_CONTROL))
-    };
+    let thread =
+        unsafe { call::thread_create(place, entry, child_stack(cpu), argument, Some(initial::CPU_CONTROL)) };
     thread.expect("a thread starts")
 }
 

@@ -4,6 +4,9 @@ use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 
+use crate::calls;
+use crate::threads::child_stack;
+
 /// Where the kernel maps stacks into the companion, and their size.
 const STACKS: u64 = 0x6000_0000_0000;
 const STACK: u64 = 4096;
@@ -57,12 +60,6 @@ fn never_replies(rogue: Handle) {
     }
 }
 
-const OWN_STACK: usize = 4096;
-const MOST_CPUS: usize = 256;
-
-#[repr(C, align(4096))]
-struct Stacks([u8; OWN_STACK * MOST_CPUS]);
-static mut OWN_STACKS: Stacks = Stacks([0; OWN_STACK * MOST_CPUS]);
 static ROGUE: AtomicU64 = AtomicU64::new(0);
 
 fn answer_once(_: Message) -> ! {
@@ -77,8 +74,8 @@ rt::worker!(answer, answer_once);
 fn calls_its_caller(rogue: Handle) {
     // SAFETY: the stacks are used for nothing else.
     let own = unsafe {
-        let stacks = &raw const OWN_STACKS as u64;
-        call::create_endpoint(initial::ADDRESS_SPACE, answer as *const () as u64, stacks, OWN_STACK as u64, 1)
+        let entry = answer as *const () as u64;
+        call::create_endpoint(initial::ADDRESS_SPACE, entry, calls::stacks(), calls::STACK as u64, 1)
     };
     let own = own.expect("an endpoint");
     let theirs = call::grant(own, initial::COMPANION, Rights::USE).expect("granted");
@@ -87,10 +84,6 @@ fn calls_its_caller(rogue: Handle) {
     assert_eq!(ask(rogue, CALL_BACK, theirs.0), Ok(Error::Revoked.to_raw()));
     assert_eq!(call::destroy(own), Ok(()));
 }
-
-#[repr(C, align(4096))]
-struct ClientStack([u8; OWN_STACK]);
-static mut CLIENT_STACK: ClientStack = ClientStack([0; OWN_STACK]);
 
 extern "C" fn client(deadline: u64) -> ! {
     let rogue = Handle(ROGUE.load(Ordering::Relaxed));
@@ -105,7 +98,7 @@ fn a_client_ends_inside(rogue: Handle) {
     let place = Placement { cpu: call::cpu_number(), priority: 32 };
     // SAFETY: the stack is the client's alone.
     let thread = unsafe {
-        let stack = (&raw mut CLIENT_STACK.0).cast::<u8>().add(OWN_STACK - 8);
+        let stack = child_stack(place.cpu);
         call::thread_create(place, client, stack, call::now() + 5 * MILLISECOND, None)
     };
     assert_eq!(call::join(thread.expect("a client"), 0), Ok(1));

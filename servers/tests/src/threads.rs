@@ -61,6 +61,12 @@ pub fn place_and_yield(cpu: u32) {
     }
 }
 
+/// End of the stack of threads that CPU `cpu`'s thread makes, one at a time.
+pub fn child_stack(cpu: u32) -> *mut u8 {
+    // SAFETY: within the array.
+    unsafe { (&raw mut CHILD_STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8) }
+}
+
 extern "C" fn child(argument: u64) -> ! {
     call::thread_exit(argument + 1)
 }
@@ -72,8 +78,8 @@ pub fn create_and_join(cpu: u32) {
     for number in 0..THREADS {
         // SAFETY: as above; the child before has ended.
         let thread = unsafe {
-            let stack = (&raw mut CHILD_STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
-            call::thread_create(place, child, stack, number, None).expect("a thread on the own CPU")
+            call::thread_create(place, child, child_stack(cpu), number, None)
+                .expect("a thread on the own CPU")
         };
         if number % 2 == 0 {
             call::yield_now();
