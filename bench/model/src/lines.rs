@@ -5,6 +5,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 
 const SHARDS: usize = 1024;
+/// A line that rests for less than this many transfers is still in the same busy time: its user computes
+/// between a load and a compare-exchange.
+const GAP_TRANSFERS: u64 = 2;
 /// Lines with why-data, in each shard.
 const LINES_PER_SHARD: usize = 512;
 /// Different code addresses kept for a line.
@@ -109,7 +112,7 @@ impl Shard {
         let before = !t.causal && t.at + t.cost <= record.busy_from;
         let start = if before { t.at } else { t.at.max(record.free_at) };
         if !before {
-            if start > record.free_at {
+            if start > record.free_at + GAP_TRANSFERS * t.cost {
                 record.busy_from = start;
             }
             record.free_at = start + t.cost;
@@ -222,6 +225,14 @@ mod tests {
         assert_eq!(shard.transfer(1, at(4000, 2), 2000, None).queued, 0);
         let causal = Transfer { causal: true, ..at(4000, 2) };
         assert_eq!(shard.transfer(1, causal, 2000, None).queued, 1100);
+    }
+
+    #[test]
+    fn a_short_rest_does_not_let_earlier_requests_pass() {
+        let mut shard = Shard::default();
+        shard.transfer(1, at(1000, 1), 2000, None);
+        shard.transfer(1, at(1103, 1), 2000, None);
+        assert_eq!(shard.transfer(1, at(1001, 2), 2000, None).queued, 202);
     }
 
     #[test]

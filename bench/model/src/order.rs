@@ -197,7 +197,8 @@ impl Synchroniser {
             // Long runs between waits: a host thread switch costs as much as a hundred instructions.
             Why::Ahead => waiter.position.saturating_sub(u64::from(order.quantum / 8)),
             Why::Gate(_) | Why::Woken => waiter.position.saturating_sub(u64::from(order.window)),
-            Why::Spin => waiter.position + u64::from(order.spin_batch),
+            // Never more than others may run ahead of it, or both would wait.
+            Why::Spin => waiter.position + u64::from(order.spin_batch.min(order.quantum)),
         }
     }
 

@@ -22,6 +22,7 @@ mod number {
     pub const FALSE_SHARING: u8 = 205;
     pub const TICKET: u8 = 206;
     pub const MCS: u8 = 207;
+    pub const COMPARE: u8 = 208;
 }
 
 #[expect(clippy::declare_interior_mutable_const, reason = "only used to fill an array")]
@@ -111,9 +112,19 @@ pub fn run(cpu: usize, command: &Command) -> bool {
         }),
         b"ticket_lock" => measured::<{ number::TICKET }>(command, ticket_lock),
         b"mcs_lock" => measured::<{ number::MCS }>(command, || mcs_lock(cpu)),
+        b"compare_counter" => measured::<{ number::COMPARE }>(command, compare_and_add),
         _ => return false,
     }
     true
+}
+
+/// Adds one by a load and a compare-exchange, which fails when another CPU came between.
+fn compare_and_add() {
+    thirty_nops();
+    while {
+        let seen = SHARED.0.load(SeqCst);
+        SHARED.0.compare_exchange(seen, seen + 1, SeqCst, SeqCst).is_err()
+    } {}
 }
 
 /// Two CPUs pass a word back and forth: each waits for its number and writes the other's. A CPU that ends
