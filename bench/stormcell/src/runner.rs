@@ -75,6 +75,7 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
         rt::log!("{} in {} is not there yet", entry.workload.name, entry.mode);
         return Run { ok: false, entered: 0, all_ops: 0, mem_growth_bytes: None };
     };
+    operations::prepare_entry();
     let started = (0..workers).rev().filter(|&cpu| workers::start(cpu, work)).count();
     if started as u32 != workers {
         rt::log!("only {started} of {workers} workers started");
@@ -111,6 +112,13 @@ fn count_after(cpu: u64, workers: u32) {
         COUNTED.0.store(1, Ordering::Release);
     }
     wait_for(&COUNTED, 1);
+}
+
+/// Operations for which a worker should prepare: those of the region with the warm-up, and some for the time after
+/// it. Who runs out prepares anew.
+pub fn supply() -> u64 {
+    let (ops, warmup) = (OPS.load(Ordering::Relaxed), WARMUP.load(Ordering::Relaxed));
+    warmup + ops + ops / 8 + 16
 }
 
 /// The life of one worker.

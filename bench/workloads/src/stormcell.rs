@@ -9,7 +9,10 @@ const MT: &[Mode] = &[Mode::Mt];
 const PRESENT: &[(u8, &[Mode])] = &[
     (NULL_SYSCALL, MT),
     (PPC, MT),
+    (PAGE_FAULT, MT),
+    (PAGE_FAULT_ANON, MT),
     (THREAD_CREATE, MT),
+    (MUNMAP, MT),
     (NOTIFY, MT),
     (CAPABILITY, MT),
     (PRIVATE_COUNTER, MT),

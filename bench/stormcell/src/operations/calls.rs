@@ -26,6 +26,11 @@ pub fn prepare(entry: u64, _: u32) {
     }
 }
 
+/// The companion's endpoint.
+pub fn endpoint() -> Handle {
+    Handle(ENDPOINT.load(Ordering::Relaxed))
+}
+
 /// A call with one word each way.
 pub struct Echo {
     endpoint: Handle,
@@ -33,8 +38,7 @@ pub struct Echo {
 
 impl Operation<{ number::PPC }> for Echo {
     fn prepare(cpu: u32) -> Self {
-        let common = Handle(ENDPOINT.load(Ordering::Relaxed));
-        let endpoint = call::mint(common, Rights::USE, cpu.into()).unwrap_or(Handle(0));
+        let endpoint = call::mint(endpoint(), Rights::USE, cpu.into()).unwrap_or(Handle(0));
         Self { endpoint }
     }
 

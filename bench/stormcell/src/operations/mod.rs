@@ -3,6 +3,7 @@
 mod calls;
 mod counters;
 mod kernel;
+mod memory;
 mod threads;
 
 use workloads::table::{self, number};
@@ -18,6 +19,11 @@ pub fn prepare(companion: u64, cpus: u32) {
     calls::prepare(companion, cpus);
 }
 
+/// Makes what each entry finds anew.
+pub fn prepare_entry() {
+    memory::forget();
+}
+
 /// The worker of `entry`, where it is there.
 pub const fn worker(entry: Entry) -> Option<Worker> {
     if !matches!(entry.mode, Mode::Mt) {
@@ -26,6 +32,9 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
     Some(match entry.workload.number {
         number::NULL_SYSCALL => work::<{ number::NULL_SYSCALL }, kernel::NullCall>,
         number::PPC => work::<{ number::PPC }, calls::Echo>,
+        number::PAGE_FAULT => work::<{ number::PAGE_FAULT }, memory::Checked<memory::Faults<false>>>,
+        number::PAGE_FAULT_ANON => work::<{ number::PAGE_FAULT_ANON }, memory::Checked<memory::Faults<true>>>,
+        number::MUNMAP => work::<{ number::MUNMAP }, memory::Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,
         number::CAPABILITY => work::<{ number::CAPABILITY }, kernel::MintDelete>,
