@@ -75,7 +75,6 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
         rt::log!("{} in {} is not there yet", entry.workload.name, entry.mode);
         return Run { ok: false, entered: 0, all_ops: 0, mem_growth_bytes: None };
     };
-    operations::prepare_entry();
     let started = (0..workers).rev().filter(|&cpu| workers::start(cpu, work)).count();
     if started as u32 != workers {
         rt::log!("only {started} of {workers} workers started");

@@ -60,7 +60,7 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
     if fill(cell, thread, address, access) {
         return thread;
     }
-    match thread.space.regions.find(address) {
+    match thread.space.region(cell, address) {
         Some(region) if region.access.contains(access) => ask(cell, thread, &region, address, access),
         _ => program::exception(cell, thread, address),
     }

@@ -127,13 +127,26 @@ impl Regions {
         low
     }
 
-    /// The region that `address` lies in. Any CPU; writes nothing.
+    fn contains(&self, index: usize, address: u64) -> bool {
+        index < self.count.load(Ordering::Relaxed) as usize
+            && self.record(index).is_some_and(|record| {
+                record.start.load(Ordering::Relaxed) <= address
+                    && address < record.end.load(Ordering::Relaxed)
+            })
+    }
+
+    /// The region that `address` lies in. Any CPU; writes nothing but `hint`, the caller's: the index at which it
+    /// found one last.
     #[inline]
     #[must_use]
-    pub fn find(&self, address: u64) -> Option<Region> {
+    pub fn find(&self, address: u64, hint: &mut u32) -> Option<Region> {
         loop {
             let version = self.version.load(Ordering::Acquire);
-            let index = self.search(address);
+            let mut index = *hint as usize;
+            if !self.contains(index, address) {
+                index = self.search(address);
+                *hint = index as u32;
+            }
             let is_there = index < self.count.load(Ordering::Relaxed) as usize;
             let found = if is_there { self.record(index).and_then(Record::load) } else { None };
             fence(Ordering::Acquire);

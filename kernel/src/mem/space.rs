@@ -11,7 +11,7 @@ use super::frames::FromNode;
 use super::kernel_space::kernel_root;
 use super::layout::{PAGE, memory_at};
 use super::page_map::{Frames, Page, PageMap};
-use super::region::Regions;
+use super::region::{Region, Regions};
 use super::tables::Tables;
 use crate::arch::smp::cpu_count;
 use crate::cap::table::Table;
@@ -64,6 +64,8 @@ pub struct Local {
     space: *const Space,
     /// Its page table on this CPU.
     tables: Tables,
+    /// Where this CPU found a region last.
+    region_hint: u32,
     /// Link in that CPU's list of deaths.
     next: AtomicPtr<Local>,
 }
@@ -159,6 +161,13 @@ impl Space {
         self.local(cell).map(|local| local.tables)
     }
 
+    /// The region that `address` lies in.
+    #[inline]
+    pub fn region(&self, cell: &mut Cell, address: u64) -> Option<Region> {
+        let local = self.local(cell).ok()?;
+        self.regions.find(address, &mut local.region_hint)
+    }
+
     /// Its page table on CPU `id`, if that CPU ever ran it.
     #[must_use]
     pub fn tables_of(&self, id: smp::CpuId) -> Option<Tables> {
@@ -205,6 +214,7 @@ impl Space {
                     threads: ptr::null_mut(),
                     space: self,
                     tables,
+                    region_hint: 0,
                     next: AtomicPtr::new(ptr::null_mut()),
                 });
             }

@@ -4,7 +4,6 @@
 //! each of the kernel's page map leaves is touched in advance, so that page tables and leaves are there.
 
 use abi::{Access, Handle, Rights, initial};
-use core::sync::atomic::{AtomicU64, Ordering};
 use rt::{call, memory};
 use workloads::table::{MUNMAP_PAGES, number};
 
@@ -22,28 +21,18 @@ const LEAF: u64 = 64;
 const ZEROED: u64 = 1 << 62;
 const BOTH: Access = Access::READ.with(Access::WRITE);
 
-/// Pages of each of the first capabilities that were handed out.
-static TAKEN: [AtomicU64; initial::MEMORY_RANGES as usize] =
-    [const { AtomicU64::new(0) }; initial::MEMORY_RANGES as usize];
-
-/// A capability to `pages` pages that nobody else has. They are used again only by a later entry.
-fn take(pages: u64) -> Option<Handle> {
-    for (index, taken) in TAKEN.iter().enumerate() {
-        let whole = initial::memory(index as u32);
-        let all = memory::pages_of(whole).unwrap_or(0);
-        let first = taken.fetch_add(pages, Ordering::Relaxed);
-        if first + pages <= all {
-            return memory::derive(whole, first, pages).ok();
+/// A capability to `pages` pages of CPU `cpu`'s share of all memory: each CPU has the same share in every entry, so
+/// that what one wrote is never another's first touch.
+fn take(cpu: u32, pages: u64) -> Option<Handle> {
+    for index in 0..initial::MEMORY_RANGES {
+        let whole = initial::memory(index);
+        let share = memory::pages_of(whole).unwrap_or(0) / u64::from(call::cpu_count());
+        if pages <= share {
+            return memory::derive(whole, u64::from(cpu) * share, pages).ok();
         }
-        taken.fetch_sub(pages, Ordering::Relaxed);
     }
-    rt::log!("no memory for {pages} pages; give the machine more");
+    rt::log!("no memory for {pages} pages of each CPU; give the machine more");
     None
-}
-
-/// Lets all memory be handed out anew; no worker has any.
-pub fn forget() {
-    TAKEN.iter().for_each(|taken| taken.store(0, Ordering::Relaxed));
 }
 
 /// Pages of a region, touched one by one.
@@ -57,7 +46,7 @@ pub struct Faults<const CLEARED: bool> {
 impl<const CLEARED: bool> Faults<CLEARED> {
     fn new(cpu: u32) -> Option<Self> {
         let pages = (runner::supply() * LEAF).div_ceil(LEAF - 1).next_multiple_of(LEAF);
-        let memory = take(pages)?;
+        let memory = take(cpu, pages)?;
         let base = AREA + u64::from(cpu) * WORKER;
         let theirs = call::grant(memory, initial::COMPANION, Rights(Rights::USE.0 | Rights::WRITE.0)).ok()?;
         let badge = theirs.0 | if CLEARED { ZEROED } else { 0 };
@@ -145,7 +134,7 @@ pub struct Mapped {
 impl Mapped {
     fn new(cpu: u32) -> Option<Self> {
         let pages = runner::supply() * MUNMAP_PAGES as u64;
-        let mapped = Self { memory: take(pages)?, base: AREA + u64::from(cpu) * WORKER, pages, next: 0 };
+        let mapped = Self { memory: take(cpu, pages)?, base: AREA + u64::from(cpu) * WORKER, pages, next: 0 };
         mapped.fill().then_some(mapped)
     }
 

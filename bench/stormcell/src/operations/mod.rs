@@ -19,11 +19,6 @@ pub fn prepare(companion: u64, cpus: u32) {
     calls::prepare(companion, cpus);
 }
 
-/// Makes what each entry finds anew.
-pub fn prepare_entry() {
-    memory::forget();
-}
-
 /// The worker of `entry`, where it is there.
 pub const fn worker(entry: Entry) -> Option<Worker> {
     if !matches!(entry.mode, Mode::Mt) {
