@@ -23,7 +23,7 @@ use crate::mem::kernel_space;
 use crate::mem::layout::{CELL, PAGE, STACK};
 use crate::mem::shootdown::{self, Flushes};
 use crate::mem::space::{Deaths, Space};
-use crate::object::pool::Pool;
+use crate::object::pool::{Pool, Returned};
 use crate::sched::errand::Errands;
 use crate::sched::queue::RunQueue;
 use crate::sched::remote::Inbox;
@@ -52,12 +52,12 @@ pub struct Pools {
 }
 
 impl Pools {
-    const fn new(node: u32) -> Self {
+    const fn new(cpu: u32, node: u32) -> Self {
         Self {
-            threads: Pool::new(node),
-            spaces: Pool::new(node),
-            endpoints: Pool::new(node),
-            notifications: Pool::new(node),
+            threads: Pool::new(cpu, node),
+            spaces: Pool::new(cpu, node),
+            endpoints: Pool::new(cpu, node),
+            notifications: Pool::new(cpu, node),
         }
     }
 }
@@ -103,6 +103,8 @@ pub struct Public {
     inbox: Inbox,
     deaths: CachePadded<Deaths>,
     frames: LocalFrames,
+    chunks: LocalFrames,
+    returned: CachePadded<Returned>,
     flushes: Flushes,
     errands: Errands,
 }
@@ -140,6 +142,18 @@ impl Public {
     #[must_use]
     pub fn frames(&self) -> &LocalFrames {
         &self.frames
+    }
+
+    /// Objects of that CPU that others released.
+    #[must_use]
+    pub fn returned(&self) -> &Returned {
+        &self.returned
+    }
+
+    /// Slots of former capability tables.
+    #[must_use]
+    pub fn chunks(&self) -> &LocalFrames {
+        &self.chunks
     }
 
     /// What other CPUs want forgotten.
@@ -215,7 +229,7 @@ impl Cell {
                 charged_until: 0,
                 ready: RunQueue::new(),
                 timers: Timers::new(),
-                pools: Pools::new(node),
+                pools: Pools::new(number.0, node),
                 apic: None,
                 interrupts_sent: 0,
                 segments: Segments::new(number.0),
@@ -384,6 +398,14 @@ impl Cell {
     pub fn stop_charging(&mut self, thread: &Thread) {
         if ptr::eq(self.payer, thread) {
             self.charge(ptr::null_mut());
+        }
+    }
+
+    /// Loads the kernel's own page table if this CPU has `root` loaded.
+    pub fn leave_root(&mut self, root: u64) {
+        if self.root == root {
+            self.root = kernel_space::kernel_root().start_address().as_u64();
+            entry::load_root(self.root);
         }
     }
 

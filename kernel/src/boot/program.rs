@@ -92,9 +92,14 @@ pub fn none_left() -> bool {
     LIVE.load(Ordering::Acquire) == 0
 }
 
-/// The last thread of `space` ended. Any CPU.
+/// Nobody uses `space` any more: counts it, and takes it apart. Any CPU, in no operation on another space.
 pub fn ended(cell: &mut Cell, space: &'static Space) {
-    if space.has_failed() {
+    let (has_failed, is_counted) = (space.has_failed(), space.is_counted.load(Ordering::Relaxed));
+    space.take_apart(cell);
+    if !is_counted {
+        return;
+    }
+    if has_failed {
         FAILED.fetch_add(1, Ordering::AcqRel);
     }
     if LIVE.fetch_sub(1, Ordering::AcqRel) == 1 && cell.id() != CpuId::BOOT {
@@ -113,6 +118,7 @@ fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> R
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
     let space = Space::create(cell, name)?;
+    space.table.start_fresh();
     let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {
         map_fresh(cell, space, page, state::WRITE)?;
@@ -137,6 +143,7 @@ pub fn start(
 ) -> Result<(), LoadError> {
     let Loaded { space, entry } = load_program(cell, name, STACK_END - STACK_PAGES * PAGE..STACK_END)?;
     LIVE.fetch_add(1, Ordering::AcqRel);
+    space.is_counted.store(true, Ordering::Relaxed);
     let start = Start { entry, stack: STACK_END, arguments };
     let thread = cell.prepare_thread(cpu, space, PRIORITY, start)?;
     let control = *CPU_CONTROL_TAG.call_once(|| CPU_CONTROL.header.revive());
@@ -152,6 +159,8 @@ pub fn start(
         crate::cap::insert_value(cell, table, Kind::Memory, [range.start, pages])?;
     }
     cell.start_thread(thread);
+    // From here on its threads keep it.
+    space.let_go(cell);
     Ok(())
 }
 
@@ -161,8 +170,7 @@ pub fn load_companion(cell: &mut Cell, name: &str) -> (&'static Space, u64) {
     let length = u64::from(cpu_count()) * COMPANION_WORKERS * PAGE;
     let stacks = COMPANION_STACKS..COMPANION_STACKS + length;
     let loaded = load_program(cell, name, stacks).unwrap_or_else(|why| refuse_program(name, why));
-    // It does not end with its last thread, and does not keep the machine running.
-    loaded.space.hold();
+    // Its maker's hold stays: it does not end with its last thread, and does not keep the machine running.
     (loaded.space, loaded.entry)
 }
 
@@ -318,9 +326,7 @@ pub fn exit(cell: &mut Cell, status: u64) -> *mut Thread {
     if first {
         life::end_everywhere(cell, space);
     }
-    if space.release() {
-        ended(cell, space);
-    }
+    space.let_go(cell);
     cell.next_thread()
 }
 

@@ -5,13 +5,14 @@
 
 use abi::{Error, Handle, Rights};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use x86_64::structures::paging::FrameAllocator;
 
-use crate::cell::Cell;
+use crate::cell::{Cell, Public};
 use crate::mem::frames::FromNode;
-use crate::mem::layout::{PAGE, physical_to_virtual};
+use crate::mem::layout::{PAGE, address_of, memory_at, physical_to_virtual};
+use crate::mem::page_map::Frames;
 use crate::object::Tag;
 
 /// Generation and revocations of a slot, in one word: a capability is valid while this word is what it was.
@@ -49,6 +50,11 @@ impl Validity {
     #[must_use]
     pub fn from_raw(raw: u64) -> Self {
         Self(raw)
+    }
+
+    /// True when the slot has no generations left.
+    fn is_used_up(self) -> bool {
+        self.generation() == u64::from(u32::MAX)
     }
 
     fn revocations(self) -> u64 {
@@ -187,6 +193,8 @@ struct Local {
     /// Slots that exist.
     count: AtomicU32,
     node: u32,
+    /// Its first capabilities have generation 1.
+    starts_fresh: bool,
 }
 
 const _: () = assert!(size_of::<Part>() <= PAGE as usize);
@@ -249,12 +257,16 @@ impl Part {
         }
         let count = self.local.count.load(Ordering::Relaxed);
         let place = self.chunks.get(count as usize / CHUNK).ok_or(Error::NoMemory)?;
-        let frame = FromNode(self.local.node).allocate_frame().ok_or(Error::NoMemory)?;
-        // A zeroed frame is a chunk of slots of generation 0, none of them used.
-        let chunk: *mut Slot = physical_to_virtual(frame.start_address()).as_mut_ptr();
-        place.store(chunk, Ordering::Release);
+        // Chunks of former tables keep their generations; a zeroed frame is a chunk of slots of generation 0.
+        let former =
+            if self.local.starts_fresh { None } else { Public::of(self.local.cpu).chunks().take_kept() };
+        let frame = former.or_else(|| FromNode(self.local.node).take()).ok_or(Error::NoMemory)?;
+        place.store(memory_at(frame), Ordering::Release);
         for number in (count..count + CHUNK as u32).rev() {
-            self.push_free(number);
+            let is_usable = self.slot(number as usize).is_some_and(|slot| !slot.validity().is_used_up());
+            if is_usable {
+                self.push_free(number);
+            }
         }
         self.local.count.store(count + CHUNK as u32, Ordering::Relaxed);
         Ok(())
@@ -287,6 +299,7 @@ pub struct Table {
     /// `count` pointers in frames of their own.
     parts: AtomicPtr<AtomicPtr<Part>>,
     count: u32,
+    starts_fresh: AtomicBool,
 }
 
 impl Table {
@@ -299,7 +312,41 @@ impl Table {
         let frame = FromNode(node).allocate_frame().ok_or(Error::NoMemory)?;
         // A zeroed frame is an array of null pointers.
         let parts = physical_to_virtual(frame.start_address()).as_mut_ptr();
-        Ok(Self { parts: AtomicPtr::new(parts), count: cpus })
+        Ok(Self { parts: AtomicPtr::new(parts), count: cpus, starts_fresh: AtomicBool::new(false) })
+    }
+
+    /// Makes the handles of the first capabilities those of [`abi::initial`]. Before there are any.
+    pub fn start_fresh(&self) {
+        self.starts_fresh.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all capabilities and gives the memory back. Nobody uses the table any more; what was derived from its
+    /// capabilities finds them ended, for their memory stays capabilities.
+    pub fn clear(&self, cell: &Cell) {
+        let mut frames = FromNode(cell.node());
+        let chunks = Public::of(cell.number().0).chunks();
+        for index in 0..self.count as usize {
+            let part = self.place(index).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
+            // SAFETY: a part is a frame that nobody but us uses any more.
+            let Some(all) = (unsafe { part.as_ref() }) else { continue };
+            for chunk in &all.chunks {
+                let chunk = chunk.load(Ordering::Relaxed);
+                if chunk.is_null() {
+                    break;
+                }
+                for slot in 0..CHUNK {
+                    // SAFETY: a chunk has `CHUNK` slots.
+                    let slot = unsafe { &*chunk.add(slot) };
+                    let validity = slot.validity();
+                    if validity.is_used() {
+                        slot.end(validity);
+                    }
+                }
+                chunks.give_kept(address_of(chunk));
+            }
+            frames.give(address_of(part));
+        }
+        frames.give(address_of(self.parts.load(Ordering::Relaxed)));
     }
 
     #[inline]
@@ -336,7 +383,13 @@ impl Table {
     fn make_part(&self, place: &AtomicPtr<Part>, cpu: u32, node: u32) -> Result<&Part, Error> {
         let frame = FromNode(node).allocate_frame().ok_or(Error::NoMemory)?;
         let part: *mut Part = physical_to_virtual(frame.start_address()).as_mut_ptr();
-        let local = Local { cpu, free: AtomicU32::new(NONE), count: AtomicU32::new(0), node };
+        let local = Local {
+            cpu,
+            free: AtomicU32::new(NONE),
+            count: AtomicU32::new(0),
+            node,
+            starts_fresh: self.starts_fresh.load(Ordering::Relaxed),
+        };
         // SAFETY: the frame is fresh, zeroed (null chunks), mapped and large enough.
         unsafe {
             (&raw mut (*part).local).write(CachePadded::new(local));
@@ -348,7 +401,7 @@ impl Table {
 
     /// Returns an ended slot to the CPU whose part it is in; one without generations left stays ended.
     pub fn give_back(&self, cell: &mut Cell, handle: Handle, slot: &Slot) {
-        if slot.validity().generation() == u64::from(u32::MAX) {
+        if slot.validity().is_used_up() {
             return;
         }
         let Some(place) = self.place(handle.cpu()) else { return };

@@ -8,7 +8,7 @@
 //! Pages that map a frame are linked through themselves; the lowest bit of the head is a lock. One mapper, which
 //! is what nearly every frame has, is entered and taken out by one compare-exchange without taking it.
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use spin::Once;
 
 use super::layout::{PAGE, memory_at};
@@ -27,6 +27,8 @@ pub struct Frame {
     pub space: AtomicPtr<Space>,
     /// Of a leaf: number of its first page.
     pub first_page: AtomicU64,
+    /// Of a frame of kernel objects: the CPU that they belong to.
+    home: AtomicU32,
 }
 
 const LOCKED: u64 = 1;
@@ -67,6 +69,18 @@ impl Frame {
     #[must_use]
     pub fn exists(address: u64) -> bool {
         TABLE.get().is_some_and(|table| address / PAGE < table.count)
+    }
+
+    /// The CPU that its kernel objects belong to.
+    #[inline]
+    #[must_use]
+    pub fn home(&self) -> u32 {
+        self.home.load(Ordering::Relaxed)
+    }
+
+    /// Says to which CPU its kernel objects belong, before there are any.
+    pub fn set_home(&self, cpu: u32) {
+        self.home.store(cpu, Ordering::Relaxed);
     }
 
     /// True when some page maps it.

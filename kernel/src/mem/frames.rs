@@ -237,6 +237,16 @@ impl LocalFrames {
         }
     }
 
+    /// Takes a frame with what is in it, if there is one. The owning CPU only.
+    pub fn take_kept(&self) -> Option<u64> {
+        self.pop()
+    }
+
+    /// Gives a frame whose contents are to be kept. The owning CPU only.
+    pub fn give_kept(&self, frame: u64) {
+        self.push(frame);
+    }
+
     fn push(&self, frame: u64) {
         Frame::at(frame).next.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
         self.first.store(frame, Ordering::Relaxed);

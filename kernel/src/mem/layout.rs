@@ -82,6 +82,12 @@ pub fn memory_at<T>(address: u64) -> *mut T {
     if cfg!(test) { address as *mut T } else { PHYS_MAP.wrapping_add(address) as *mut T }
 }
 
+/// The physical address of memory that [`memory_at`] returned.
+#[must_use]
+pub fn address_of<T>(memory: *const T) -> u64 {
+    if cfg!(test) { memory as u64 } else { (memory as u64).wrapping_sub(PHYS_MAP) }
+}
+
 /// True when the two words from `address` on lie on some CPU's stack, or on the boot stack in the image.
 #[must_use]
 pub fn on_kernel_stack(address: u64) -> bool {

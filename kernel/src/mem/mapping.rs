@@ -14,7 +14,7 @@ use smp::sync::fence_after_rmw;
 use super::frame::Frame;
 use super::frames::FromNode;
 use super::layout::{PAGE, PHYS_MAP, memory_at};
-use super::page_map::{Frames, LEAF, Page, state};
+use super::page_map::{Frames, LEAF, Page, PageMap, state};
 use super::shootdown;
 use super::space::Space;
 use super::tables;
@@ -204,7 +204,24 @@ pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
     freed.give_back(cell);
 }
 
-/// Pages of one space, one after the other, that were taken out and are still to be forgotten.
+/// Takes all pages out of the map of a space that no CPU uses any more.
+pub fn remove_all(cell: &Cell, pages: &PageMap) {
+    let mut forgotten = CpuSet::EMPTY;
+    let mut next = pages.next_leaf(0);
+    while let Some(leaf) = next {
+        for page in (leaf..leaf + LEAF as u64).filter_map(|number| pages.find(number)) {
+            let state = page.lock();
+            if state & state::PRESENT == 0 {
+                page.unlock(state);
+            } else if let Some(frame) = remove(page, state, &mut forgotten) {
+                FromNode(cell.node()).give(frame);
+            }
+        }
+        next = pages.next_leaf(leaf + LEAF as u64);
+    }
+}
+
+/// Pages of one space, one after the other, that were taken out and are still to be forgotten. The space is held.
 struct Batch {
     space: &'static Space,
     first: u64,
@@ -215,6 +232,7 @@ struct Batch {
 impl Batch {
     fn finish(self, cell: &mut Cell) {
         forget(cell, self.space, self.cpus, self.first, self.count);
+        self.space.let_go(cell);
     }
 }
 
@@ -231,6 +249,8 @@ pub fn sweep(cell: &mut Cell, start: u64, count: u64, ending: Option<&Slot>) {
         while let Some((page, state)) = Frame::at(frame).lock_mapper(is_over) {
             let mut cpus = CpuSet::EMPTY;
             let (space, number) = owner(page);
+            // The page is locked, so its space is not gone; if it is being taken apart, no CPU uses it any more.
+            let space = space.filter(|space| space.try_hold(cell, space.tag));
             // Frames that were mapped through capabilities are never the kernel's.
             let _ = remove(page, state, &mut cpus);
             let Some(space) = space else { continue };
@@ -238,6 +258,8 @@ pub fn sweep(cell: &mut Cell, start: u64, count: u64, ending: Option<&Slot>) {
                 Some(batch) if core::ptr::eq(batch.space, space) && batch.first + batch.count == number => {
                     batch.count += 1;
                     batch.cpus.extend_from(&cpus);
+                    // The batch holds it already.
+                    space.let_go(cell);
                 }
                 _ => {
                     let last = batch.replace(Batch { space, first: number, count: 1, cpus });

@@ -127,14 +127,6 @@ impl Regions {
         low
     }
 
-    fn contains(&self, index: usize, address: u64) -> bool {
-        index < self.count.load(Ordering::Relaxed) as usize
-            && self.record(index).is_some_and(|record| {
-                record.start.load(Ordering::Relaxed) <= address
-                    && address < record.end.load(Ordering::Relaxed)
-            })
-    }
-
     /// The region that `address` lies in. Any CPU; writes nothing but `hint`, the caller's: the index at which it
     /// found one last.
     #[inline]
@@ -142,19 +134,29 @@ impl Regions {
     pub fn find(&self, address: u64, hint: &mut u32) -> Option<Region> {
         loop {
             let version = self.version.load(Ordering::Acquire);
-            let mut index = *hint as usize;
-            if !self.contains(index, address) {
-                index = self.search(address);
+            let found = self.at(*hint as usize, address).or_else(|| {
+                let index = self.search(address);
                 *hint = index as u32;
-            }
-            let is_there = index < self.count.load(Ordering::Relaxed) as usize;
-            let found = if is_there { self.record(index).and_then(Record::load) } else { None };
+                self.at(index, address)
+            });
             fence(Ordering::Acquire);
             if version & 1 == 0 && self.version.load(Ordering::Relaxed) == version {
-                return found.filter(|region| region.start <= address && address < region.end);
+                return found;
             }
             core::hint::spin_loop();
         }
+    }
+
+    /// The region at `index`, if `address` lies in it.
+    #[inline]
+    fn at(&self, index: usize, address: u64) -> Option<Region> {
+        if index >= self.count.load(Ordering::Relaxed) as usize {
+            return None;
+        }
+        let record = self.record(index)?;
+        let is_inside =
+            record.start.load(Ordering::Relaxed) <= address && address < record.end.load(Ordering::Relaxed);
+        if is_inside { record.load() } else { None }
     }
 
     fn begin(&self) {

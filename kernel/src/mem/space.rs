@@ -9,11 +9,13 @@ use crossbeam_utils::CachePadded;
 use super::frame::Frame;
 use super::frames::FromNode;
 use super::kernel_space::kernel_root;
-use super::layout::{PAGE, memory_at};
+use super::layout::{PAGE, address_of, memory_at};
+use super::mapping;
 use super::page_map::{Frames, Page, PageMap};
 use super::region::{Region, Regions};
 use super::tables::Tables;
 use crate::arch::smp::cpu_count;
+use crate::boot::program;
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::object::{Header, Object, Tag};
@@ -39,8 +41,10 @@ pub struct Space {
     name: [u8; NAME],
     /// Its life, as capabilities know it.
     pub tag: Tag,
-    /// CPUs that have threads of it, and one while it is being started.
+    /// CPUs that have threads of it, its maker, and who works on it from outside; at 0 it is taken apart.
     users: CachePadded<AtomicU32>,
+    /// Whether it counts as a program of the machine's first ones.
+    pub is_counted: AtomicBool,
     dead: CachePadded<AtomicBool>,
     status: CachePadded<AtomicU32>,
 }
@@ -112,12 +116,24 @@ impl Deaths {
 }
 
 impl Space {
-    /// Makes a space named `name`, which maps nothing and has no threads yet.
+    /// Makes a space named `name`, which maps nothing and has no threads yet. Its maker holds it; that ends by
+    /// [`Space::release`].
     pub fn create(cell: &mut Cell, name: &str) -> Result<&'static Self, Error> {
         let table = Table::new(cpu_count(), cell.node())?;
-        let locals = FromNode(cell.node()).take().ok_or(Error::NoMemory)?;
+        let mut frames = FromNode(cell.node());
+        let Some(locals) = frames.take() else {
+            table.clear(cell);
+            return Err(Error::NoMemory);
+        };
         const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
-        let place = cell.pools.spaces.allocate()?;
+        let place = match cell.pools.spaces.allocate() {
+            Ok(place) => place,
+            Err(error) => {
+                frames.give(locals);
+                table.clear(cell);
+                return Err(error);
+            }
+        };
         let mut stored = [0; NAME];
         let length = name.len().min(NAME);
         stored[..length].copy_from_slice(&name.as_bytes()[..length]);
@@ -129,7 +145,8 @@ impl Space {
             (&raw mut (*place).regions).write(Regions::new());
             (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
             (&raw mut (*place).name).write(stored);
-            (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(0)));
+            (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
+            (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
             (&raw mut (*place).status).write(CachePadded::new(AtomicU32::new(0)));
             let tag = (*place).header.revive();
@@ -259,12 +276,44 @@ impl Space {
                 place = &raw mut (**place).sibling;
             }
         }
-        local.threads.is_null() && self.release()
+        if !local.threads.is_null() {
+            return false;
+        }
+        // A table is loaded only where threads of the space are: who takes it apart relies on that.
+        cell.leave_root(local.tables.root());
+        self.release()
     }
 
-    /// Keeps it from ending while it is being started.
+    /// Keeps it from ending. The caller knows that it has not ended: it runs in it, or holds it already.
     pub fn hold(&self) {
         self.users.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Keeps it from ending, for work on it from outside; false if it has ended. `tag` is the life that is meant.
+    #[must_use]
+    pub fn try_hold(&'static self, cell: &mut Cell, tag: Tag) -> bool {
+        let mut users = self.users.load(Ordering::Relaxed);
+        loop {
+            if users == 0 {
+                return false;
+            }
+            match self.users.compare_exchange_weak(users, users + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => users = now,
+            }
+        }
+        if self.header.tag() == tag {
+            return true;
+        }
+        self.let_go(cell);
+        false
+    }
+
+    /// Ends a hold, and the space if it was the last.
+    pub fn let_go(&'static self, cell: &mut Cell) {
+        if self.release() {
+            program::ended(cell, self);
+        }
     }
 
     /// Ends a [`hold`](Self::hold), or a CPU's use; true when nobody is left.
@@ -278,5 +327,31 @@ impl Space {
         let local = self.local(cell).ok()?;
         // SAFETY: threads in the list are alive and this CPU's.
         unsafe { local.threads.as_mut() }
+    }
+
+    /// Takes everything apart that the space is made of, and gives the memory back. Nobody uses it: no CPU has a
+    /// thread of it or its table loaded, and nobody holds it. The cost follows what it mapped.
+    pub fn take_apart(&'static self, cell: &mut Cell) {
+        self.header.kill(self.tag);
+        mapping::remove_all(cell, &self.pages);
+        let mut frames = FromNode(cell.node());
+        self.pages.clear(&mut frames);
+        self.regions.clear(&mut frames);
+        let directory = self.locals.load(Ordering::Relaxed);
+        for index in 0..cpu_count() as usize {
+            // SAFETY: the directory has an entry a CPU, and a part is a frame that nobody uses any more.
+            unsafe {
+                let local = (*directory.add(index)).swap(ptr::null_mut(), Ordering::Relaxed);
+                if let Some(part) = local.as_ref() {
+                    part.tables.free(&mut frames);
+                    frames.give(address_of(local));
+                }
+            }
+        }
+        frames.give(address_of(directory));
+        self.table.clear(cell);
+        let place = ptr::from_ref(self).cast_mut();
+        // SAFETY: it came from a pool of spaces, is dead, and nobody uses it.
+        unsafe { cell.pools.spaces.release(place) };
     }
 }

@@ -1,30 +1,71 @@
 //! One CPU's free objects of one kind.
 //!
 //! Allocation and release touch the CPU's own list and the object. Memory comes a frame at a time and stays
-//! with the kind for good.
+//! with the kind, and with the CPU that took it, for good: an object that another CPU releases goes home through
+//! that CPU's [`Returned`] list, so that objects do not wander and two CPUs never have objects on one line.
 
 use core::marker::PhantomData;
 use core::ptr;
 
 use super::{Header, Object};
+use crate::cell::Public;
+use crate::mem::frame::Frame;
 use crate::mem::frames::FromNode;
-use crate::mem::layout::{PAGE, physical_to_virtual};
-use abi::Error;
+use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
+use abi::{Error, Kind};
+use core::sync::atomic::{AtomicPtr, Ordering};
 use x86_64::structures::paging::FrameAllocator;
+
+/// Kinds of objects, with those that are none.
+const KINDS: usize = 8;
+
+/// Objects of one CPU that other CPUs released, by kind.
+#[derive(Debug, Default)]
+pub struct Returned {
+    last: [AtomicPtr<Header>; KINDS],
+}
+
+impl Returned {
+    /// Adds a dead object. Any CPU.
+    ///
+    /// # Safety
+    /// The object is of `kind`, is dead, was made on the CPU whose list this is, and nobody uses it.
+    unsafe fn push(&self, kind: Kind, object: *mut Header) {
+        let list = &self.last[kind as usize % KINDS];
+        let mut last = list.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the object is ours until the exchange succeeds (the caller).
+            unsafe { (*object).next = last as u64 };
+            match list.compare_exchange_weak(last, object, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => last = now,
+            }
+        }
+    }
+
+    fn take(&self, kind: Kind) -> *mut Header {
+        let list = &self.last[kind as usize % KINDS];
+        if list.load(Ordering::Relaxed).is_null() {
+            return ptr::null_mut();
+        }
+        list.swap(ptr::null_mut(), Ordering::Acquire)
+    }
+}
 
 /// Free objects of type `T` on one CPU.
 #[derive(Debug)]
 pub struct Pool<T> {
     free: *mut Header,
+    cpu: u32,
     node: u32,
     objects: PhantomData<T>,
 }
 
 impl<T: Object> Pool<T> {
-    /// No objects yet; memory will come from NUMA node `node`.
+    /// No objects of CPU `cpu` yet; memory will come from NUMA node `node`.
     #[must_use]
-    pub const fn new(node: u32) -> Self {
-        Self { free: ptr::null_mut(), node, objects: PhantomData }
+    pub const fn new(cpu: u32, node: u32) -> Self {
+        Self { free: ptr::null_mut(), cpu, node, objects: PhantomData }
     }
 
     /// Memory for one object: a dead one, whose header counts generations and whose rest is of a former life
@@ -47,6 +88,11 @@ impl<T: Object> Pool<T> {
     #[inline]
     pub unsafe fn release(&mut self, object: *mut T) {
         let header: *mut Header = object.cast();
+        let home = Frame::at(address_of(header)).home();
+        if home != self.cpu {
+            // SAFETY: the caller's; the frame's line says whose the object is.
+            return unsafe { Public::of(home).returned().push(T::KIND, header) };
+        }
         // SAFETY: the object starts with its header (`Object`), and is ours alone (the caller).
         unsafe { (*header).next = self.free as u64 };
         self.free = header;
@@ -55,7 +101,12 @@ impl<T: Object> Pool<T> {
     #[cold]
     fn refill(&mut self) -> Result<(), Error> {
         const { assert!(size_of::<T>() as u64 <= PAGE) };
+        self.free = Public::of(self.cpu).returned().take(T::KIND);
+        if !self.free.is_null() {
+            return Ok(());
+        }
         let frame = FromNode(self.node).allocate_frame().ok_or(Error::NoMemory)?;
+        Frame::at(frame.start_address().as_u64()).set_home(self.cpu);
         let start: *mut T = physical_to_virtual(frame.start_address()).as_mut_ptr();
         for index in 0..PAGE as usize / size_of::<T>() {
             // SAFETY: the frame is fresh and mapped, and holds that many objects.

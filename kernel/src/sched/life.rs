@@ -129,9 +129,8 @@ impl Cell {
 
     fn start_here(&mut self, thread: &mut Thread) {
         let adopted = self.adopt(thread);
-        if thread.space.release() {
-            program::ended(self, thread.space);
-        }
+        let space = thread.space;
+        space.let_go(self);
         if adopted.is_ok() {
             self.make_ready(thread);
         }
@@ -175,17 +174,22 @@ impl Cell {
         thread.state = State::Ended;
         thread.status = status;
         let space = thread.space;
-        if space.remove_thread(self, thread) {
+        let is_dead = space.is_dead();
+        let was_last = space.remove_thread(self, thread);
+        if was_last {
             program::ended(self, space);
         }
-        self.wake_joiner(thread);
+        self.wake_joiner(thread, is_dead || was_last);
     }
 
-    fn wake_joiner(&mut self, thread: &mut Thread) {
+    fn wake_joiner(&mut self, thread: &mut Thread, is_over: bool) {
         let joiner = core::mem::take(&mut thread.joiner);
         if !joiner.is_null() {
             let status = self.reap(thread);
             self.answer(joiner, Ok(status));
+        } else if is_over {
+            // Nobody of its program can ask for its status any more.
+            self.reap(thread);
         }
     }
 
@@ -217,10 +221,12 @@ pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
     cell.end_threads_of(space);
     let here = cell.id();
     for home in (0..cpu_count() as usize).filter_map(CpuId::new).filter(|&home| home != here) {
-        if let Some(local) = space.local_of(home)
-            && Public::of(home.index() as u32).deaths().push(local)
-        {
-            cell.interrupt(home);
+        if let Some(local) = space.local_of(home) {
+            // Until that CPU has looked at its list, what is in it stays.
+            space.hold();
+            if Public::of(home.index() as u32).deaths().push(local) {
+                cell.interrupt(home);
+            }
         }
     }
 }
@@ -230,6 +236,7 @@ impl Cell {
     pub fn serve_deaths(&mut self) {
         for space in Public::of(self.number().0).deaths().take() {
             self.end_threads_of(space);
+            space.let_go(self);
         }
     }
 }

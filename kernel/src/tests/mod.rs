@@ -3,6 +3,7 @@
 //! `test=list` prints the names.
 
 mod boot;
+mod memory;
 mod programs;
 mod provoke;
 
@@ -23,6 +24,8 @@ pub enum Kind {
     Kernel(fn(&mut Cell) -> Result<(), &'static str>),
     /// Starts programs; when all of them have ended, the check is made with the number that failed.
     Programs(fn(&mut Cell), fn(failed: u32) -> Result<(), &'static str>),
+    /// The same, started so many times, each time when the programs of the time before have ended.
+    Rounds(fn(&mut Cell), u32, fn(failed: u32) -> Result<(), &'static str>),
     /// Ends the machine in a way of its own.
     Provoke(fn(&mut Cell) -> Result<(), &'static str>),
 }
@@ -36,7 +39,7 @@ pub struct Test {
     pub kind: Kind,
 }
 
-static TESTS: [&[Test]; 3] = [boot::TESTS, programs::TESTS, provoke::TESTS];
+static TESTS: [&[Test]; 4] = [boot::TESTS, programs::TESTS, memory::TESTS, provoke::TESTS];
 
 static NAMES: SpinMutex<Option<&'static str>> = SpinMutex::new(None);
 /// Index of the test after the one that runs.
@@ -81,8 +84,15 @@ pub fn go_on(cell: &mut Cell) {
         qemu::exit(if failed == 0 { Exit::Success } else { Exit::Failed });
     };
     let finished = RUNNING.lock().take();
-    if let Some(Test { name, kind: Kind::Programs(_, check) }) = finished {
-        report(name, check(program::take_failures()));
+    match finished {
+        Some(Test { name, kind: Kind::Programs(_, check) | Kind::Rounds(_, 0 | 1, check) }) => {
+            report(name, check(program::take_failures()));
+        }
+        Some(Test { name, kind: Kind::Rounds(start, rounds, check) }) => {
+            *RUNNING.lock() = Some(Test { name, kind: Kind::Rounds(start, rounds - 1, check) });
+            return start(cell);
+        }
+        _ => {}
     }
     loop {
         let index = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -92,7 +102,7 @@ pub fn go_on(cell: &mut Cell) {
         }
         match test.kind {
             Kind::Kernel(run) | Kind::Provoke(run) => report(test.name, run(cell)),
-            Kind::Programs(start, _) => {
+            Kind::Programs(start, _) | Kind::Rounds(start, ..) => {
                 *RUNNING.lock() = Some(test);
                 start(cell);
                 return;

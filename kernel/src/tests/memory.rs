@@ -1,0 +1,49 @@
+//! Memory comes back.
+
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+use super::{Kind, Test};
+use crate::arch::smp::cpu_count;
+use crate::boot::program::start_or_refuse;
+use crate::cell::Cell;
+use crate::mem::frames;
+use smp::CpuId;
+
+/// The tests of this file. Each starts programs in rounds.
+pub const TESTS: &[Test] =
+    &[Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) }];
+
+/// Programs in all, and how many run at once.
+const PROGRAMS: u32 = 1000;
+const AT_ONCE: u32 = 8;
+/// Rounds after which everything that is kept for good is there: objects of pools, parts of tables.
+const SETTLED: u32 = 10;
+/// What the test program does: null calls, on the CPU on which it was started.
+const NULL_CALLS_ALONE: u64 = 3;
+
+static ROUND: AtomicU32 = AtomicU32::new(0);
+static FREE_THEN: AtomicU64 = AtomicU64::new(0);
+
+fn start_some(cell: &mut Cell) {
+    let round = ROUND.fetch_add(1, Ordering::Relaxed);
+    if round == SETTLED {
+        FREE_THEN.store(frames::free_frames(), Ordering::Relaxed);
+    }
+    for index in 0..AT_ONCE {
+        let cpu = CpuId::new(((round + index) % cpu_count()) as usize).unwrap_or(CpuId::BOOT);
+        start_or_refuse(cell, "tests", cpu, [NULL_CALLS_ALONE, 1]);
+    }
+}
+
+fn check(failed: u32) -> Result<(), &'static str> {
+    let (then, now) = (FREE_THEN.load(Ordering::Relaxed), frames::free_frames());
+    // Each of these programs leaves one frame of capability slots behind for programs that others make: its own
+    // handles had to have generation 1, which a slot has once.
+    let kept = u64::from((PROGRAMS / AT_ONCE - SETTLED) * AT_ONCE);
+    crate::log!("free frames after {SETTLED} rounds: {then}; at the end: {now}, and {kept} kept for slots");
+    match (failed, now + kept == then) {
+        (0, true) => Ok(()),
+        (0, false) => Err("memory was lost"),
+        _ => Err("a program failed"),
+    }
+}
