@@ -3,7 +3,7 @@
 
 use abi::Fact;
 use core::hint::spin_loop;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use rt::call;
 use smp::marker::{ENTER, LEAVE, OPERATION, mark};
 use workloads::{BootArgs, Entry};
@@ -31,6 +31,12 @@ pub trait Operation<const N: u8>: Sized {
 
     /// Does the operation once; false if it failed.
     fn run(&mut self) -> bool;
+
+    /// Pages that its operations have allocated by their definition so far, less those that they freed. What it
+    /// gives back or takes to prepare anew does not count.
+    fn pages(&self) -> i64 {
+        0
+    }
 }
 
 /// A counter on lines of its own.
@@ -46,6 +52,8 @@ static STOPPED: Counter = Counter(AtomicU32::new(0));
 static COUNTED: Counter = Counter(AtomicU32::new(0));
 /// Notified by each worker that has finished.
 static DONE: AtomicU64 = AtomicU64::new(0);
+/// Pages of the program's own memory that the operations took from verb 1 on.
+static PAGES: AtomicI64 = AtomicI64::new(0);
 static ALL_OPS: AtomicU64 = AtomicU64::new(0);
 static OPS: AtomicU64 = AtomicU64::new(0);
 static WARMUP: AtomicU64 = AtomicU64::new(0);
@@ -68,6 +76,7 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
         counter.0.store(0, Ordering::Relaxed);
     }
     ALL_OPS.store(0, Ordering::Relaxed);
+    PAGES.store(0, Ordering::Relaxed);
     OPS.store(arguments.ops, Ordering::Relaxed);
     WARMUP.store(arguments.warmup, Ordering::Relaxed);
     WORKERS.store(workers, Ordering::Relaxed);
@@ -92,7 +101,7 @@ pub fn run(entry: Entry, arguments: &BootArgs<'_>, workers: u32) -> Run {
         ok: FAILED.0.load(Ordering::Relaxed) == 0,
         entered: ENTERED.0.load(Ordering::Relaxed),
         all_ops: ALL_OPS.load(Ordering::Relaxed),
-        mem_growth_bytes: Some(taken * abi::PAGE as i64),
+        mem_growth_bytes: Some((taken + PAGES.load(Ordering::Acquire)) * abi::PAGE as i64),
     }
 }
 
@@ -129,6 +138,7 @@ pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
     for _ in 0..WARMUP.load(Ordering::Relaxed) {
         ok &= operation.run();
     }
+    PAGES.fetch_sub(operation.pages(), Ordering::AcqRel);
     if cpu == 0 {
         // All others are at the barrier.
         wait_for(&READY, workers - 1);
@@ -149,6 +159,7 @@ pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
         ok &= operation.run();
         more += 1;
     }
+    PAGES.fetch_add(operation.pages(), Ordering::AcqRel);
     count_after(cpu, workers);
     drop(operation);
     ALL_OPS.fetch_add(ops + more, Ordering::AcqRel);

@@ -35,12 +35,19 @@ fn take(cpu: u32, pages: u64) -> Option<Handle> {
     None
 }
 
+/// Operations for which pages up to `page` were touched: the first of each leaf was touched in advance.
+fn operations_of(page: u64) -> u64 {
+    page - page.div_ceil(LEAF)
+}
+
 /// Pages of a region, touched one by one.
 pub struct Faults<const CLEARED: bool> {
     memory: Handle,
     base: u64,
     pages: u64,
     next: u64,
+    /// Pages that were used up before the region was prepared anew.
+    used_up: u64,
 }
 
 impl<const CLEARED: bool> Faults<CLEARED> {
@@ -51,7 +58,7 @@ impl<const CLEARED: bool> Faults<CLEARED> {
         let theirs = call::grant(memory, initial::COMPANION, Rights(Rights::USE.0 | Rights::WRITE.0)).ok()?;
         let badge = theirs.0 | if CLEARED { ZEROED } else { 0 };
         memory::region(OWN, base, pages * PAGE, BOTH, calls::endpoint(), badge).ok()?;
-        let mut faults = Self { memory, base, pages, next: 0 };
+        let mut faults = Self { memory, base, pages, next: 0, used_up: 0 };
         faults.touch_leaves();
         Some(faults)
     }
@@ -73,6 +80,7 @@ impl<const CLEARED: bool> Faults<CLEARED> {
         if let Err(error) = unmapped {
             rt::log!("refill: {error:?}");
         }
+        self.used_up += operations_of(self.pages);
         self.touch_leaves();
     }
 
@@ -117,6 +125,10 @@ impl Operation<{ number::PAGE_FAULT_ANON }> for Checked<Faults<true>> {
         Self(Faults::new(cpu))
     }
 
+    fn pages(&self) -> i64 {
+        self.0.as_ref().map_or(0, |faults| (faults.used_up + operations_of(faults.next)) as i64)
+    }
+
     #[inline(always)]
     fn run(&mut self) -> bool {
         self.0.as_mut().map(Faults::touch_next).is_some()
@@ -129,12 +141,20 @@ pub struct Mapped {
     base: u64,
     pages: u64,
     next: u64,
+    /// Pages that were used up before the region was prepared anew.
+    used_up: u64,
 }
 
 impl Mapped {
     fn new(cpu: u32) -> Option<Self> {
         let pages = runner::supply() * MUNMAP_PAGES as u64;
-        let mapped = Self { memory: take(cpu, pages)?, base: AREA + u64::from(cpu) * WORKER, pages, next: 0 };
+        let mapped = Self {
+            memory: take(cpu, pages)?,
+            base: AREA + u64::from(cpu) * WORKER,
+            pages,
+            next: 0,
+            used_up: 0,
+        };
         mapped.fill().then_some(mapped)
     }
 
@@ -157,6 +177,7 @@ impl Mapped {
     fn unmap_next(&mut self) -> bool {
         if self.next >= self.pages {
             self.next = 0;
+            self.used_up += self.pages;
             if !self.fill() {
                 return false;
             }
@@ -179,6 +200,10 @@ impl Drop for Mapped {
 impl Operation<{ number::MUNMAP }> for Checked<Mapped> {
     fn prepare(cpu: u32) -> Self {
         Self(Mapped::new(cpu))
+    }
+
+    fn pages(&self) -> i64 {
+        self.0.as_ref().map_or(0, |mapped| -((mapped.used_up + mapped.next) as i64))
     }
 
     #[inline(always)]
