@@ -22,8 +22,10 @@ pub(crate) fn record(
     let per_op = |count: u64| count as f64 / ops as f64;
     let total = region.map(|region| &region.total);
     let marks = plan.system.marks_kernel_events();
-    let defined = if plan.system.counts_program_memory() { told.entry.workload.bytes_per_op } else { 0 };
-    let beyond = |bytes: i64| bytes as f64 / told.line.all_ops.max(1) as f64 - defined as f64;
+    let beyond = |bytes: i64| {
+        let all = told.line.all_ops.max(1) as f64;
+        bytes as f64 / all - told.entry.workload.bytes_per_op as f64
+    };
     let clock = if region.is_some() { "model" } else { "tsc" };
     Record {
         schema: SCHEMA,

@@ -144,12 +144,6 @@ pub trait System {
     /// Whether the system marks lock contention, IPI deliveries and servers.
     fn marks_kernel_events(&self) -> bool;
 
-    /// Whether the memory in use that its guest tells of includes what programs have: then what an operation
-    /// allocates by its definition is taken off.
-    fn counts_program_memory(&self) -> bool {
-        true
-    }
-
     /// Names for addresses in the guest whose console is given.
     ///
     /// # Errors

@@ -150,11 +150,6 @@ impl System for Stormcell {
         true
     }
 
-    fn counts_program_memory(&self) -> bool {
-        // All memory is given to programs at boot: the guest tells of the kernel's own.
-        false
-    }
-
     fn naming(&self, _console: &[String]) -> Result<Naming> {
         let mut programs = Symbols::new();
         programs.add("kernel", &self.parts.kernel)?;
