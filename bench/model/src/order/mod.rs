@@ -12,48 +12,22 @@
 //! The CPU with the lowest position is never held back by the first two rules, so there is no deadlock
 //! in the model. The emulator can stop a CPU for reasons of its own, so each wait is bounded: it
 //! expires when nobody whom it waits for moved for [`STALL`].
+mod power;
+mod shared;
+
 use crate::futex;
 use crate::profile::Order;
+pub use shared::Shared;
+use shared::{Lowest, OFF, RUNNING, SPINNING};
 use std::collections::HashMap;
-use std::sync::atomic::{
-    AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst,
-};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 /// A wait expires when nobody moved for this long.
 pub const STALL: Duration = Duration::from_millis(60);
-/// How long the host may take to wake a CPU to which an IPI was sent.
-const WAKE_TIME: Duration = Duration::from_millis(1);
-/// How often that time is granted while a CPU that is off waits for the host.
-const WAKE_TRIES: u32 = 40;
 /// No limit, nobody.
 const NEVER: u64 = u64::MAX;
-
-const OFF: u8 = 0;
-const RUNNING: u8 = 1;
-const SPINNING: u8 = 2;
-
-/// What other threads may see of a CPU.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-pub struct Shared {
-    /// Lower bound of the time of what this CPU does next.
-    pub position: AtomicU64,
-    /// Position at which it must ask again.
-    pub limit: AtomicU64,
-    /// Floor that its clock is raised to when it asks.
-    pub raise: AtomicU64,
-    /// Instructions executed.
-    pub insns: AtomicU64,
-    /// Position at which it came on last; 0 before that.
-    woken: AtomicU64,
-    /// The host thread that runs it.
-    thread: AtomicI32,
-    state: AtomicU8,
-    poked: AtomicBool,
-    asleep: AtomicU32,
-}
 
 /// Why a CPU waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,34 +65,6 @@ pub struct Synchroniser {
     pub waits: AtomicU64,
     /// Waits that expired.
     pub expired: AtomicU64,
-}
-
-/// The two lowest effective positions, and the same of CPUs that do not spin.
-#[derive(Clone, Copy)]
-struct Lowest {
-    all: [(u64, u32); 2],
-    workers: [(u64, u32); 2],
-}
-
-impl Lowest {
-    fn insert(list: &mut [(u64, u32); 2], item: (u64, u32)) {
-        if item.0 < list[0].0 {
-            *list = [item, list[0]];
-        } else if item.0 < list[1].0 {
-            list[1] = item;
-        }
-    }
-    fn others(list: &[(u64, u32); 2], cpu: u32) -> u64 {
-        if list[0].1 == cpu { list[1].0 } else { list[0].0 }
-    }
-    /// Lowest of the CPUs other than `cpu`; spinning ones count as a quantum further.
-    fn horizon(&self, cpu: u32) -> u64 {
-        Self::others(&self.all, cpu)
-    }
-    /// The same without spinning ones.
-    fn worker_horizon(&self, cpu: u32) -> u64 {
-        Self::others(&self.workers, cpu)
-    }
 }
 
 impl Synchroniser {
@@ -383,83 +329,6 @@ impl Synchroniser {
         true
     }
 
-    /// `cpu` goes off: it holds nobody back.
-    pub fn halt(&self, cpu: u32) {
-        self.shared(cpu).state.store(OFF, SeqCst);
-        if self.is_strict() {
-            let mut queue = self.lock();
-            self.release(&mut queue);
-        }
-    }
-
-    /// `cpu` comes on at `position`.
-    pub fn resume(&self, cpu: u32, position: u64) {
-        let shared = self.shared(cpu);
-        shared.position.store(position, SeqCst);
-        shared.woken.store(position.max(1), SeqCst);
-        shared.limit.store(0, Relaxed);
-        if shared.thread.load(Relaxed) == 0 {
-            shared.thread.store(futex::thread_id(), Relaxed);
-        }
-        shared.state.store(RUNNING, SeqCst);
-        if self.is_strict() {
-            self.resumes.fetch_add(1, SeqCst);
-            futex::wake(&self.resumes);
-            for (_, other) in self.active() {
-                other.limit.store(0, Relaxed);
-            }
-        }
-    }
-
-    /// An IPI sent at `sent` reaches its handler at `floor`: CPUs that came on since it was sent, and at
-    /// most `age` cycles ago, are raised to that. (The emulator may wake a CPU before the sender's access
-    /// is reported.) True when there was one.
-    pub fn raise_woken(&self, sent: u64, floor: u64, age: u64) -> bool {
-        let mut any = false;
-        for (_, shared) in self.active() {
-            let (woken, now) = (shared.woken.load(Relaxed), shared.position.load(Relaxed));
-            let recent = woken != 0
-                && woken + u64::from(self.order.quantum) >= sent
-                && now < floor
-                && now < woken + age;
-            if recent {
-                shared.raise.fetch_max(floor, Relaxed);
-                shared.limit.store(0, Relaxed);
-                any = true;
-            }
-        }
-        any
-    }
-
-    /// Called by the sender of an IPI: while a CPU is off, the IPI may be about to wake it, which takes the
-    /// host some time. Without this wait the sender would run on for that time.
-    pub fn await_wake(&self) {
-        let before = self.resumes.load(SeqCst);
-        if !self.is_strict() || self.active().count() == self.cpus.len() {
-            return;
-        }
-        for _ in 0..WAKE_TRIES {
-            let woke = futex::wait(&self.resumes, before, WAKE_TIME) || self.resumes.load(SeqCst) != before;
-            if woke || !self.any_off_wants_to_run() {
-                return;
-            }
-        }
-    }
-
-    /// True when the host is about to run a CPU that is still off: it has been woken, but waits for its
-    /// turn on a busy host.
-    fn any_off_wants_to_run(&self) -> bool {
-        let off = self.cpus.iter().filter(|c| c.state.load(Relaxed) == OFF);
-        off.map(|c| c.thread.load(Relaxed)).any(futex::is_runnable)
-    }
-
-    /// True when `cpu` is on.
-    #[inline]
-    #[must_use]
-    pub fn is_on(&self, cpu: u32) -> bool {
-        self.shared(cpu).state.load(Relaxed) != OFF
-    }
-
     /// A region begins: all clocks are raised to the highest.
     pub fn begin_strict(&self) {
         let _queue = self.lock();
@@ -479,17 +348,5 @@ impl Synchroniser {
         for waiter in queue.waiters.drain(..) {
             self.shared(waiter.cpu).wake();
         }
-    }
-}
-
-impl Shared {
-    /// Position, raised to the floor that the CPU has not taken over yet.
-    fn effective(&self) -> u64 {
-        self.position.load(Relaxed).max(self.raise.load(Relaxed))
-    }
-
-    fn wake(&self) {
-        self.asleep.store(0, SeqCst);
-        futex::wake(&self.asleep);
     }
 }
