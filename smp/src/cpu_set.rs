@@ -260,6 +260,14 @@ impl AtomicCpuSet {
         self.summary.load(Ordering::Acquire) == 0
     }
 
+    /// Whether there is a member whose `insert` has returned; exact, unlike `is_empty`. A load for each word that was
+    /// filled since the last `take`.
+    #[must_use]
+    pub fn has_members(&self) -> bool {
+        let named = self.summary.load(Ordering::Acquire);
+        bits(named).any(|word| self.words[word].load(Ordering::Acquire) != 0)
+    }
+
     /// The members now.
     #[must_use]
     pub fn snapshot(&self) -> CpuSet {

@@ -74,6 +74,7 @@ mod sequential {
                 }
                 prop_assert!(plain.iter().eq(model.iter().copied()));
                 prop_assert_eq!(atomic.snapshot(), plain);
+                prop_assert_eq!(atomic.has_members(), !plain.is_empty());
                 prop_assert_eq!(plain.len(), model.len());
                 prop_assert_eq!(plain.is_empty(), model.is_empty());
                 let mut sum = CpuSet::of(id(5));

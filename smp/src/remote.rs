@@ -105,11 +105,11 @@ impl<'m, V: Variant> Calls<'m, V> {
         desk.order.set(None);
     }
 
-    /// Whether somebody may be asking something of this CPU. One load of a line of its own.
+    /// Whether somebody is asking something of this CPU. A few loads of lines of its own.
     #[inline]
     #[must_use]
     pub fn is_asked(&self, cpu: Cpu<'_>) -> bool {
-        !self.desks.local(cpu).asking.is_empty()
+        self.desks.local(cpu).asking.has_members()
     }
 
     /// Does what others ask of this CPU: on the interrupt that [`Platform::wake`] sends, and while waiting.

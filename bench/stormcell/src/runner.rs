@@ -129,6 +129,21 @@ pub fn supply() -> u64 {
     warmup + ops + ops / 8 + 16
 }
 
+/// How many workers this entry has, on the first CPUs.
+pub fn workers() -> u32 {
+    WORKERS.load(Ordering::Relaxed)
+}
+
+/// How many operations each worker of this entry does before the region.
+pub fn warmup() -> u64 {
+    WARMUP.load(Ordering::Relaxed)
+}
+
+/// How many operations each worker of this entry does before and inside the region.
+pub fn rounds() -> u64 {
+    warmup() + OPS.load(Ordering::Relaxed)
+}
+
 /// The life of one worker.
 pub extern "C" fn work<const N: u8, O: Operation<N>>(cpu: u64) -> ! {
     let workers = WORKERS.load(Ordering::Relaxed);

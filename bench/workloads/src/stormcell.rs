@@ -17,6 +17,13 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (CAPABILITY, MT),
     (PRIVATE_COUNTER, MT),
     (SHARED_COUNTER, MT),
+    (SMP_DEREF, MT),
+    (SMP_COUNTER, MT),
+    (SMP_ACCOUNT, MT),
+    (SMP_POOL, MT),
+    (SMP_MAILBOX, MT),
+    (SMP_RETIRE, MT),
+    (SMP_CALL, MT),
 ];
 
 /// The variants that the kernel takes as `variant=`: the baseline, and each ablation.

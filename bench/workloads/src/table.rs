@@ -42,6 +42,20 @@ pub mod number {
     pub const PRIVATE_COUNTER: u8 = 200;
     /// Locked increment of one line: must cost the transfer times the number of CPUs.
     pub const SHARED_COUNTER: u8 = 201;
+    /// Read a replicated value through a clustered reference (Stormcell only, as all of `smp`'s).
+    pub const SMP_DEREF: u8 = 210;
+    /// Add to a distributed counter.
+    pub const SMP_COUNTER: u8 = 211;
+    /// Pay from an account's local credit.
+    pub const SMP_ACCOUNT: u8 = 212;
+    /// Allocate a block from a per-CPU pool and free another.
+    pub const SMP_POOL: u8 = 213;
+    /// Send a message to the own mailbox and empty it.
+    pub const SMP_MAILBOX: u8 = 214;
+    /// Retire an object, pass a quiescent point, free what may be freed.
+    pub const SMP_RETIRE: u8 = 215;
+    /// One CPU has all the others do something and waits for them: a shootdown without the flush.
+    pub const SMP_CALL: u8 = 216;
 }
 
 /// How the workers of an entry are grouped into processes.
@@ -125,7 +139,7 @@ const fn mp(number: u8, name: &'static str) -> Workload {
 }
 
 /// Every workload, in order of number.
-pub static ALL: [Workload; 18] = [
+pub static ALL: [Workload; 25] = [
     mt(NULL_SYSCALL, "null_syscall"),
     both(PPC, "ppc"),
     Workload { faults_per_op: Some(1), ..both(PAGE_FAULT, "page_fault") },
@@ -144,6 +158,13 @@ pub static ALL: [Workload; 18] = [
     mt(CAPABILITY, "capability"),
     mt(PRIVATE_COUNTER, "private_counter"),
     mt(SHARED_COUNTER, "shared_counter"),
+    mt(SMP_DEREF, "smp_deref"),
+    mt(SMP_COUNTER, "smp_counter"),
+    mt(SMP_ACCOUNT, "smp_account"),
+    mt(SMP_POOL, "smp_pool"),
+    mt(SMP_MAILBOX, "smp_mailbox"),
+    mt(SMP_RETIRE, "smp_retire"),
+    mt(SMP_CALL, "smp_call"),
 ];
 
 impl Workload {

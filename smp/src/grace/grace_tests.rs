@@ -53,6 +53,7 @@ mod host {
         grace.enter(inside);
         // SAFETY: a fresh object.
         unsafe { grace.retire(cpu, object()) };
+        grace.expedite(cpu);
         for _ in 0..1000 {
             assert!(!grace.quiescent(&machine, cpu), "freed under a CPU that is inside");
         }
@@ -75,6 +76,7 @@ mod host {
         grace.enter(other);
         // SAFETY: fresh objects.
         unsafe { grace.retire(cpu, object()) };
+        grace.expedite(cpu);
         grace.quiescent(&machine, cpu);
         grace.quiescent(&machine, other);
         // SAFETY: as above. CPU 1 has reported, and retires while the period runs.
@@ -190,12 +192,12 @@ mod model {
         shared: AtomicPtr<Object>,
     }
 
-    /// Two CPUs, leaked, as the threads of the model have to live for ever.
-    fn world<V: Variant>() -> &'static World<V> {
-        let memory = Box::leak(Box::new([const { PerCpu::<Local>::SLOT }; 2]));
+    /// Some CPUs, leaked, as the threads of the model have to live for ever.
+    fn world<const CPUS: usize, V: Variant>() -> &'static World<V> {
+        let memory = Box::leak(Box::new([const { PerCpu::<Local>::SLOT }; CPUS]));
         let tree = Box::leak(Box::new(Grace::tree::<1>()));
         Box::leak(Box::new(World {
-            machine: Machine::new(2),
+            machine: Machine::new(CPUS),
             grace: Grace::of_variant(memory, tree, 1),
             shared: AtomicPtr::new(core::ptr::from_ref(object()).cast_mut()),
         }))
@@ -213,13 +215,14 @@ mod model {
         let old = world.shared.swap(core::ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: out of reach, and leaked.
         unsafe { world.grace.retire(cpu, NonNull::new(old).unwrap().cast()) };
+        world.grace.expedite(cpu);
     }
 
     /// One CPU comes in, uses the object and leaves; the other retires it, waits three quiescent points and frees
     /// what it may. Two threads, at most three preemptions.
     fn a_reader_comes_in<V: Variant>() {
         check(3, || {
-            let world = world::<V>();
+            let world = world::<2, V>();
             let reader = thread::spawn(move || {
                 let cpu = world.machine.claim(CpuId::new(1).unwrap());
                 world.grace.enter(cpu);
@@ -248,17 +251,17 @@ mod model {
         a_reader_comes_in::<NoEntryFence>();
     }
 
-    /// A period runs already, which the reader started and in which it reports before it uses the object. Two threads, at most two
-    /// preemptions.
+    /// A period runs already, which the reader started and in which it reports before it uses the object. Another
+    /// CPU has reported, too, when it retires the object; then the third reports. The first thread plays both of
+    /// them. Two threads, at most two preemptions.
     fn a_period_runs<V: Variant>() {
         check(2, || {
-            let world = world::<V>();
-            let cpu = world.machine.claim(CpuId::BOOT);
-            let other = world.machine.claim(CpuId::new(1).unwrap());
-            world.grace.enter(cpu);
-            world.grace.enter(other);
+            let world = world::<3, V>();
+            let [cpu, other, third] = [0, 1, 2].map(|index| world.machine.claim(CpuId::new(index).unwrap()));
+            [cpu, other, third].into_iter().for_each(|cpu| world.grace.enter(cpu));
             // SAFETY: leaked, and never reachable.
             unsafe { world.grace.retire(other, NonNull::from(&object().retired)) };
+            world.grace.expedite(other);
             world.grace.quiescent(&world.machine, other);
             let reader = thread::spawn(move || {
                 // SAFETY: from here on this thread alone is CPU 1.
@@ -267,12 +270,12 @@ mod model {
                 use_object(world);
                 world.grace.quiescent(&world.machine, cpu);
             });
+            world.grace.quiescent(&world.machine, cpu);
             unlink(world, cpu);
-            for _ in 0..3 {
-                world.grace.expedite(cpu);
+            for cpu in [cpu, third, cpu] {
                 world.grace.quiescent(&world.machine, cpu);
-                world.grace.reap(cpu, 2);
             }
+            world.grace.reap(cpu, 1);
             reader.join().unwrap();
         });
     }

@@ -11,8 +11,9 @@
 //! next one runs. Passing a quiescent point compares it with what this CPU saw last. On an odd tick the CPU
 //! reports: it clears its bit in a [`Tree`], and the last one of a node goes on to the parent, so that no line
 //! is written by everybody. The CPU that started the period looks after those that do not report: it reports
-//! for those outside, and later asks each of the others once. A batch that was closed while 2N shows waits for
-//! 2N+2; one closed while a period runs needs the next as well. Nothing happens while nothing is retired.
+//! for those outside, and later asks each of the others once. What a CPU retired up to an even tick waits for the
+//! next period from there on; so one period serves all CPUs, and a CPU starts it that has retired another whole
+//! batch since that tick. Nothing happens while nothing is retired.
 //!
 //! **Source.** Existence guarantees of Tornado (Gamsa et al., OSDI'99, section 5); hierarchical detection and
 //! the parity of McKenney's RCU ("Hierarchical RCU", LWN 2008; "Is Parallel Programming Hard", section 9.5).
@@ -38,6 +39,7 @@
 //! let object = Box::into_raw(Box::new(Retired::new(Reclaim(free))));
 //! // SAFETY: nobody can find the object any more; it is freed once.
 //! unsafe { grace.retire(cpu, NonNull::new(object).unwrap()) };
+//! grace.expedite(cpu);
 //! // CPU 1 is outside; this one passes quiescent points, and looks after the period that it started.
 //! let freed: usize = (0..4).map(|_| { grace.poll(&machine, cpu); grace.reap(cpu, 10) }).sum();
 //! assert_eq!(freed, 1);
@@ -53,7 +55,7 @@ use crossbeam_utils::CachePadded;
 use crate::chain::{Chain, Node};
 use crate::flaw::{self, Flaw, Sound, Variant};
 use crate::per_cpu::{PerCpu, Slot};
-use crate::platform::{Cpu, Platform};
+use crate::platform::{Cpu, CpuId, Platform};
 use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
 
 pub use tree::{Tree, TreeNode};
@@ -69,6 +71,9 @@ pub type Retired = Node<Reclaim>;
 /// How many quiescent points the starter of a period passes before it looks after the others: those that
 /// are busy have reported by then.
 const PATIENCE: u32 = if cfg!(loom) { 0 } else { 64 };
+
+/// Two periods serve all that was retired so far: what waits already, and what is still open.
+const HURRY: u32 = 2;
 
 /// A clock that never shows: a CPU that has "seen" it takes the slow path at each quiescent point.
 const ATTENTION: u64 = u64::MAX;
@@ -95,6 +100,10 @@ struct Private {
     patience: Cell<u32>,
     /// How often it has looked.
     looks: Cell<u32>,
+    /// Periods to start without waiting for a whole batch.
+    hurry: Cell<u32>,
+    /// How many objects this CPU retires before it starts a period.
+    batch: usize,
 }
 
 /// Retired objects by what they wait for.
@@ -113,17 +122,26 @@ struct Lists {
 unsafe impl Sync for Local {}
 
 impl Local {
-    fn new() -> Self {
+    fn new(batch: usize) -> Self {
         let private = Private {
+            batch,
             seen: Cell::new(0),
             reported: Cell::new(0),
             lists: UnsafeCell::default(),
             leads: Cell::new(0),
             patience: Cell::new(0),
             looks: Cell::new(0),
+            hurry: Cell::new(0),
         };
         Self { entries: CachePadded::new(AtomicU64::new(0)), private }
     }
+}
+
+/// The batch of CPU `id`: CPUs that retire at one pace would all want to start the same period, so that each waits
+/// a little longer than the one before.
+fn staggered(batch: usize, id: CpuId) -> usize {
+    const STEPS: usize = 16;
+    batch + batch / STEPS * (id.index() % STEPS)
 }
 
 /// The grace periods of one machine, or of one server's replicas.
@@ -135,7 +153,6 @@ pub struct Grace<'m, V: Variant = Sound> {
     begun: CachePadded<AtomicU64>,
     tree: Tree<'m>,
     locals: PerCpu<'m, Local>,
-    batch: usize,
     variant: core::marker::PhantomData<V>,
 }
 
@@ -147,7 +164,8 @@ impl<'m> Grace<'m> {
     }
 
     /// Grace periods for as many CPUs as `memory` has slots; all are outside. A CPU asks for a period when it
-    /// has retired `batch` objects.
+    /// has retired `batch` objects since the last, or up to twice as many, so that not all ask at once. Up to four
+    /// batches of each CPU wait at a time.
     ///
     /// # Panics
     ///
@@ -168,8 +186,7 @@ impl<'m, V: Variant> Grace<'m, V> {
             clock: CachePadded::new(AtomicU64::new(0)),
             begun: CachePadded::new(AtomicU64::new(0)),
             tree: Tree::new(tree, memory.len()),
-            locals: PerCpu::new(memory, |_| Local::new()),
-            batch,
+            locals: PerCpu::new(memory, |id| Local::new(staggered(batch, id))),
             variant: core::marker::PhantomData,
         }
     }
@@ -230,25 +247,26 @@ impl<'m, V: Variant> Grace<'m, V> {
         let lists = unsafe { &mut *private.lists.get() };
         // SAFETY: the caller's.
         unsafe { lists.open.push(retired) };
-        if lists.open.len() >= self.batch {
+        if lists.open.len() >= private.batch {
             private.seen.set(ATTENTION);
         }
     }
 
-    /// Asks for a period for what was retired here, however little it is: when memory is scarce, or before
-    /// going idle. The next quiescent point starts it.
+    /// Asks for the periods that all needs which was retired here so far, however little it is: when memory is
+    /// scarce, or before going idle. The next quiescent points start them.
     pub fn expedite(&self, cpu: Cpu<'_>) {
         let private = &self.locals.local(cpu).private;
+        private.hurry.set(HURRY);
         private.seen.set(ATTENTION);
-        self.close(private);
     }
 
-    /// Whether objects retired here wait for a period that was asked for: such a CPU should not sleep without
-    /// a timer, and call [`Grace::poll`] when that fires.
+    /// Whether objects retired here wait for a period: such a CPU should not sleep without [`Grace::expedite`] and a
+    /// timer, and call [`Grace::poll`] when that fires.
     #[must_use]
     pub fn is_waiting(&self, cpu: Cpu<'_>) -> bool {
         // SAFETY: the token makes this CPU ours.
-        !unsafe { &*self.locals.local(cpu).private.lists.get() }.waiting.is_empty()
+        let lists = unsafe { &*self.locals.local(cpu).private.lists.get() };
+        !(lists.waiting.is_empty() && lists.open.is_empty())
     }
 
     /// How many periods are over.
@@ -291,47 +309,39 @@ impl<'m, V: Variant> Grace<'m, V> {
 
     /// Moves the lists on as the clock allows, and starts the period that they need.
     fn advance<P: Platform>(&self, platform: &P, cpu: Cpu<'_>, private: &Private) -> bool {
+        // Pairs with the ones in `attend` and `enter`: what was made unreachable before this fence is out of reach
+        // for every CPU that reports in a period which has not begun at the load.
+        fence(Ordering::SeqCst);
         let clock = self.clock.load(Ordering::Acquire);
-        {
-            // SAFETY: the token makes this CPU ours; nothing here frees or retires.
-            let lists = unsafe { &mut *private.lists.get() };
-            if !lists.waiting.is_empty() && clock >= lists.target {
-                lists.done.append(core::mem::take(&mut lists.waiting));
-            }
-            if lists.open.len() >= self.batch {
-                self.close(private);
-            }
+        // SAFETY: the token makes this CPU ours; nothing here frees or retires.
+        let lists = unsafe { &mut *private.lists.get() };
+        if !lists.waiting.is_empty() && clock >= lists.target {
+            lists.done.append(core::mem::take(&mut lists.waiting));
+            private.hurry.set(private.hurry.get().saturating_sub(1));
         }
-        // SAFETY: as above.
-        let lists = unsafe { &*private.lists.get() };
+        let runs = clock & 1 == 1;
+        if lists.waiting.is_empty() && (!runs || flaw::has::<V>(Flaw::CurrentPeriodIsEnough)) {
+            lists.target = if runs { clock + 1 } else { clock + 2 };
+            lists.waiting = core::mem::take(&mut lists.open);
+        }
         let waits = !lists.waiting.is_empty();
-        if waits && clock & 1 == 0 && clock < lists.target {
+        // A batch since the last tick, not a batch that waits: else CPUs whose batches fill one after the other
+        // would each start a period.
+        let full = lists.open.len() >= private.batch;
+        if waits && !runs && (full || private.hurry.get() > 0) {
             self.start(private, clock);
         }
         if waits {
             platform.reclaim_soon(cpu);
+        } else {
+            private.hurry.set(0);
         }
         let done = !lists.done.is_empty();
-        // A period that this CPU started runs on.
+        // A period that this CPU started runs on, or it has to be started yet.
         let leads = private.leads.get() >= clock && private.leads.get() > 0;
-        private.seen.set(if done || leads { ATTENTION } else { clock });
+        let urgent = done || leads || full || private.hurry.get() > 0;
+        private.seen.set(if urgent { ATTENTION } else { clock });
         done
-    }
-
-    /// Lets the open list wait for the period that it needs, unless another one waits.
-    fn close(&self, private: &Private) {
-        // SAFETY: called with this CPU's token by whoever holds no reference to the lists that is used again.
-        let lists = unsafe { &mut *private.lists.get() };
-        if !lists.waiting.is_empty() || lists.open.is_empty() {
-            return;
-        }
-        // Pairs with the ones in `attend` and `enter`: what was made unreachable before this fence is out of reach
-        // for every CPU that reports in a period which has not begun at the load.
-        fence(Ordering::SeqCst);
-        let clock = self.clock.load(Ordering::Relaxed);
-        let whole = if flaw::has::<V>(Flaw::CurrentPeriodIsEnough) { 1 } else { 3 };
-        lists.target = if clock & 1 == 0 { clock + 2 } else { clock + whole };
-        lists.waiting = core::mem::take(&mut lists.open);
     }
 
     /// Starts a period, unless another CPU does.
@@ -368,7 +378,7 @@ impl<'m, V: Variant> Grace<'m, V> {
         // Those that are inside, and silent since the first look, are asked once.
         let ask = private.looks.get() == 1;
         private.looks.set(private.looks.get().saturating_add(1));
-        // The entry counters are read after the clock; see `enter` and `close`.
+        // The entry counters are read after the clock; see `enter` and `advance`.
         fence(Ordering::SeqCst);
         self.tree.silent(clock, |id| {
             let Some(other) = self.locals.remote(id) else { return };

@@ -150,7 +150,8 @@ impl System for Linux {
         workload.has(mode)
             && !matches!(
                 workload.number,
-                number::PPC | number::IPC_REMOTE | number::NOTIFY | number::CAPABILITY
+                number::PPC | number::IPC_REMOTE | number::NOTIFY | number::CAPABILITY | number::SMP_DEREF
+                    ..=number::SMP_CALL
             )
     }
 

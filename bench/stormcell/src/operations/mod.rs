@@ -3,6 +3,7 @@
 mod calls;
 mod counters;
 mod kernel;
+mod local;
 mod memory;
 mod threads;
 
@@ -17,6 +18,7 @@ pub type Worker = extern "C" fn(u64) -> !;
 /// Makes what all workers share; `companion` is where the echo program's workers start.
 pub fn prepare(companion: u64, cpus: u32) {
     calls::prepare(companion, cpus);
+    local::prepare();
 }
 
 /// The worker of `entry`, where it is there.
@@ -35,6 +37,13 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::CAPABILITY => work::<{ number::CAPABILITY }, kernel::MintDelete>,
         number::PRIVATE_COUNTER => work::<{ number::PRIVATE_COUNTER }, counters::Private>,
         number::SHARED_COUNTER => work::<{ number::SHARED_COUNTER }, counters::Shared>,
+        number::SMP_DEREF => work::<{ number::SMP_DEREF }, local::Deref>,
+        number::SMP_COUNTER => work::<{ number::SMP_COUNTER }, local::Add>,
+        number::SMP_ACCOUNT => work::<{ number::SMP_ACCOUNT }, local::Pay>,
+        number::SMP_POOL => work::<{ number::SMP_POOL }, local::AllocFree>,
+        number::SMP_MAILBOX => work::<{ number::SMP_MAILBOX }, local::SendTake>,
+        number::SMP_RETIRE => work::<{ number::SMP_RETIRE }, local::Retire>,
+        number::SMP_CALL => work::<{ number::SMP_CALL }, local::CallAll>,
         _ => return None,
     })
 }
