@@ -32,6 +32,19 @@ pub const LOCAL: &[Goal] = &[
     Goal { workload: "page_fault", instructions: Some(Instructions::KernelAndServers(1200.0)) },
 ];
 
+/// The primitives of the `smp` crate that claim to move no line an operation, over so many operations that each
+/// kind of deferred work happens ten times.
+pub const PRIMITIVES: &[&str] =
+    &["smp_deref", "smp_counter", "smp_account", "smp_pool", "smp_mailbox", "smp_retire"];
+/// Operations of each worker for that: a grace period takes up to two batches of 1,024.
+pub const PRIMITIVE_OPS: u64 = 25_000;
+/// "0.00 lines an operation".
+pub const NO_LINES_BELOW: f64 = 0.005;
+/// Has all other CPUs do something and waits.
+pub const REMOTE_CALL: &str = "smp_call";
+/// The most lines that a call of n CPUs moves, on both sides, for each of them (see `smp::remote`).
+pub const LINES_A_TARGET: f64 = 6.0;
+
 /// A local operation has fewer than this of each of [`EVENTS`].
 pub const EVENTS_BELOW: f64 = 0.01;
 /// The most that a local operation may slow down with more CPUs.
@@ -96,6 +109,31 @@ pub struct Judged {
 pub fn judge(records: &[Record]) -> Vec<Judged> {
     let goals = |record: &Record| LOCAL.iter().find(|goal| goal.workload == record.workload);
     records.iter().filter_map(|record| Some(one(record, goals(record)?))).flatten().collect()
+}
+
+/// Compares each of `records` that is of a primitive with what that claims.
+#[must_use]
+pub fn judge_primitives(records: &[Record]) -> Vec<Judged> {
+    let mut all = Vec::new();
+    for record in records.iter().filter(|record| record.cpus > 1) {
+        let lines = transfers(record);
+        let (value, limit, what) = if PRIMITIVES.contains(&record.workload.as_str()) {
+            (lines, NO_LINES_BELOW, "lines an operation")
+        } else if record.workload == REMOTE_CALL {
+            // An operation of each worker is a part of one call.
+            let targets = f64::from(record.workers) - 1.0;
+            (lines.map(|lines| lines * f64::from(record.workers) / targets), LINES_A_TARGET, "lines a target")
+        } else {
+            continue;
+        };
+        let figure = value.map_or("unknown".to_owned(), |value| format!("{value:.4}"));
+        let text = format!(
+            "{} at {} CPUs: {figure} {what}; the goal is below {limit}",
+            record.workload, record.cpus
+        );
+        all.push(Judged { text, met: value.is_some_and(|value| value < limit) && !record.suspect });
+    }
+    all
 }
 
 fn one(record: &Record, goal: &Goal) -> Vec<Judged> {

@@ -19,20 +19,20 @@ pub struct Account<B: Backing, V: Variant = Sound> {
     /// How many payments have credit taken back now; meanwhile nobody takes more than it pays.
     scarce: AtomicUsize,
     credits: Reps<AtomicU64, B>,
-    batch: u64,
+    batch: usize,
     variant: PhantomData<V>,
 }
 
 impl<B: Backing> Account<B> {
-    /// An account with `balance`; CPUs take `batch` more than they need.
-    pub fn new(backing: B, degree: Degree, balance: u64, batch: u64) -> Self {
+    /// An account with `balance`; CPUs take `batch` more than they need, or up to twice as much.
+    pub fn new(backing: B, degree: Degree, balance: u64, batch: usize) -> Self {
         Self::of_variant(backing, degree, balance, batch)
     }
 }
 
 impl<B: Backing, V: Variant> Account<B, V> {
     /// [`Account::new`] of any variant.
-    pub fn of_variant(backing: B, degree: Degree, balance: u64, batch: u64) -> Self {
+    pub fn of_variant(backing: B, degree: Degree, balance: u64, batch: usize) -> Self {
         let balance = AtomicU64::new(balance);
         let credits = Reps::new(backing, degree);
         Self { balance, scarce: AtomicUsize::new(0), credits, batch, variant: PhantomData }
@@ -49,13 +49,13 @@ impl<B: Backing, V: Variant> Account<B, V> {
         credits.fold(self.balance.load(Ordering::Acquire), u64::wrapping_add)
     }
 
-    /// Takes `need` out of the balance and as much of a batch as there is; returns how much it took.
-    fn withdraw(&self, need: u64) -> Result<u64, Exhausted> {
+    /// Takes `need` out of the balance and as much of the CPU's batch as there is; returns how much it took.
+    fn withdraw(&self, cpu: Cpu<'_>, need: u64) -> Result<u64, Exhausted> {
         let mut balance = self.balance.load(Ordering::Acquire);
         loop {
             let rest = balance.checked_sub(need).ok_or(Exhausted)?;
             let scarce = self.scarce.load(Ordering::Acquire) > 0;
-            let extra = if scarce { 0 } else { rest.min(self.batch) };
+            let extra = if scarce { 0 } else { rest.min(cpu.id().staggered(self.batch) as u64) };
             if flaw::has::<V>(Flaw::TornWithdrawal) {
                 self.balance.store(rest - extra, Ordering::Release);
                 return Ok(need + extra);
@@ -127,9 +127,10 @@ impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
         match self.own(cpu) {
             Some(credit) => {
                 let mut now = credit.load(Ordering::Relaxed) + amount;
-                if now > account.batch.saturating_mul(2) {
-                    account.deposit(now - account.batch);
-                    now = account.batch;
+                let batch = account.batch as u64;
+                if now > batch.saturating_mul(2) {
+                    account.deposit(now - batch);
+                    now = batch;
                 }
                 credit.store(now, Ordering::Release);
             }
@@ -152,7 +153,7 @@ impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
             Ok(Access::Own(credit)) => {
                 // Nobody else changes it.
                 let now = credit.load(Ordering::Relaxed);
-                let taken = account.withdraw(amount.saturating_sub(now))?;
+                let taken = account.withdraw(cpu, amount.saturating_sub(now))?;
                 credit.store(now + taken - amount, Ordering::Release);
                 Ok(())
             }
@@ -165,12 +166,12 @@ impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
                         Err(other) => now = other,
                     }
                 }
-                let taken = account.withdraw(amount)?;
+                let taken = account.withdraw(cpu, amount)?;
                 credit.fetch_add(taken - amount, Ordering::Release);
                 Ok(())
             }
             // No memory for credit of its own: straight from the balance.
-            Err(Exhausted) => account.withdraw(amount).map(|taken| account.deposit(taken - amount)),
+            Err(Exhausted) => account.withdraw(cpu, amount).map(|taken| account.deposit(taken - amount)),
         }
     }
 }

@@ -96,7 +96,7 @@ mod host {
         #[test]
         fn an_account_agrees_with_a_sum(
             steps in proptest::collection::vec((0..3usize, 0..4u8, 0..40u64), 0..200),
-            batch in 0..30u64,
+            batch in 0..30usize,
             degree in proptest::sample::select(&DEGREES),
         ) {
             let machine = Machine::new(3);

@@ -55,7 +55,7 @@ use crossbeam_utils::CachePadded;
 use crate::chain::{Chain, Node};
 use crate::flaw::{self, Flaw, Sound, Variant};
 use crate::per_cpu::{PerCpu, Slot};
-use crate::platform::{Cpu, CpuId, Platform};
+use crate::platform::{Cpu, Platform};
 use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
 
 pub use tree::{Tree, TreeNode};
@@ -137,13 +137,6 @@ impl Local {
     }
 }
 
-/// The batch of CPU `id`: CPUs that retire at one pace would all want to start the same period, so that each waits
-/// a little longer than the one before.
-fn staggered(batch: usize, id: CpuId) -> usize {
-    const STEPS: usize = 16;
-    batch + batch / STEPS * (id.index() % STEPS)
-}
-
 /// The grace periods of one machine, or of one server's replicas.
 #[derive(Debug)]
 pub struct Grace<'m, V: Variant = Sound> {
@@ -186,7 +179,7 @@ impl<'m, V: Variant> Grace<'m, V> {
             clock: CachePadded::new(AtomicU64::new(0)),
             begun: CachePadded::new(AtomicU64::new(0)),
             tree: Tree::new(tree, memory.len()),
-            locals: PerCpu::new(memory, |id| Local::new(staggered(batch, id))),
+            locals: PerCpu::new(memory, |id| Local::new(id.staggered(batch))),
             variant: core::marker::PhantomData,
         }
     }

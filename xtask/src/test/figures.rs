@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use lab::context::Context;
 use lab::exit::{Exit, failure};
-use lab::goals;
+use lab::goals::{self, Judged};
 use lab::instrument::Instrument;
 use lab::qemu::Accel;
 use lab::record::{self, Record};
@@ -32,20 +32,42 @@ pub const MANY_ASKED: &str = "32";
 /// A guest that prints nothing for this time hangs.
 const SILENCE: Duration = Duration::from_secs(120);
 
+/// CPUs at which the primitives of `smp` are measured.
+const PRIMITIVES_CPUS: &[u32] = &[32];
+/// Operations of a remote call, which nothing is deferred in.
+const REMOTE_CALLS: u64 = 500;
+
 /// A sweep whose points are judged.
 pub struct Figures {
     cpus: &'static [u32],
+    workloads: Vec<&'static str>,
+    /// Operations of each worker, where it is not the system's default.
+    ops: Option<u64>,
+    judge: fn(&[Record]) -> Vec<Judged>,
 }
 
 /// All cases.
 pub fn cases() -> Vec<Case> {
-    let case = |name: &str, cpus: &'static [u32]| {
+    let case = |name: &str, figures: Figures| {
         // The guests run one after the other; the largest counts.
-        let most = cpus.iter().copied().max().unwrap_or(1);
+        let most = figures.cpus.iter().copied().max().unwrap_or(1);
         let weight = Weight { cpus: most, memory_mib: default_memory(most) };
-        Case { name: name.to_owned(), weight, kind: Kind::Figures(Figures { cpus }) }
+        Case { name: name.to_owned(), weight, kind: Kind::Figures(figures) }
     };
-    vec![case("figures/1-to-16-cpus", CPUS), case(MANY, MANY_CPUS)]
+    let local = |cpus| {
+        let workloads = goals::LOCAL.iter().map(|goal| goal.workload).collect();
+        Figures { cpus, workloads, ops: None, judge: goals::judge }
+    };
+    let primitives = |workloads, ops| {
+        let judge = goals::judge_primitives;
+        Figures { cpus: PRIMITIVES_CPUS, workloads, ops: Some(ops), judge }
+    };
+    vec![
+        case("figures/1-to-16-cpus", local(CPUS)),
+        case(MANY, local(MANY_CPUS)),
+        case("figures/smp-primitives", primitives(goals::PRIMITIVES.to_vec(), goals::PRIMITIVE_OPS)),
+        case("figures/smp-remote-call", primitives(vec![goals::REMOTE_CALL], REMOTE_CALLS)),
+    ]
 }
 
 impl Figures {
@@ -62,7 +84,7 @@ impl Figures {
         };
         match self.measure(name, lab) {
             Ok((records, mut why)) => {
-                let judged = goals::judge(&records);
+                let judged = (self.judge)(&records);
                 why.extend(judged.iter().filter(|judged| !judged.met).map(|judged| judged.text.clone()));
                 let met = judged.iter().filter(|judged| judged.met).count();
                 report(met as u64, why.len() as u64, Some(goals::figures(&records)), why)
@@ -77,14 +99,14 @@ impl Figures {
         let instrument = Instrument { plugin: bench::plugin()?, profile: None, set: Vec::new() };
         let context = Context::gather(root(), None);
         let workloads: Vec<&Workload> =
-            goals::LOCAL.iter().filter_map(|goal| Workload::by_name(goal.workload)).collect();
+            self.workloads.iter().filter_map(|name| Workload::by_name(name)).collect();
         let plan = Plan {
             system: &system,
             workloads: &workloads,
             modes: &Mode::ALL,
             cpus: self.cpus,
             repeats: 1,
-            ops: system.default_ops(),
+            ops: self.ops.unwrap_or(system.default_ops()),
             warmup: workloads::args::DEFAULT_WARMUP,
             seed: 1,
             variant: record::BASELINE,

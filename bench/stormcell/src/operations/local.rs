@@ -2,6 +2,7 @@
 //! program interrupts on that CPU. All but the last claim that they move no line in steady state.
 
 use core::alloc::Layout;
+use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
@@ -32,7 +33,7 @@ const OBJECTS: usize = 6 * BATCH;
 /// Objects that a worker frees at a time when a period is over.
 const REAPED: usize = 64;
 /// Credit that a CPU takes at a time.
-const CREDIT: u64 = 1024;
+const CREDIT: usize = 1024;
 /// Blocks that a worker holds while it allocates and frees others.
 const HELD: usize = 16;
 /// Entries of a CPU's table.
@@ -85,11 +86,28 @@ fn token(cpu: u32) -> Cpu<'static> {
     unsafe { Cpu::new(&LOCALS[cpu as usize]) }
 }
 
+/// Memory that the program writes through pointers.
+#[repr(transparent)]
+struct Static<T>(UnsafeCell<T>);
+
+// SAFETY: it gives out pointers only; whoever uses one answers for the access.
+unsafe impl<T> Sync for Static<T> {}
+
+impl<T> Static<T> {
+    const fn new(value: T) -> Self {
+        Self(UnsafeCell::new(value))
+    }
+
+    const fn get(&self) -> *mut T {
+        self.0.get()
+    }
+}
+
 /// Memory that is never given back, on pages of its own.
 #[repr(C, align(4096))]
 struct Arena(MaybeUninit<[u8; ARENA]>);
 
-static mut MEMORY: Arena = Arena(MaybeUninit::uninit());
+static MEMORY: Static<Arena> = Static::new(Arena(MaybeUninit::uninit()));
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
 
 #[derive(Debug)]
@@ -105,7 +123,7 @@ unsafe impl Backing for FromArena {
         };
         TAKEN.fetch_update(Ordering::AcqRel, Ordering::Acquire, end).map_err(|_| Exhausted)?;
         // SAFETY: within the arena.
-        NonNull::new(unsafe { (&raw mut MEMORY).cast::<u8>().add(start) }).ok_or(Exhausted)
+        NonNull::new(unsafe { MEMORY.get().cast::<u8>().add(start) }).ok_or(Exhausted)
     }
 
     unsafe fn give(&self, _: NonNull<u8>, _: Layout) {}
@@ -126,15 +144,15 @@ struct World {
 }
 
 static IDS: [Word; 1] = [Word::new(0)];
-static mut WORLD: MaybeUninit<World> = MaybeUninit::uninit();
-static mut SHARES: [Slot<Share>; CPUS] = [const { PerCpu::SLOT }; CPUS];
-static mut LOCAL: [Slot<Local>; CPUS] = [const { PerCpu::SLOT }; CPUS];
-static mut MAILBOXES: [Slot<Mailbox<u64>>; CPUS] = [const { PerCpu::SLOT }; CPUS];
-static mut DESKS: [Slot<Desk>; CPUS] = [const { PerCpu::SLOT }; CPUS];
-static mut TREE: MaybeUninit<[TreeNode; Tree::nodes(CPUS)]> = MaybeUninit::uninit();
-static mut OBJECTS_OF: MaybeUninit<[[Retired; OBJECTS]; CPUS]> = MaybeUninit::uninit();
+static WORLD: Static<MaybeUninit<World>> = Static::new(MaybeUninit::uninit());
+static SHARES: Static<[Slot<Share>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static LOCAL: Static<[Slot<Local>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static MAILBOXES: Static<[Slot<Mailbox<u64>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static DESKS: Static<[Slot<Desk>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static TREE: Static<MaybeUninit<[TreeNode; Tree::nodes(CPUS)]>> = Static::new(MaybeUninit::uninit());
+static OBJECTS_OF: Static<MaybeUninit<[[Retired; OBJECTS]; CPUS]>> = Static::new(MaybeUninit::uninit());
 /// Each CPU's objects that are not retired; touched by its worker alone.
-static mut FREE: [Own; CPUS] = [const { Own { objects: Chain::new(), made: false } }; CPUS];
+static FREE: [Static<Own>; CPUS] = [const { Static::new(Own { objects: Chain::new(), made: false }) }; CPUS];
 static THE_WORLD: AtomicPtr<World> = AtomicPtr::new(ptr::null_mut());
 
 #[repr(C, align(128))]
@@ -150,7 +168,7 @@ pub fn prepare() {
     // ones in use with the tables, and are as many as those have entries.
     unsafe {
         let ids = Ids::new(&IDS, CPUS);
-        let tree = (*(&raw mut TREE)).write(Grace::tree());
+        let tree = (*TREE.get()).write(Grace::tree());
         let clustered = "a fresh map has numbers";
         let boot = CpuId::BOOT;
         let world = World {
@@ -159,12 +177,12 @@ pub fn prepare() {
                 .expect(clustered),
             value: Clustered::new(&ids, boot, Replicated::new(FromArena, Degree::Cpu, [1, 2]))
                 .expect(clustered),
-            pool: Pool::new(Slabs::new(FromArena, Layout::new::<[u64; 8]>(), SLAB), &mut *(&raw mut SHARES)),
-            grace: Grace::new(&mut *(&raw mut LOCAL), tree, BATCH),
-            mailboxes: PerCpu::new(&mut *(&raw mut MAILBOXES), |_| Mailbox::new()),
-            calls: Calls::new(&mut *(&raw mut DESKS)),
+            pool: Pool::new(Slabs::new(FromArena, Layout::new::<[u64; 8]>(), SLAB), &mut *SHARES.get()),
+            grace: Grace::new(&mut *LOCAL.get(), tree, BATCH),
+            mailboxes: PerCpu::new(&mut *MAILBOXES.get(), |_| Mailbox::new()),
+            calls: Calls::new(&mut *DESKS.get()),
         };
-        THE_WORLD.store((*(&raw mut WORLD)).write(world), Ordering::Release);
+        THE_WORLD.store((*WORLD.get()).write(world), Ordering::Release);
     }
 }
 
@@ -305,21 +323,21 @@ pub struct Retire {
 
 /// Frees an object: puts it back on its CPU's list.
 unsafe fn put_back(object: NonNull<Retired>) {
-    let first = (&raw const OBJECTS_OF).addr();
+    let first = OBJECTS_OF.get().addr();
     let cpu = (object.addr().get() - first) / size_of::<[Retired; OBJECTS]>();
     // SAFETY: objects are reaped on the CPU that retired them, and it takes its own; so this is that CPU's list.
-    unsafe { (*(&raw mut FREE[cpu])).objects.push(object) };
+    unsafe { (*FREE[cpu].get()).objects.push(object) };
 }
 
 impl Operation<{ number::SMP_RETIRE }> for Retire {
     fn prepare(cpu: u32) -> Self {
         let here = Here::new(cpu);
         // SAFETY: this CPU's list and objects are its worker's alone, and there is one worker at a time.
-        let own = unsafe { &mut *(&raw mut FREE[cpu as usize]) };
+        let own = unsafe { &mut *FREE[cpu as usize].get() };
         if !own.made {
             own.made = true;
             // SAFETY: within the array.
-            let objects = unsafe { (&raw mut OBJECTS_OF).cast::<Retired>().add(cpu as usize * OBJECTS) };
+            let objects = unsafe { OBJECTS_OF.get().cast::<Retired>().add(cpu as usize * OBJECTS) };
             for index in 0..OBJECTS {
                 // SAFETY: within this CPU's part of the array; each is made once and is on no list.
                 unsafe {
