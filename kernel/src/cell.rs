@@ -18,6 +18,7 @@ use crate::arch::{cpu, entry, smp as cpus, time};
 use crate::boot::topology::node_of;
 use crate::ipc::endpoint::Endpoint;
 use crate::ipc::notification::Notification;
+use crate::mem::account::Account;
 use crate::mem::frames::LocalFrames;
 use crate::mem::kernel_space;
 use crate::mem::layout::{CELL, PAGE, STACK};
@@ -49,6 +50,8 @@ pub struct Pools {
     pub endpoints: Pool<Endpoint>,
     /// Notifications.
     pub notifications: Pool<Notification>,
+    /// Accounts.
+    pub accounts: Pool<Account>,
 }
 
 impl Pools {
@@ -58,6 +61,7 @@ impl Pools {
             spaces: Pool::new(cpu, node),
             endpoints: Pool::new(cpu, node),
             notifications: Pool::new(cpu, node),
+            accounts: Pool::new(cpu, node),
         }
     }
 }

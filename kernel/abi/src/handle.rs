@@ -60,6 +60,8 @@ pub enum Kind {
     CpuControl = 5,
     /// A range of physical memory.
     Memory = 6,
+    /// Who pays for kernel memory.
+    Account = 7,
 }
 
 impl Kind {
@@ -73,6 +75,7 @@ impl Kind {
             4 => Self::Notification,
             5 => Self::CpuControl,
             6 => Self::Memory,
+            7 => Self::Account,
             _ => return None,
         })
     }

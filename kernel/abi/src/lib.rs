@@ -51,6 +51,8 @@ pub enum Fact {
     MemoryPages = 3,
     /// Frames that the kernel has free for its own objects and tables.
     FreeFrames = 4,
+    /// Bytes of kernel memory that an account (0: the caller's own) can still pay, all credit taken back.
+    AccountBalance = 6,
     /// Interrupts that the calling CPU sent to other CPUs since boot.
     InterruptsSent = 5,
 }

@@ -13,7 +13,8 @@ use crate::arch::smp::cpu_count;
 use crate::boot::command_line::CommandLine;
 use crate::cell::Cell;
 use crate::log;
-use crate::mem::frames::{self, FREE, FromNode};
+use crate::mem::account;
+use crate::mem::frames::{self, FREE};
 use crate::mem::layout::{self, PAGE, memory_at};
 use crate::mem::mapping;
 use crate::mem::page_map::{Frames, state};
@@ -117,7 +118,7 @@ struct Loaded {
 fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> Result<Loaded, LoadError> {
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
-    let space = Space::create(cell, name)?;
+    let space = Space::create(cell, name, account::root())?;
     space.table.start_fresh();
     let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {
@@ -219,7 +220,7 @@ fn map_fresh(cell: &mut Cell, space: &Space, address: u64, rights: u64) -> Resul
     if !layout::is_user(&(address..address.saturating_add(PAGE))) {
         return Err(LoadError::BadProgram("a segment lies outside the user's addresses"));
     }
-    let mut frames = FromNode(cell.node());
+    let mut frames = space.frames(cell);
     let frame = frames.take().ok_or(LoadError::NoMemory)?;
     let page = frame | rights | state::PRESENT | state::OWNED;
     let nothing = abi::Access(0);
@@ -287,6 +288,7 @@ pub fn share_memory() {
             *place = range;
         }
     });
+    account::root().deposit(free.bytes());
     USER_MEMORY.call_once(|| ranges);
     drop(free);
     frames::go_local(arguments.value("variant") == Some("sharedpool"));

@@ -7,11 +7,10 @@ use abi::{Error, Handle, Rights};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
-use x86_64::structures::paging::FrameAllocator;
 
 use crate::cell::{Cell, Public};
-use crate::mem::frames::FromNode;
-use crate::mem::layout::{PAGE, address_of, memory_at, physical_to_virtual};
+use crate::mem::account::{Account, Paid};
+use crate::mem::layout::{PAGE, address_of, memory_at};
 use crate::mem::page_map::Frames;
 use crate::object::Tag;
 
@@ -195,6 +194,8 @@ struct Local {
     node: u32,
     /// Its first capabilities have generation 1.
     starts_fresh: bool,
+    /// Who pays.
+    account: &'static Account,
 }
 
 const _: () = assert!(size_of::<Part>() <= PAGE as usize);
@@ -260,7 +261,18 @@ impl Part {
         // Chunks of former tables keep their generations; a zeroed frame is a chunk of slots of generation 0.
         let former =
             if self.local.starts_fresh { None } else { Public::of(self.local.cpu).chunks().take_kept() };
-        let frame = former.or_else(|| FromNode(self.local.node).take()).ok_or(Error::NoMemory)?;
+        let mut frames = Paid { account: self.local.account, node: self.local.node };
+        let frame = match former {
+            // It is paid for as if it were new.
+            Some(former) => match self.local.account.pay(PAGE) {
+                Ok(()) => former,
+                Err(error) => {
+                    Public::of(self.local.cpu).chunks().give_kept(former);
+                    return Err(error);
+                }
+            },
+            None => frames.take().ok_or(Error::NoMemory)?,
+        };
         place.store(memory_at(frame), Ordering::Release);
         for number in (count..count + CHUNK as u32).rev() {
             let is_usable = self.slot(number as usize).is_some_and(|slot| !slot.validity().is_used_up());
@@ -300,19 +312,20 @@ pub struct Table {
     parts: AtomicPtr<AtomicPtr<Part>>,
     count: u32,
     starts_fresh: AtomicBool,
+    account: &'static Account,
 }
 
 impl Table {
     /// An empty table for a machine of `cpus` CPUs, its directory on `node`.
-    pub fn new(cpus: u32, node: u32) -> Result<Self, Error> {
+    pub fn new(cpus: u32, node: u32, account: &'static Account) -> Result<Self, Error> {
         const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
         if cpus as usize > PAGE as usize / size_of::<usize>() {
             return Err(Error::NoMemory);
         }
-        let frame = FromNode(node).allocate_frame().ok_or(Error::NoMemory)?;
+        let frame = Paid { account, node }.take().ok_or(Error::NoMemory)?;
         // A zeroed frame is an array of null pointers.
-        let parts = physical_to_virtual(frame.start_address()).as_mut_ptr();
-        Ok(Self { parts: AtomicPtr::new(parts), count: cpus, starts_fresh: AtomicBool::new(false) })
+        let parts = memory_at(frame);
+        Ok(Self { parts: AtomicPtr::new(parts), count: cpus, starts_fresh: AtomicBool::new(false), account })
     }
 
     /// Makes the handles of the first capabilities those of [`abi::initial`]. Before there are any.
@@ -323,7 +336,7 @@ impl Table {
     /// Ends all capabilities and gives the memory back. Nobody uses the table any more; what was derived from its
     /// capabilities finds them ended, for their memory stays capabilities.
     pub fn clear(&self, cell: &Cell) {
-        let mut frames = FromNode(cell.node());
+        let mut frames = Paid { account: self.account, node: cell.node() };
         let chunks = Public::of(cell.number().0).chunks();
         for index in 0..self.count as usize {
             let part = self.place(index).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
@@ -343,6 +356,7 @@ impl Table {
                     }
                 }
                 chunks.give_kept(address_of(chunk));
+                self.account.refund(PAGE);
             }
             frames.give(address_of(part));
         }
@@ -381,14 +395,15 @@ impl Table {
 
     #[cold]
     fn make_part(&self, place: &AtomicPtr<Part>, cpu: u32, node: u32) -> Result<&Part, Error> {
-        let frame = FromNode(node).allocate_frame().ok_or(Error::NoMemory)?;
-        let part: *mut Part = physical_to_virtual(frame.start_address()).as_mut_ptr();
+        let frame = Paid { account: self.account, node }.take().ok_or(Error::NoMemory)?;
+        let part: *mut Part = memory_at(frame);
         let local = Local {
             cpu,
             free: AtomicU32::new(NONE),
             count: AtomicU32::new(0),
             node,
             starts_fresh: self.starts_fresh.load(Ordering::Relaxed),
+            account: self.account,
         };
         // SAFETY: the frame is fresh, zeroed (null chunks), mapped and large enough.
         unsafe {

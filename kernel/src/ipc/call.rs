@@ -122,10 +122,14 @@ fn call_with_new_worker(
 }
 
 fn new_worker(cell: &mut Cell, replica: &mut Replica, words: Words) -> Result<&'static mut Thread, Error> {
-    if replica.endpoint.space.is_dead() {
+    // The server may be another program by now, which uses the same memory.
+    let Endpoint { space, server, .. } = *replica.endpoint;
+    if !space.try_hold(cell, server) {
         return Err(Error::PeerDied);
     }
-    let worker = replica.make_worker(cell)?;
+    let worker = if space.is_dead() { Err(Error::PeerDied) } else { replica.make_worker(cell) };
+    space.let_go(cell);
+    let worker = worker?;
     // A new worker starts at its entry point with the message as a function's arguments would be.
     worker.registers.rcx = words[2];
     Ok(worker)

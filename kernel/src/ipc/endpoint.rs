@@ -33,6 +33,8 @@ pub struct Endpoint {
     replicas: AtomicPtr<AtomicPtr<Replica>>,
     /// The server.
     pub space: &'static Space,
+    /// That one's life when the endpoint was made.
+    pub server: Tag,
     /// Its workers.
     pub template: Template,
     /// Its life, as capabilities know it.
@@ -73,6 +75,7 @@ impl Endpoint {
             let replicas = physical_to_virtual(replicas.start_address()).as_mut_ptr();
             (&raw mut (*place).replicas).write(AtomicPtr::new(replicas));
             (&raw mut (*place).space).write(space);
+            (&raw mut (*place).server).write(space.tag);
             (&raw mut (*place).template).write(template);
             let tag = (*place).header.revive();
             (&raw mut (*place).tag).write(tag);

@@ -4,7 +4,6 @@
 use abi::{Access, Error, Handle, fault};
 use core::sync::atomic::Ordering;
 
-use super::frames::FromNode;
 use super::layout::{self, PAGE};
 use super::mapping::{self, Memory};
 use super::page_map::state;
@@ -75,7 +74,7 @@ fn fill(cell: &mut Cell, thread: &Thread, address: u64, access: Access) -> bool 
         return false;
     }
     let Ok(tables) = space.tables(cell) else { return false };
-    let Ok(entry) = tables.find_or_make(address, &mut FromNode(cell.node())) else { return false };
+    let Ok(entry) = tables.find_or_make(address, &mut space.frames(cell)) else { return false };
     let now = page.lock();
     let fits = allows(now, access);
     if fits {

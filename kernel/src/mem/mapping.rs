@@ -12,9 +12,8 @@ use smp::cpu_set::CpuSet;
 use smp::sync::fence_after_rmw;
 
 use super::frame::Frame;
-use super::frames::FromNode;
 use super::layout::{PAGE, PHYS_MAP, memory_at};
-use super::page_map::{Frames, LEAF, Page, PageMap, state};
+use super::page_map::{Frames, LEAF, Page, state};
 use super::shootdown;
 use super::space::Space;
 use super::tables;
@@ -97,7 +96,7 @@ pub fn map(
     let page = space.page(cell, number)?;
     let tables = if fill { Some(space.tables(cell)?) } else { None };
     let entry = match tables {
-        Some(tables) => Some(tables.find_or_make(number * PAGE, &mut FromNode(cell.node()))?),
+        Some(tables) => Some(tables.find_or_make(number * PAGE, &mut space.frames(cell))?),
         None => None,
     };
     if access.contains(Access::ZERO) {
@@ -152,11 +151,11 @@ impl Freed {
         self.first = frame;
     }
 
-    fn give_back(mut self, cell: &Cell) {
+    fn give_back(mut self, cell: &Cell, space: &Space) {
         while self.first != 0 {
             let frame = self.first;
             self.first = Frame::at(frame).next.load(core::sync::atomic::Ordering::Relaxed);
-            FromNode(cell.node()).give(frame);
+            space.frames(cell).give(frame);
         }
     }
 }
@@ -201,11 +200,12 @@ pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
     if !cpus.is_empty() {
         forget(cell, space, cpus, number, count);
     }
-    freed.give_back(cell);
+    freed.give_back(cell, space);
 }
 
 /// Takes all pages out of the map of a space that no CPU uses any more.
-pub fn remove_all(cell: &Cell, pages: &PageMap) {
+pub fn remove_all(cell: &Cell, space: &Space) {
+    let pages = &space.pages;
     let mut forgotten = CpuSet::EMPTY;
     let mut next = pages.next_leaf(0);
     while let Some(leaf) = next {
@@ -214,7 +214,7 @@ pub fn remove_all(cell: &Cell, pages: &PageMap) {
             if state & state::PRESENT == 0 {
                 page.unlock(state);
             } else if let Some(frame) = remove(page, state, &mut forgotten) {
-                FromNode(cell.node()).give(frame);
+                space.frames(cell).give(frame);
             }
         }
         next = pages.next_leaf(leaf + LEAF as u64);
@@ -250,7 +250,7 @@ pub fn sweep(cell: &mut Cell, start: u64, count: u64, ending: Option<&Slot>) {
             let mut cpus = CpuSet::EMPTY;
             let (space, number) = owner(page);
             // The page is locked, so its space is not gone; if it is being taken apart, no CPU uses it any more.
-            let space = space.filter(|space| space.try_hold(cell, space.tag));
+            let space = space.filter(|space| space.try_hold_by_page());
             // Frames that were mapped through capabilities are never the kernel's.
             let _ = remove(page, state, &mut cpus);
             let Some(space) = space else { continue };

@@ -5,7 +5,7 @@
 //! - [`space`]: a program; [`page_map`]: what it maps, a line a page; [`tables`]: the page tables that each CPU
 //!   has for it, caches of the former; [`region`]: which pager is asked about which addresses.
 //! - [`mapping`]: memory capabilities, mapping and unmapping; [`shootdown`]: what unmapping asks of other CPUs;
-//!   [`fault`]: page faults.
+//!   [`fault`]: page faults; [`account`]: who pays for the kernel's part of it.
 //!
 //! # What touches what
 //!
@@ -14,6 +14,7 @@
 //! on different pages move no line and take no lock that another CPU could hold, be it in one program or in many.
 //! Unmapping finds in the page's line exactly the CPUs that used it.
 
+pub mod account;
 pub mod fault;
 pub mod frame;
 pub mod frames;

@@ -6,8 +6,8 @@ use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
+use super::account::{Account, Paid};
 use super::frame::Frame;
-use super::frames::FromNode;
 use super::kernel_space::kernel_root;
 use super::layout::{PAGE, address_of, memory_at};
 use super::mapping;
@@ -19,7 +19,7 @@ use crate::boot::program;
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::object::{Header, Object, Tag};
-use crate::sched::Thread;
+use crate::sched::{Thread, life};
 use abi::{Error, Kind};
 
 /// Longest name of a program.
@@ -43,6 +43,8 @@ pub struct Space {
     pub tag: Tag,
     /// CPUs that have threads of it, its maker, and who works on it from outside; at 0 it is taken apart.
     users: CachePadded<AtomicU32>,
+    /// Who pays for what the kernel keeps of it.
+    pub account: &'static Account,
     /// Whether it counts as a program of the machine's first ones.
     pub is_counted: AtomicBool,
     dead: CachePadded<AtomicBool>,
@@ -118,9 +120,9 @@ impl Deaths {
 impl Space {
     /// Makes a space named `name`, which maps nothing and has no threads yet. Its maker holds it; that ends by
     /// [`Space::release`].
-    pub fn create(cell: &mut Cell, name: &str) -> Result<&'static Self, Error> {
-        let table = Table::new(cpu_count(), cell.node())?;
-        let mut frames = FromNode(cell.node());
+    pub fn create(cell: &mut Cell, name: &str, account: &'static Account) -> Result<&'static Self, Error> {
+        let table = Table::new(cpu_count(), cell.node(), account)?;
+        let mut frames = Paid { account, node: cell.node() };
         let Some(locals) = frames.take() else {
             table.clear(cell);
             return Err(Error::NoMemory);
@@ -146,13 +148,22 @@ impl Space {
             (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
             (&raw mut (*place).name).write(stored);
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
+            (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
             (&raw mut (*place).status).write(CachePadded::new(AtomicU32::new(0)));
             let tag = (*place).header.revive();
             (&raw mut (*place).tag).write(tag);
+            account.hold();
             Ok(&*place)
         }
+    }
+
+    /// Frames that its account pays.
+    #[inline]
+    #[must_use]
+    pub fn frames(&self, cell: &Cell) -> Paid<'static> {
+        Paid { account: self.account, node: cell.node() }
     }
 
     /// The program's name.
@@ -165,7 +176,7 @@ impl Space {
     /// The page of this number, made if need be.
     #[inline]
     pub fn page(&self, cell: &Cell, number: u64) -> Result<&'static Page, Error> {
-        self.pages.find_or_make(number, &mut FromNode(cell.node()), |leaf, first| {
+        self.pages.find_or_make(number, &mut self.frames(cell), |leaf, first| {
             let frame = Frame::at(leaf);
             frame.space.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
             frame.first_page.store(first, Ordering::Relaxed);
@@ -218,7 +229,7 @@ impl Space {
         let place = unsafe { &*self.locals.load(Ordering::Relaxed).add(cell.id().index()) };
         let mut local = place.load(Ordering::Relaxed);
         if local.is_null() {
-            let mut frames = FromNode(cell.node());
+            let mut frames = self.frames(cell);
             let tables = Tables::new(kernel_root().start_address().as_u64(), &mut frames)?;
             let Some(frame) = frames.take() else {
                 tables.free(&mut frames);
@@ -292,21 +303,42 @@ impl Space {
     /// Keeps it from ending, for work on it from outside; false if it has ended. `tag` is the life that is meant.
     #[must_use]
     pub fn try_hold(&'static self, cell: &mut Cell, tag: Tag) -> bool {
-        let mut users = self.users.load(Ordering::Relaxed);
-        loop {
-            if users == 0 {
-                return false;
-            }
-            match self.users.compare_exchange_weak(users, users + 1, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => break,
-                Err(now) => users = now,
-            }
+        if !self.try_hold_by_page() {
+            return false;
         }
         if self.header.tag() == tag {
             return true;
         }
         self.let_go(cell);
         false
+    }
+
+    /// Keeps it from being taken apart; false if that may have begun. The caller has a locked page of it, which
+    /// stays its own meanwhile.
+    #[must_use]
+    pub fn try_hold_by_page(&self) -> bool {
+        let mut users = self.users.load(Ordering::Relaxed);
+        while users != 0 {
+            match self.users.compare_exchange_weak(users, users + 1, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => return true,
+                Err(now) => users = now,
+            }
+        }
+        false
+    }
+
+    /// Ends it from outside: its threads end, and when the last has, it is taken apart. Once a life, whose `tag` is
+    /// given.
+    pub fn destroy(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
+        if !self.header.kill(tag) {
+            return Err(Error::Destroyed);
+        }
+        if self.die(1) {
+            life::end_everywhere(cell, self);
+        }
+        // Its maker's hold.
+        self.let_go(cell);
+        Ok(())
     }
 
     /// Ends a hold, and the space if it was the last.
@@ -333,8 +365,8 @@ impl Space {
     /// thread of it or its table loaded, and nobody holds it. The cost follows what it mapped.
     pub fn take_apart(&'static self, cell: &mut Cell) {
         self.header.kill(self.tag);
-        mapping::remove_all(cell, &self.pages);
-        let mut frames = FromNode(cell.node());
+        mapping::remove_all(cell, self);
+        let mut frames = self.frames(cell);
         self.pages.clear(&mut frames);
         self.regions.clear(&mut frames);
         let directory = self.locals.load(Ordering::Relaxed);
@@ -350,6 +382,7 @@ impl Space {
         }
         frames.give(address_of(directory));
         self.table.clear(cell);
+        self.account.let_go();
         let place = ptr::from_ref(self).cast_mut();
         // SAFETY: it came from a pool of spaces, is dead, and nobody uses it.
         unsafe { cell.pools.spaces.release(place) };

@@ -1,11 +1,10 @@
 //! Capabilities: derive, give, give up, take back.
 
-use super::Return;
+use super::{Return, memory};
 use crate::cap;
 use crate::cell::Cell;
 use crate::mem::layout::PAGE;
 use crate::mem::mapping::{self, Memory};
-use crate::mem::space::Space;
 use abi::{Call, Error, Handle, Rights};
 
 /// `Mint(handle, rights, badge)`.
@@ -64,6 +63,7 @@ fn take_memory_back(cell: &mut Cell, call: Call, handle: Handle, memory: &Memory
 /// `Grant(handle, space, rights)`.
 pub fn grant(cell: &mut Cell, handle: Handle, space: Handle, rights: Rights) -> Result<u64, Error> {
     let table = &cell.running().space.table;
-    let (receiver, _) = cap::object::<Space>(table, space, Rights::USE)?;
-    cap::derive(cell, table, handle, &receiver.table, rights, None).map(|handle| handle.0)
+    memory::with_space(cell, space, |cell, receiver| {
+        cap::derive(cell, table, handle, &receiver.table, rights, None).map(|handle| handle.0)
+    })
 }

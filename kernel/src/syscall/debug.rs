@@ -4,7 +4,7 @@ use crate::arch::{smp, time};
 use crate::cell::Cell;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
-use abi::{Error, Fact, Handle};
+use abi::{Error, Fact, Handle, Rights};
 
 /// Longest message of one call.
 const LONGEST: usize = 256;
@@ -34,6 +34,9 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             Memory::find(&cell.running().space.table, handle).map(|memory| memory.pages)
         }
         what if what == Fact::FreeFrames as u64 => Ok(frames::free_frames()),
+        what if what == Fact::AccountBalance as u64 => {
+            super::memory::account(cell, handle, Rights::USE).map(|account| account.gather())
+        }
         what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
         _ => Err(Error::BadArgument),
     }

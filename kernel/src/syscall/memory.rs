@@ -4,7 +4,7 @@ use super::Return;
 use crate::cap;
 use crate::cell::Cell;
 use crate::ipc::endpoint::Endpoint;
-use crate::mem::frames::FromNode;
+use crate::mem::account::Account;
 use crate::mem::layout::{self, PAGE};
 use crate::mem::mapping::{self, Memory};
 use crate::mem::region::Region;
@@ -39,13 +39,31 @@ pub struct Range {
     pub length: u64,
 }
 
-/// The space that `handle` names; 0 is the caller's own.
-fn space(cell: &mut Cell, handle: Handle) -> Result<&'static Space, Error> {
+/// Does `work` with the space that `handle` names (0: the caller's own), which is kept from ending meanwhile.
+pub fn with_space<R>(
+    cell: &mut Cell,
+    handle: Handle,
+    work: impl FnOnce(&mut Cell, &'static Space) -> Result<R, Error>,
+) -> Result<R, Error> {
     let own = cell.running().space;
-    match handle {
-        Handle(0) => Ok(own),
-        handle => Ok(cap::object::<Space>(&own.table, handle, Rights::USE)?.0),
+    if handle == Handle(0) {
+        return work(cell, own);
     }
+    let capability = cap::lookup(&own.table, handle)?;
+    let space = capability.object::<Space>()?;
+    let tag = capability.tag;
+    if !capability.rights.contain(Rights::USE) {
+        return Err(Error::NoRight);
+    }
+    if core::ptr::eq(space, own) {
+        return work(cell, own);
+    }
+    if !space.try_hold(cell, tag) {
+        return Err(Error::Destroyed);
+    }
+    let result = work(cell, space);
+    space.let_go(cell);
+    result
 }
 
 /// `Map(memory, first, space, address, count, access)`: all of it or nothing.
@@ -59,7 +77,18 @@ pub fn map(
 ) -> Result<u64, Error> {
     let own = cell.running().space;
     let memory = Memory::find(&own.table, memory)?;
-    let target = space(cell, target)?;
+    with_space(cell, target, |cell, target| map_into(cell, own, &memory, first, target, pages, access))
+}
+
+fn map_into(
+    cell: &mut Cell,
+    own: &Space,
+    memory: &Memory,
+    first: u64,
+    target: &Space,
+    pages: Pages,
+    access: Access,
+) -> Result<u64, Error> {
     let number = pages.check()?;
     if pages.count > abi::MAP_LIMIT || !access.contains(Access::READ) {
         return Err(Error::BadArgument);
@@ -83,26 +112,27 @@ pub fn map(
 
 /// `Unmap(space, address, count)`, piece by piece: between two the system call is repeated with the rest.
 pub fn unmap(cell: &mut Cell, target: Handle, pages: Pages) -> Return {
-    let checked = space(cell, target).and_then(|target| Ok((target, pages.check()?)));
-    let (found, number) = match checked {
-        Ok(checked) => checked,
-        Err(error) => return Return::error(error),
-    };
+    let result = with_space(cell, target, |cell, found| unmap_piece(cell, target, found, pages));
+    result.unwrap_or_else(Return::error)
+}
+
+fn unmap_piece(cell: &mut Cell, target: Handle, found: &Space, pages: Pages) -> Result<Return, Error> {
+    let number = pages.check()?;
     let now = pages.count.min(abi::MAP_LIMIT);
     if now > 0 {
         mapping::unmap(cell, found, number, now);
     }
     if now == pages.count {
-        return Return::value(0);
+        return Ok(Return::value(0));
     }
     // What is not mapped at all costs no pieces.
     let end = number + pages.count;
     match found.pages.next_leaf(number + now).map(|leaf| leaf.max(number + now)).filter(|&leaf| leaf < end) {
-        None => Return::value(0),
+        None => Ok(Return::value(0)),
         Some(next) => {
             let caller = cell.running();
             caller.restart_call(Call::Unmap, [target.0, next * PAGE, end - next, 0, 0, 0]);
-            Return::switch(caller)
+            Ok(Return::switch(caller))
         }
     }
 }
@@ -116,7 +146,17 @@ pub fn region(
     pager: Handle,
     badge: u64,
 ) -> Result<u64, Error> {
-    let target = space(cell, target)?;
+    with_space(cell, target, |cell, target| set_region(cell, target, range, access, pager, badge))
+}
+
+fn set_region(
+    cell: &mut Cell,
+    target: &Space,
+    range: Range,
+    access: Access,
+    pager: Handle,
+    badge: u64,
+) -> Result<u64, Error> {
     let end = range.start.checked_add(range.length).ok_or(Error::BadAddress)?;
     let is_aligned = range.start.is_multiple_of(PAGE) && end.is_multiple_of(PAGE);
     if range.length == 0 || !is_aligned || !layout::is_user(&(range.start..end)) {
@@ -142,7 +182,7 @@ pub fn region(
         tag: capability.tag,
         via: capability.as_parent(),
     };
-    target.regions.add(&region, &mut FromNode(cell.node()))?;
+    target.regions.add(&region, &mut target.frames(cell))?;
     Ok(0)
 }
 
@@ -156,4 +196,36 @@ pub fn derive(cell: &mut Cell, whole: Handle, first: u64, count: u64) -> Result<
         return Err(Error::BadArgument);
     }
     cap::derive_value(cell, &capability, table, [start + first * PAGE, count])
+}
+
+/// The account that `handle` names; 0 is that of the caller's space.
+pub fn account(cell: &mut Cell, handle: Handle, rights: Rights) -> Result<&'static Account, Error> {
+    let own = cell.running().space;
+    match handle {
+        Handle(0) => Ok(own.account),
+        handle => Ok(cap::object::<Account>(&own.table, handle, rights)?.0),
+    }
+}
+
+/// `Create(Account, parent, bytes)`.
+pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Handle, Error> {
+    let parent = account(cell, parent, Rights::USE)?;
+    let made = Account::create(cell, parent, bytes)?;
+    let inserted = cap::insert(cell, &cell.running().space.table, made, made.tag());
+    if inserted.is_err() {
+        made.destroy(cell, made.tag())?;
+    }
+    inserted
+}
+
+/// `Create(AddressSpace, account)`.
+pub fn create_space(cell: &mut Cell, payer: Handle) -> Result<Handle, Error> {
+    let payer = account(cell, payer, Rights::USE)?;
+    let own = cell.running().space;
+    let made = Space::create(cell, own.name(), payer)?;
+    let inserted = cap::insert(cell, &own.table, made, made.tag);
+    if inserted.is_err() {
+        made.destroy(cell, made.tag)?;
+    }
+    inserted
 }

@@ -5,6 +5,7 @@ use crate::cap;
 use crate::cell::Cell;
 use crate::ipc::endpoint::{Endpoint, Template};
 use crate::ipc::notification::Notification;
+use crate::mem::account::Account;
 use crate::mem::space::Space;
 use crate::object::Object;
 use abi::{Error, FIRST_ERROR, Handle, Kind, Rights};
@@ -16,10 +17,10 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
     let handle = match Kind::from_number(kind).ok_or(Error::BadArgument)? {
         Kind::Endpoint => {
             let [server, entry, stacks, shape] = arguments;
-            let (server, _) = cap::object::<Space>(&space.table, Handle(server), Rights::USE)?;
             let (stack_size, workers) = (shape & u64::from(u32::MAX), (shape >> 32) as u32);
             let template = Template { entry, stacks, stack_size, workers };
-            let endpoint = Endpoint::create(cell, server, template)?;
+            let make = |cell: &mut Cell, server| Endpoint::create(cell, server, template);
+            let endpoint = memory::with_space(cell, Handle(server), make)?;
             cap::insert(cell, &space.table, endpoint, endpoint.tag)?
         }
         Kind::Notification => {
@@ -27,7 +28,9 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
             cap::insert(cell, &space.table, notification, notification.tag)?
         }
         Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
-        Kind::Thread | Kind::AddressSpace | Kind::CpuControl => return Err(Error::BadArgument),
+        Kind::Account => memory::create_account(cell, Handle(arguments[0]), arguments[1])?,
+        Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]))?,
+        Kind::Thread | Kind::CpuControl => return Err(Error::BadArgument),
     };
     Ok(handle.0)
 }
@@ -41,6 +44,18 @@ pub fn destroy(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
     let was_alive = match capability.kind() {
         Some(Kind::Endpoint) => capability.object::<Endpoint>()?.header().kill(capability.tag),
         Some(Kind::Notification) => capability.object::<Notification>()?.header().kill(capability.tag),
+        Some(Kind::Account) => {
+            let tag = capability.tag;
+            return capability.object::<Account>()?.destroy(cell, tag).map(|()| 0);
+        }
+        Some(Kind::AddressSpace) => {
+            let (space, tag) = (capability.object::<Space>()?, capability.tag);
+            // A program ends itself by `Exit`.
+            if core::ptr::eq(space, cell.running().space) {
+                return Err(Error::Busy);
+            }
+            return space.destroy(cell, tag).map(|()| 0);
+        }
         _ => return Err(Error::WrongKind),
     };
     if was_alive { Ok(0) } else { Err(Error::Destroyed) }

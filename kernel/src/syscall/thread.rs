@@ -1,6 +1,6 @@
 //! Threads: make, end, join, give way, sleep.
 
-use super::Return;
+use super::{Return, memory};
 use crate::arch::smp::cpu_count;
 use crate::boot::program::CpuControl;
 use crate::cap;
@@ -47,19 +47,25 @@ pub fn create(
     if !layout::is_user(&(entry..entry.saturating_add(1))) {
         return Err(Error::BadAddress);
     }
+    let start = Start { entry, stack, arguments: [argument, 0, 0] };
+    memory::with_space(cell, space, |cell, target| create_in(cell, target, placement, start, control))
+}
+
+fn create_in(
+    cell: &mut Cell,
+    target: &'static Space,
+    placement: Placement,
+    start: Start,
+    control: Handle,
+) -> Result<u64, Error> {
     let caller = cell.running();
     let table = &caller.space.table;
-    let target = match space {
-        Handle(0) => caller.space,
-        handle => cap::object::<Space>(table, handle, Rights::USE)?.0,
-    };
     if placement.cpu != cell.id() || placement.priority > caller.priority {
         cap::object::<CpuControl>(table, control, Rights::USE)?;
     }
     if target.is_dead() {
         return Err(Error::Destroyed);
     }
-    let start = Start { entry, stack, arguments: [argument, 0, 0] };
     let thread = cell.prepare_thread(placement.cpu, target, placement.priority, start)?;
     match cap::insert(cell, table, thread, thread.tag) {
         Ok(handle) => {

@@ -37,6 +37,10 @@ pub const TESTS: &[Test] = &[
         name: "user_memory_all",
         kind: Kind::Programs(|cell| start_here(cell, Part::MemoryOnAll), none_failed),
     },
+    Test {
+        name: "user_accounts",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Accounts), none_failed),
+    },
     Test { name: "user_memory_ends", kind: Kind::Programs(memory_ends, every_end_came) },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
 ];
@@ -59,6 +63,7 @@ enum Part {
     Memory = 32,
     MemoryRefused = 33,
     MemoryOnAll = 34,
+    Accounts = 35,
     FirstMemoryEnd = 40,
 }
 

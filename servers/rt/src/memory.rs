@@ -54,3 +54,18 @@ pub fn region(
 pub fn end_region(space: Handle, address: u64, length: u64) -> Result<(), Error> {
     raw(Call::Region, [space.0, address, length, 0, 0, 0]).map(drop)
 }
+
+/// Makes an account with `bytes` of the account `parent` (0: this program's).
+pub fn create_account(parent: Handle, bytes: u64) -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::Account as u64, parent.0, bytes]).map(Handle)
+}
+
+/// Bytes that an account (0: this program's) can still pay.
+pub fn balance(account: Handle) -> Result<u64, Error> {
+    raw(Call::Info, [Fact::AccountBalance as u64, account.0])
+}
+
+/// Makes an address space that maps nothing; `account` (0: this program's) pays for what the kernel keeps of it.
+pub fn create_space(account: Handle) -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::AddressSpace as u64, account.0]).map(Handle)
+}

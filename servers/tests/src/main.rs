@@ -3,6 +3,7 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
+mod accounts;
 mod bad_calls;
 mod calls;
 mod capabilities;
@@ -34,6 +35,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         8 => ill_will::is_contained(companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),
+        35 => accounts::are_exact(cpus),
         34 => memory::from_all(cpus),
         end @ 40..48 => memory::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
