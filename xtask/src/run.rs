@@ -11,6 +11,7 @@ use lab::linux::Linux;
 use lab::qemu::outcome::Outcome;
 use lab::qemu::process::{Finished, Input, Limits};
 use lab::qemu::{Accel, Console, Machine, process};
+use lab::stormcell::Stormcell;
 use lab::symbols::Symbols;
 use lab::system::{System as _, Verdict};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
@@ -166,9 +167,12 @@ fn extra(args: &RunArgs) -> Vec<OsString> {
 
 fn machine(args: &RunArgs, image: &Image) -> Machine {
     let or = |given: &Option<PathBuf>, built: &PathBuf| given.clone().unwrap_or_else(|| built.clone());
+    // Workloads prepare what they use up.
+    let workloads = BootArgs::parse(&args.cmdline)
+        .map_or(0, |asked| Stormcell::memory(args.cpus, asked.ops.saturating_add(asked.warmup)));
     Machine {
         cpus: args.cpus,
-        memory_mib: args.memory.unwrap_or_else(|| default_memory(args.cpus)),
+        memory_mib: args.memory.unwrap_or_else(|| default_memory(args.cpus).max(workloads)),
         accel: args.accel,
         kernel: or(&args.kernel, &image.kernel),
         initrd: Some(or(&args.archive, &image.archive)),

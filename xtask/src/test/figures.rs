@@ -9,8 +9,9 @@ use lab::goals::{self, Judged};
 use lab::instrument::Instrument;
 use lab::qemu::Accel;
 use lab::record::{self, Record};
+use lab::stormcell::Stormcell;
+use lab::stormcell::guest::DEFAULT_OPS;
 use lab::sweep::{self, Observer, Plan};
-use lab::system::System as _;
 use workloads::{Mode, Workload};
 
 use super::cases::{Case, Kind};
@@ -19,7 +20,6 @@ use super::schedule::Weight;
 use super::summary::Report;
 use crate::bench;
 use crate::build::root;
-use crate::run::default_memory;
 
 /// CPUs at which each local operation is measured, with one CPU as the base of its slowdown.
 const CPUS: &[u32] = &[1, 2, 8, 16];
@@ -51,7 +51,8 @@ pub fn cases() -> Vec<Case> {
     let case = |name: &str, figures: Figures| {
         // The guests run one after the other; the largest counts.
         let most = figures.cpus.iter().copied().max().unwrap_or(1);
-        let weight = Weight { cpus: most, memory_mib: default_memory(most) };
+        let weight =
+            Weight { cpus: most, memory_mib: Stormcell::memory(most, figures.ops.unwrap_or(DEFAULT_OPS)) };
         Case { name: name.to_owned(), weight, kind: Kind::Figures(figures) }
     };
     let local = |cpus| {
@@ -106,7 +107,7 @@ impl Figures {
             modes: &Mode::ALL,
             cpus: self.cpus,
             repeats: 1,
-            ops: self.ops.unwrap_or(system.default_ops()),
+            ops: self.ops.unwrap_or(DEFAULT_OPS),
             warmup: workloads::args::DEFAULT_WARMUP,
             seed: 1,
             variant: record::BASELINE,

@@ -27,8 +27,10 @@ const PAGE_FAULT: u64 = 14;
 const BASE_MEMORY_MIB: u64 = 512;
 const WORKER_MEMORY_MIB: u64 = 8;
 const OPS_PER_MIB: u64 = 12;
+/// What a large machine has below its devices, in MiB, at most.
+const LOW_MEMORY_MIB: u64 = 2048;
 /// Operations of a worker where none are given: deferred work must come round often enough to be seen.
-const DEFAULT_OPS: u64 = 2000;
+pub const DEFAULT_OPS: u64 = 2000;
 /// Time to be silent for each of them and each pair of CPUs.
 const SILENCE_OP: Duration = Duration::from_micros(500);
 
@@ -73,6 +75,14 @@ impl Stormcell {
         let fault_entry = symbol(&parts.kernel, STUBS)? + PAGE_FAULT * STUB;
         Ok(Stormcell { parts, revision, fault_entry })
     }
+
+    /// Memory in MiB in which workers on `cpus` CPUs can prepare `ops` operations each, in one piece: a large
+    /// machine has [`LOW_MEMORY_MIB`] below its devices and the rest behind them.
+    #[must_use]
+    pub fn memory(cpus: u32, ops: u64) -> u64 {
+        let mib = BASE_MEMORY_MIB + u64::from(cpus) * (WORKER_MEMORY_MIB + ops / OPS_PER_MIB);
+        if mib <= LOW_MEMORY_MIB { mib } else { mib + LOW_MEMORY_MIB }
+    }
 }
 
 /// The address of the symbol `name` in the ELF file `path`.
@@ -105,10 +115,9 @@ impl System for Stormcell {
     }
 
     fn machine(&self, boot: &Boot) -> Machine {
-        let worker = WORKER_MEMORY_MIB + (boot.ops + boot.warmup) / OPS_PER_MIB;
         Machine {
             cpus: boot.cpus,
-            memory_mib: BASE_MEMORY_MIB + u64::from(boot.cpus) * worker,
+            memory_mib: Stormcell::memory(boot.cpus, boot.ops + boot.warmup),
             accel: boot.accel,
             kernel: self.parts.kernel.clone(),
             initrd: Some(self.parts.archive.clone()),
@@ -207,7 +216,9 @@ mod tests {
     #[test]
     fn a_machine_has_memory_for_its_operations() {
         let boot = Boot { cpus: 8, ops: 12_000, ..check::tests::boot("null_syscall") };
-        assert_eq!(stormcell().machine(&boot).memory_mib, 512 + 8 * (8 + 1000));
+        assert_eq!(stormcell().machine(&boot).memory_mib, 512 + 8 * (8 + 1000) + 2048);
+        let small = Boot { ops: 1200, ..boot };
+        assert_eq!(stormcell().machine(&small).memory_mib, 512 + 8 * (8 + 100));
     }
 
     #[test]
