@@ -168,8 +168,10 @@ fn extra(args: &RunArgs) -> Vec<OsString> {
 fn machine(args: &RunArgs, image: &Image) -> Machine {
     let or = |given: &Option<PathBuf>, built: &PathBuf| given.clone().unwrap_or_else(|| built.clone());
     // Workloads prepare what they use up.
-    let workloads = BootArgs::parse(&args.cmdline)
-        .map_or(0, |asked| Stormcell::memory(args.cpus, asked.ops.saturating_add(asked.warmup)));
+    let workloads = BootArgs::parse(&args.cmdline).map_or(0, |asked| {
+        let workloads = asked.entries().map(|entry| entry.workload);
+        Stormcell::memory(args.cpus, asked.ops.saturating_add(asked.warmup), workloads)
+    });
     Machine {
         cpus: args.cpus,
         memory_mib: args.memory.unwrap_or_else(|| default_memory(args.cpus).max(workloads)),

@@ -51,8 +51,9 @@ pub fn cases() -> Vec<Case> {
     let case = |name: &str, figures: Figures| {
         // The guests run one after the other; the largest counts.
         let most = figures.cpus.iter().copied().max().unwrap_or(1);
-        let weight =
-            Weight { cpus: most, memory_mib: Stormcell::memory(most, figures.ops.unwrap_or(DEFAULT_OPS)) };
+        let workloads = figures.workloads.iter().filter_map(|name| Workload::by_name(name));
+        let memory_mib = Stormcell::memory(most, figures.ops.unwrap_or(DEFAULT_OPS), workloads);
+        let weight = Weight { cpus: most, memory_mib };
         Case { name: name.to_owned(), weight, kind: Kind::Figures(figures) }
     };
     let local = |cpus| {
@@ -88,7 +89,12 @@ impl Figures {
                 let judged = (self.judge)(&records);
                 why.extend(judged.iter().filter(|judged| !judged.met).map(|judged| judged.text.clone()));
                 let met = judged.iter().filter(|judged| judged.met).count();
-                report(met as u64, why.len() as u64, Some(goals::figures(&records)), why)
+                report(
+                    met as u64,
+                    why.len() as u64,
+                    Some(goals::figures(&records)).filter(|words| !words.is_empty()),
+                    why,
+                )
             }
             Err(error) => report(0, 1, None, vec![format!("{error:#}")]),
         }

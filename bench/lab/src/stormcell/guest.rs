@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use object::{Object as _, ObjectSymbol as _};
 use workloads::line::SUCCESS;
+use workloads::table::PAGE;
 use workloads::{Mode, Workload};
 
 use super::memory;
@@ -22,11 +23,11 @@ const STUBS: &str = "trap_stubs";
 const STUB: u64 = 16;
 /// The vector of page faults.
 const PAGE_FAULT: u64 = 14;
-/// Memory of the guest in MiB: a base, what a worker's own objects take, and 16 pages an operation for `munmap`,
-/// some more for those after verb 2 and what the kernel keeps. What is never touched takes none of the host's.
+/// Memory of the guest in MiB: a base, what a worker's own objects take, and the pages that operations use up, with
+/// a third more for those after verb 2 and what the kernel keeps. What is never touched takes none of the host's.
 const BASE_MEMORY_MIB: u64 = 512;
 const WORKER_MEMORY_MIB: u64 = 8;
-const OPS_PER_MIB: u64 = 12;
+const PAGES_PER_MIB: u64 = 192;
 /// What a large machine has below its devices, in MiB, at most.
 const LOW_MEMORY_MIB: u64 = 2048;
 /// Operations of a worker where none are given: deferred work must come round often enough to be seen.
@@ -76,13 +77,19 @@ impl Stormcell {
         Ok(Stormcell { parts, revision, fault_entry })
     }
 
-    /// Memory in MiB in which workers on `cpus` CPUs can prepare `ops` operations each, in one piece: a large
-    /// machine has [`LOW_MEMORY_MIB`] below its devices and the rest behind them.
-    #[must_use]
-    pub fn memory(cpus: u32, ops: u64) -> u64 {
-        let mib = BASE_MEMORY_MIB + u64::from(cpus) * (WORKER_MEMORY_MIB + ops / OPS_PER_MIB);
+    /// Memory in MiB in which workers on `cpus` CPUs can prepare `ops` operations each of any of `workloads`, in one
+    /// piece: a large machine has [`LOW_MEMORY_MIB`] below its devices and the rest behind them.
+    pub fn memory<'w>(cpus: u32, ops: u64, workloads: impl Iterator<Item = &'w Workload>) -> u64 {
+        let prepared = ops.saturating_mul(workloads.map(pages).max().unwrap_or(0)) / PAGES_PER_MIB;
+        let mib = BASE_MEMORY_MIB + u64::from(cpus) * (WORKER_MEMORY_MIB + prepared);
         if mib <= LOW_MEMORY_MIB { mib } else { mib + LOW_MEMORY_MIB }
     }
+}
+
+/// Pages that an operation uses up: those that it takes or frees by its definition, or faults on.
+fn pages(workload: &Workload) -> u64 {
+    let defined = workload.bytes_per_op.unsigned_abs() / PAGE.unsigned_abs();
+    defined.max(workload.faults_per_op.unwrap_or(0).into())
 }
 
 /// The address of the symbol `name` in the ELF file `path`.
@@ -117,7 +124,11 @@ impl System for Stormcell {
     fn machine(&self, boot: &Boot) -> Machine {
         Machine {
             cpus: boot.cpus,
-            memory_mib: Stormcell::memory(boot.cpus, boot.ops + boot.warmup),
+            memory_mib: Stormcell::memory(
+                boot.cpus,
+                boot.ops + boot.warmup,
+                boot.entries.iter().map(|entry| entry.workload),
+            ),
             accel: boot.accel,
             kernel: self.parts.kernel.clone(),
             initrd: Some(self.parts.archive.clone()),
@@ -215,10 +226,13 @@ mod tests {
 
     #[test]
     fn a_machine_has_memory_for_its_operations() {
-        let boot = Boot { cpus: 8, ops: 12_000, ..check::tests::boot("null_syscall") };
-        assert_eq!(stormcell().machine(&boot).memory_mib, 512 + 8 * (8 + 1000) + 2048);
-        let small = Boot { ops: 1200, ..boot };
-        assert_eq!(stormcell().machine(&small).memory_mib, 512 + 8 * (8 + 100));
+        let boot = |workload| Boot { cpus: 8, ops: 1919, ..check::tests::boot(workload) };
+        let memory = |workload| stormcell().machine(&boot(workload)).memory_mib;
+        assert_eq!(memory("null_syscall"), 512 + 8 * 8);
+        assert_eq!(memory("page_fault"), 512 + 8 * (8 + 10));
+        assert_eq!(memory("munmap"), 512 + 8 * (8 + 160));
+        let large = Boot { ops: 19_199, ..boot("munmap") };
+        assert_eq!(stormcell().machine(&large).memory_mib, 512 + 8 * (8 + 1600) + 2048);
     }
 
     #[test]
