@@ -9,6 +9,7 @@ pub mod command_line;
 pub mod program;
 pub mod pvh;
 pub mod topology;
+pub mod variant;
 
 use core::ops::Range;
 use spin::Once;
@@ -43,6 +44,7 @@ pub fn archive() -> Archive<'static> {
 
 /// Runs what the command line asks for. Boot CPU, with all CPUs up.
 pub fn run(cell: &mut Cell) -> ! {
+    variant::choose();
     program::share_memory();
     let arguments = CommandLine::get();
     if let Some(names) = arguments.value("test") {

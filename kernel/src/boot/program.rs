@@ -11,6 +11,7 @@ use crate::arch::cpu::Registers;
 use crate::arch::idt::{exception_name, vector};
 use crate::arch::smp::cpu_count;
 use crate::boot::command_line::CommandLine;
+use crate::boot::variant::{self, Variant};
 use crate::cell::Cell;
 use crate::log;
 use crate::mem::account;
@@ -291,7 +292,7 @@ pub fn share_memory() {
     account::root().deposit(free.bytes());
     USER_MEMORY.call_once(|| ranges);
     drop(free);
-    frames::go_local(arguments.value("variant") == Some("sharedpool"));
+    frames::go_local(variant::get() == Variant::SharedPool);
 }
 
 /// Starts the first server, or ends the machine with the reason why it can't.

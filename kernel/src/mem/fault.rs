@@ -73,12 +73,12 @@ fn fill(cell: &mut Cell, thread: &Thread, address: u64, access: Access) -> bool 
     if !allows(page.peek(), access) {
         return false;
     }
-    let Ok(tables) = space.tables(cell) else { return false };
+    let Ok((tables, mask)) = space.tables_and_mask(cell) else { return false };
     let Ok(entry) = tables.find_or_make(address, &mut space.frames(cell)) else { return false };
     let now = page.lock();
     let fits = allows(now, access);
     if fits {
-        page.add_cpu(cell.id());
+        page.add_cpu(cell.id(), mask);
         entry.store(tables::entry_of(now), Ordering::Relaxed);
     }
     page.unlock(now);

@@ -18,6 +18,7 @@ use super::shootdown;
 use super::space::Space;
 use super::tables;
 use crate::arch::smp::cpu_count;
+use crate::boot::variant::{self, Variant};
 use crate::cap;
 use crate::cap::table::{Parent, Slot, Table};
 use crate::cell::Cell;
@@ -94,10 +95,11 @@ pub fn map(
     fill: bool,
 ) -> Result<(), Error> {
     let page = space.page(cell, number)?;
-    let tables = if fill { Some(space.tables(cell)?) } else { None };
-    let entry = match tables {
-        Some(tables) => Some(tables.find_or_make(number * PAGE, &mut space.frames(cell))?),
-        None => None,
+    let entry = if fill {
+        let (tables, mask) = space.tables_and_mask(cell)?;
+        Some((tables.find_or_make(number * PAGE, &mut space.frames(cell))?, mask))
+    } else {
+        None
     };
     if access.contains(Access::ZERO) {
         zero(state)?;
@@ -113,9 +115,9 @@ pub fn map(
     }
     page.set_via(via);
     Frame::at(state & state::FRAME).link(page);
-    if let Some(entry) = entry {
+    if let Some((entry, mask)) = entry {
         entry.store(tables::entry_of(state), core::sync::atomic::Ordering::Relaxed);
-        page.add_cpu(cell.id());
+        page.add_cpu(cell.id(), mask);
     }
     page.unlock(state);
     if let Some(via) = via {
@@ -169,6 +171,9 @@ fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u64, count: u
         shootdown::forget_here(cell, tables, first, count);
     }
     if !cpus.is_empty() {
+        if variant::get() == Variant::SharedTables {
+            cpus = cpus.iter().filter(|&id| space.tables_of(id).is_some()).collect();
+        }
         shootdown::forget_there(cell, space, &cpus, first, count);
     }
 }

@@ -130,14 +130,14 @@ impl Page {
         self.validity.store(via.map_or(0, |via| via.validity.raw()), Ordering::Relaxed);
     }
 
-    /// Notes that CPU `id` may have the page in its table. The page is locked.
+    /// Notes that CPU `id` may have the page in its table, and with it those that `mask` ([`mask_of`], unless more
+    /// are meant) names in the same word. The page is locked.
     #[inline]
-    pub fn add_cpu(&self, id: CpuId) {
+    pub fn add_cpu(&self, id: CpuId, mask: u64) {
         let word = &self.cpus[id.index() / 64 % WORDS];
         let bits = word.load(Ordering::Relaxed);
-        let bit = 1 << (id.index() % 64);
-        if bits & bit == 0 {
-            word.store(bits | bit, Ordering::Relaxed);
+        if bits & mask != mask {
+            word.store(bits | mask, Ordering::Relaxed);
         }
     }
 
@@ -159,6 +159,12 @@ impl Page {
             }
         }
     }
+}
+
+/// The bit of CPU `id` in its word of a page's set.
+#[must_use]
+pub const fn mask_of(id: CpuId) -> u64 {
+    1 << (id.index() % 64)
 }
 
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use super::layout::PAGE;
 use super::space::Space;
 use super::tables::Tables;
 use crate::arch::entry;
+use crate::boot::variant::{self, Variant};
 use crate::cell::{Cell, Public};
 
 /// From so many pages on, the whole of the CPU's cache of translations is flushed instead of each page.
@@ -100,7 +101,12 @@ fn serve_one(cell: &Cell, asker: CpuId) {
     let space = unsafe { request.space.load(Ordering::Relaxed).as_ref() };
     if let Some(tables) = space.and_then(|space| space.tables_of(cell.id())) {
         let first = request.first.load(Ordering::Relaxed);
-        forget_here(cell, tables, first, request.count.load(Ordering::Relaxed));
+        let count = request.count.load(Ordering::Relaxed);
+        forget_here(cell, tables, first, count);
+        if variant::get() == Variant::SharedTables && cell.root() == tables.root() {
+            // Another CPU cleared the entries already, so nothing was found to flush.
+            entry::load_root(cell.root());
+        }
     }
     request.pending.fetch_sub(1, Ordering::AcqRel);
 }

@@ -3,7 +3,7 @@
 //! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::account::{Account, Paid};
@@ -11,11 +11,12 @@ use super::frame::Frame;
 use super::kernel_space::kernel_root;
 use super::layout::{PAGE, address_of, memory_at};
 use super::mapping;
-use super::page_map::{Frames, Page, PageMap};
+use super::page_map::{Frames, Page, PageMap, mask_of};
 use super::region::{Region, Regions};
 use super::tables::Tables;
 use crate::arch::smp::cpu_count;
 use crate::boot::program;
+use crate::boot::variant::{self, Variant};
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::object::{Header, Object, Tag};
@@ -43,6 +44,8 @@ pub struct Space {
     pub tag: Tag,
     /// CPUs that have threads of it, its maker, and who works on it from outside; at 0 it is taken apart.
     users: CachePadded<AtomicU32>,
+    /// The page table of all CPUs, in the variant `sharedpt`; else 0.
+    shared_root: AtomicU64,
     /// Who pays for what the kernel keeps of it.
     pub account: &'static Account,
     /// Whether it counts as a program of the machine's first ones.
@@ -70,6 +73,8 @@ pub struct Local {
     space: *const Space,
     /// Its page table on this CPU.
     tables: Tables,
+    /// CPUs that a page becomes known to when it is entered into this table: see [`mask_of`].
+    mask: u64,
     /// Where this CPU found a region last.
     region_hint: u32,
     /// Link in that CPU's list of deaths.
@@ -148,6 +153,7 @@ impl Space {
             (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
             (&raw mut (*place).name).write(stored);
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
+            (&raw mut (*place).shared_root).write(AtomicU64::new(0));
             (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
@@ -187,6 +193,32 @@ impl Space {
     #[inline]
     pub fn tables(&self, cell: &mut Cell) -> Result<Tables, Error> {
         self.local(cell).map(|local| local.tables)
+    }
+
+    /// The same with the CPUs that a page becomes known to by being entered.
+    #[inline]
+    pub fn tables_and_mask(&self, cell: &mut Cell) -> Result<(Tables, u64), Error> {
+        self.local(cell).map(|local| (local.tables, local.mask))
+    }
+
+    /// A page table for the calling CPU: its own; or that which all CPUs share, in the variant `sharedpt`.
+    fn make_tables(&self, frames: &mut Paid<'_>) -> Result<Tables, Error> {
+        let kernel = kernel_root().start_address().as_u64();
+        if variant::get() != Variant::SharedTables {
+            return Tables::new(kernel, frames);
+        }
+        let shared = self.shared_root.load(Ordering::Acquire);
+        if shared != 0 {
+            return Ok(Tables::at(shared));
+        }
+        let fresh = Tables::new(kernel, frames)?;
+        match self.shared_root.compare_exchange(0, fresh.root(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(fresh),
+            Err(other) => {
+                fresh.free(frames);
+                Ok(Tables::at(other))
+            }
+        }
     }
 
     /// The region that `address` lies in.
@@ -230,10 +262,13 @@ impl Space {
         let mut local = place.load(Ordering::Relaxed);
         if local.is_null() {
             let mut frames = self.frames(cell);
-            let tables = Tables::new(kernel_root().start_address().as_u64(), &mut frames)?;
-            let Some(frame) = frames.take() else {
-                tables.free(&mut frames);
-                return Err(Error::NoMemory);
+            let frame = frames.take().ok_or(Error::NoMemory)?;
+            let tables = match self.make_tables(&mut frames) {
+                Ok(tables) => tables,
+                Err(error) => {
+                    frames.give(frame);
+                    return Err(error);
+                }
             };
             local = memory_at(frame);
             // SAFETY: the frame is fresh and mapped, and larger than a part.
@@ -242,6 +277,11 @@ impl Space {
                     threads: ptr::null_mut(),
                     space: self,
                     tables,
+                    mask: match variant::get() {
+                        // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
+                        Variant::SharedTables | Variant::Broadcast => u64::MAX,
+                        _ => mask_of(cell.id()),
+                    },
                     region_hint: 0,
                     next: AtomicPtr::new(ptr::null_mut()),
                 });
@@ -370,12 +410,18 @@ impl Space {
         self.pages.clear(&mut frames);
         self.regions.clear(&mut frames);
         let directory = self.locals.load(Ordering::Relaxed);
+        let shared = self.shared_root.load(Ordering::Relaxed);
+        if shared != 0 {
+            Tables::at(shared).free(&mut frames);
+        }
         for index in 0..cpu_count() as usize {
             // SAFETY: the directory has an entry a CPU, and a part is a frame that nobody uses any more.
             unsafe {
                 let local = (*directory.add(index)).swap(ptr::null_mut(), Ordering::Relaxed);
                 if let Some(part) = local.as_ref() {
-                    part.tables.free(&mut frames);
+                    if part.tables.root() != shared {
+                        part.tables.free(&mut frames);
+                    }
                     frames.give(address_of(local));
                 }
             }

@@ -59,6 +59,12 @@ impl Tables {
         Ok(Self { root })
     }
 
+    /// The table whose [`root`](Self::root) this is.
+    #[must_use]
+    pub fn at(root: u64) -> Self {
+        Self { root }
+    }
+
     /// What CR3 holds while it is in use.
     #[inline]
     #[must_use]

@@ -41,7 +41,9 @@ fn check(failed: u32) -> Result<(), &'static str> {
     // handles had to have generation 1, which a slot has once.
     let kept = u64::from((PROGRAMS / AT_ONCE - SETTLED) * AT_ONCE);
     crate::log!("free frames after {SETTLED} rounds: {then}; at the end: {now}, and {kept} kept for slots");
-    match (failed, now + kept == then) {
+    // A pool takes another frame when more of its objects are alive at once than ever before on that CPU.
+    let pools = 2 * u64::from(cpu_count());
+    match (failed, (now + kept).abs_diff(then) <= pools) {
         (0, true) => Ok(()),
         (0, false) => Err("memory was lost"),
         _ => Err("a program failed"),

@@ -21,15 +21,25 @@ const LEAF: u64 = 64;
 const ZEROED: u64 = 1 << 62;
 const BOTH: Access = Access::READ.with(Access::WRITE);
 
-/// A capability to `pages` pages of CPU `cpu`'s share of all memory: each CPU has the same share in every entry, so
-/// that what one wrote is never another's first touch.
+/// A capability to `pages` pages of CPU `cpu`'s own: of its share of the first range that has enough for all, the same
+/// in every entry, so that what one wrote is never another's first touch; or where no range has, of the range that
+/// the CPUs before it leave.
 fn take(cpu: u32, pages: u64) -> Option<Handle> {
-    for index in 0..initial::MEMORY_RANGES {
-        let whole = initial::memory(index);
-        let share = memory::pages_of(whole).unwrap_or(0) / u64::from(call::cpu_count());
+    let ranges = || (0..initial::MEMORY_RANGES).map(initial::memory);
+    let size = |range| memory::pages_of(range).unwrap_or(0);
+    for range in ranges() {
+        let share = size(range) / u64::from(call::cpu_count());
         if pages <= share {
-            return memory::derive(whole, u64::from(cpu) * share, pages).ok();
+            return memory::derive(range, u64::from(cpu) * share, pages).ok();
         }
+    }
+    let mut before = u64::from(cpu);
+    for range in ranges() {
+        let workers = size(range) / pages;
+        if before < workers {
+            return memory::derive(range, before * pages, pages).ok();
+        }
+        before -= workers;
     }
     rt::log!("no memory for {pages} pages of each CPU; give the machine more");
     None
