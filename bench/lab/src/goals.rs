@@ -37,7 +37,7 @@ pub const LOCAL: &[Goal] = &[
 /// kind of deferred work happens ten times.
 pub const PRIMITIVES: &[&str] =
     &["smp_deref", "smp_counter", "smp_account", "smp_pool", "smp_mailbox", "smp_retire"];
-/// Operations of each worker for that: a grace period takes up to two batches of 1,024.
+/// Operations of each worker for that: a grace period takes a batch of 2,048, a refill of credit up to twice 1,024.
 pub const PRIMITIVE_OPS: u64 = 25_000;
 /// "0.00 lines an operation".
 pub const NO_LINES_BELOW: f64 = 0.005;

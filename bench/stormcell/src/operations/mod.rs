@@ -6,6 +6,7 @@ mod kernel;
 mod local;
 mod memory;
 mod threads;
+mod world;
 
 use workloads::table::{self, number};
 use workloads::{Entry, Mode};
@@ -18,7 +19,7 @@ pub type Worker = extern "C" fn(u64) -> !;
 /// Makes what all workers share; `companion` is where the echo program's workers start.
 pub fn prepare(companion: u64, cpus: u32) {
     calls::prepare(companion, cpus);
-    local::prepare();
+    world::prepare();
 }
 
 /// The worker of `entry`, where it is there.
