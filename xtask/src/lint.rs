@@ -14,8 +14,8 @@ use crate::programs::PROGRAMS;
 use crate::setup;
 use crate::toolchain::{Toolchain, Way};
 
-/// Libraries that are built for the bare machine only.
-const BARE_LIBRARIES: &[&str] = &["kernel", "rt"];
+/// Packages that are built for the bare machine only, the programs apart.
+const BARE_LIBRARIES: &[&str] = &["kernel", "rt", "truth"];
 /// The distribution's clippy, of the same version as its compiler.
 const DISTRIBUTION_CLIPPY: &str = "/usr/bin/clippy-driver";
 /// How clippy's driver is given its arguments: separated by a mark of its own.
