@@ -167,6 +167,13 @@ pub const fn mask_of(id: CpuId) -> u64 {
     1 << (id.index() % 64)
 }
 
+/// The bits of all CPUs of a machine of `machine` that are in the same word as CPU `id`.
+#[must_use]
+pub const fn mask_of_all(id: CpuId, machine: u32) -> u64 {
+    let behind = machine as usize - id.index() / 64 * 64;
+    if behind < 64 { (1 << behind) - 1 } else { u64::MAX }
+}
+
 #[derive(Debug)]
 #[repr(C)]
 struct Node([AtomicU64; NODE]);

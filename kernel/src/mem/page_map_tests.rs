@@ -64,6 +64,15 @@ fn on_a_larger_machine_a_bit_stands_for_all_that_share_it() {
 }
 
 #[test]
+fn the_mask_of_all_has_no_cpu_that_does_not_exist() {
+    let id = |index| CpuId::new(index).unwrap();
+    assert_eq!(mask_of_all(id(0), 1), 1);
+    assert_eq!(mask_of_all(id(3), 16), 0xffff);
+    assert_eq!(mask_of_all(id(3), 64), u64::MAX);
+    assert_eq!(mask_of_all(id(70), 66 + 5), 0x7f);
+}
+
+#[test]
 fn a_lock_is_held_once() {
     let page = Page::default();
     assert_eq!(page.try_lock(), Some(0));

@@ -11,7 +11,7 @@ use super::frame::Frame;
 use super::kernel_space::kernel_root;
 use super::layout::{PAGE, address_of, memory_at};
 use super::mapping;
-use super::page_map::{Frames, Page, PageMap, mask_of};
+use super::page_map::{Frames, Page, PageMap, mask_of, mask_of_all};
 use super::region::{Region, Regions};
 use super::tables::Tables;
 use crate::arch::smp::cpu_count;
@@ -279,7 +279,7 @@ impl Space {
                     tables,
                     mask: match variant::get() {
                         // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
-                        Variant::SharedTables | Variant::Broadcast => u64::MAX,
+                        Variant::SharedTables | Variant::Broadcast => mask_of_all(cell.id(), cpu_count()),
                         _ => mask_of(cell.id()),
                     },
                     region_hint: 0,
