@@ -2,9 +2,10 @@
 
 use crate::arch::{cpu, qemu, smp};
 use crate::log::line_at_any_cost;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
-static PANICKING: AtomicBool = AtomicBool::new(false);
+/// The CPU that panics, plus one; 0 while none does.
+static PANICKING: AtomicU32 = AtomicU32::new(0);
 
 /// Frames that a backtrace shows at most.
 const DEPTH: usize = 32;
@@ -20,10 +21,17 @@ pub fn panic(info: &core::panic::PanicInfo<'_>) -> ! {
     finish(cpu::frame_pointer())
 }
 
-/// The same for an exception that kernel code must never take.
-pub fn exception(what: &str, frame: &cpu::Registers) -> ! {
+/// True once a CPU panics, and stops the others.
+#[must_use]
+pub fn is_under_way() -> bool {
+    PANICKING.load(Ordering::Acquire) != 0
+}
+
+/// The same for an exception that kernel code must never take; `address` is that of the access, for page faults.
+pub fn exception(what: &str, frame: &cpu::Registers, address: u64) -> ! {
     begin();
     line_at_any_cost(format_args!("kernel panic: {what}"));
+    line_at_any_cost(format_args!("  error code {:#x}, address {address:#x}", frame.error));
     line_at_any_cost(format_args!("  at {:#018x}", frame.rip));
     frame.describe(|line| line_at_any_cost(format_args!("  {line}")));
     line_at_any_cost(format_args!("  {}", cpu::ControlRegisters::read()));
@@ -32,9 +40,13 @@ pub fn exception(what: &str, frame: &cpu::Registers) -> ! {
 
 fn begin() {
     cpu::disable_interrupts();
-    if PANICKING.swap(true, Ordering::AcqRel) {
-        // A second CPU, or a panic within the report: only the first one speaks.
-        cpu::stop();
+    let me = crate::cell::current_number().0 + 1;
+    match PANICKING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => {}
+        // A panic within the report: it is over.
+        Err(first) if first == me => qemu::exit(qemu::Exit::Panic),
+        // A second CPU: only the first one speaks.
+        Err(_) => cpu::stop(),
     }
     smp::stop_others();
 }

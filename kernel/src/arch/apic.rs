@@ -2,7 +2,7 @@
 //! in memory otherwise.
 
 use spin::Once;
-use x2apic::lapic::{IpiAllShorthand, LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
+use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
 
 use super::idt::vector;
 
@@ -98,10 +98,10 @@ impl Apic {
         unsafe { self.device.send_sipi_all(page) };
     }
 
-    /// Sends a non-maskable interrupt to all other CPUs.
-    pub fn send_nmi_to_others(&mut self) {
-        // SAFETY: the NMI's stub has its own stack on every CPU and stops it.
-        unsafe { self.device.send_nmi_all(IpiAllShorthand::AllExcludingSelf) };
+    /// Sends a non-maskable interrupt to the CPU with APIC ID `id`.
+    pub fn send_nmi(&mut self, id: u32) {
+        // SAFETY: the NMI's stub has its own stack on every CPU whose interrupt table is loaded, and stops it.
+        unsafe { self.device.send_nmi(destination(self.mode, id)) };
     }
 
     /// Lets the timer interrupt once, after `ticks` of its input; 0 stops it.

@@ -48,6 +48,7 @@ pvh_start:
     or eax, 0x80010001                      # PG, WP, PE
     mov cr0, eax
 
+    lea esp, [boot_stack_top - {KERNEL_BASE}]
     lgdt [boot_gdt_pointer - {KERNEL_BASE}]
     lea eax, [boot_long_mode - {KERNEL_BASE}]
     push 8

@@ -91,10 +91,6 @@ pub struct Features {
     pub smap: bool,
     /// User mode can't read descriptor-table addresses.
     pub umip: bool,
-    /// Tagged translations.
-    pub pcid: bool,
-    /// `rdfsbase` and kin in user mode.
-    pub fsgsbase: bool,
     /// The local APIC is driven by MSRs.
     pub x2apic: bool,
     /// Global translations.
@@ -114,8 +110,6 @@ impl Features {
             smep: extended.as_ref().is_some_and(|f| f.has_smep()),
             smap: extended.as_ref().is_some_and(|f| f.has_smap()),
             umip: extended.as_ref().is_some_and(|f| f.has_umip()),
-            fsgsbase: extended.as_ref().is_some_and(|f| f.has_fsgsbase()),
-            pcid: basic.as_ref().is_some_and(|f| f.has_pcid()),
             x2apic: basic.as_ref().is_some_and(|f| f.has_x2apic()),
             global: basic.as_ref().is_some_and(|f| f.has_pge()),
         }
@@ -123,14 +117,14 @@ impl Features {
 }
 
 /// Sets this CPU's control registers: write protection, no-execute, and the protections that `features`
-/// has. Floating point stays off, so that its use is an exception.
+/// has. Floating point stays off, so that its use is an exception, and so do the instructions that set the bases of
+/// FS and GS, which threads do not save yet.
 pub fn protect(features: &Features) {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     cr4.set(Cr4Flags::PAGE_GLOBAL, features.global);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);
-    cr4.set(Cr4Flags::FSGSBASE, features.fsgsbase);
     // SAFETY: the kernel runs on four-level tables with physical address extension, touches no user
     // page by a user address (copies go through the physical map), and uses no feature turned off here.
     unsafe {
@@ -187,7 +181,9 @@ pub fn frame_pointer() -> u64 {
 /// chain leaves the kernel's stacks.
 #[must_use]
 pub fn caller(frame_pointer: u64) -> Option<(u64, u64)> {
-    if !frame_pointer.is_multiple_of(8) || !crate::mem::layout::on_kernel_stack(frame_pointer) {
+    if !frame_pointer.is_multiple_of(8)
+        || !crate::mem::layout::on_kernel_stack(frame_pointer, super::smp::cpu_count())
+    {
         return None;
     }
     // SAFETY: the pointer is aligned and lies, with the word after it, on a mapped kernel stack.

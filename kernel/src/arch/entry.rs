@@ -160,17 +160,9 @@ extern "C" fn kernel_trap(frame: *const Registers) {
     // SAFETY: the entry code passes the frame that it just built on this stack.
     let registers = unsafe { &*frame };
     match registers.vector {
-        vector::NMI => cpu::stop(),
+        vector::NMI if crate::panic::is_under_way() => cpu::stop(),
         number if number >= vector::FIRST_INTERRUPT => interrupt(Cell::current(), number),
-        number => {
-            let address = cpu::fault_address();
-            let what = exception_name(number);
-            crate::log::line_at_any_cost(format_args!(
-                "{what}, error code {:#x}, address {address:#x}",
-                registers.error
-            ));
-            crate::panic::exception(what, registers)
-        }
+        number => crate::panic::exception(exception_name(number), registers, cpu::fault_address()),
     }
 }
 

@@ -27,6 +27,7 @@ syscall_entry:
     mov [rsp + {R14}], r14
     mov [rsp + {R15}], r15
     mov rsp, gs:[{CELL_KERNEL_STACK}]
+    xor ebp, ebp                            # backtraces end here, not in what the user left in rbp
     cmp eax, {SYSCALL_COUNT}
     jae 3f
     mov rcx, r10
@@ -37,6 +38,7 @@ syscall_entry:
     mov rdi, gs:[{CELL_FRAME_TOP}]
     mov rcx, [rdi + {RIP}]
     mov r11, [rdi + {RFLAGS}]
+    mov rbp, [rdi + {RBP}]
     mov rsp, [rdi + {RSP}]
     xor edx, edx
     xor esi, esi
@@ -121,6 +123,8 @@ user_trap:
     lea rdi, [rsp - {FRAME}]
     mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
     mov rsp, gs:[{CELL_KERNEL_STACK}]
+    push 2                                  # flags that the user may have set: direction, and the one that
+    popfq                                   # lets the kernel access user pages
     xor ebp, ebp
     call {user_trap}
     jmp resume_thread
@@ -147,7 +151,8 @@ kernel_trap:
     push r13
     push r14
     push r15
-    cld
+    push 2                                  # as above: it may come from user mode, on an interrupt stack
+    popfq
     mov rdi, rsp
     call {kernel_trap}
     pop r15

@@ -20,7 +20,7 @@ static OTHERS_STARTED: AtomicBool = AtomicBool::new(false);
 const AFTER_INIT: u64 = 10_000;
 const AFTER_STARTUP: u64 = 200;
 /// How long the last CPU may take to come, in microseconds: a host with few cores runs them in turns.
-const PATIENCE: u64 = 60_000_000;
+const PATIENCE: u64 = 30_000_000;
 const POLL: u64 = 1_000;
 
 /// Number of CPUs of the machine.
@@ -68,9 +68,15 @@ pub fn online() -> u32 {
     (0..cpu_count()).filter(|&cpu| Public::of(cpu).is_online()).count() as u32
 }
 
-/// Stops all other CPUs for good, whatever they do. For panics.
+/// Stops all other CPUs that run their cells for good, whatever they do. For panics.
 pub fn stop_others() {
-    if OTHERS_STARTED.load(Ordering::Acquire) && crate::cell::is_set() {
-        Cell::current().apic().send_nmi_to_others();
+    if !OTHERS_STARTED.load(Ordering::Acquire) || !crate::cell::is_set() {
+        return;
+    }
+    let cell = Cell::current();
+    let here = cell.number().0;
+    for cpu in (0..cpu_count()).filter(|&cpu| cpu != here && Public::of(cpu).is_online()) {
+        let id = APIC_IDS[cpu as usize].load(Ordering::Relaxed);
+        cell.apic().send_nmi(id);
     }
 }

@@ -88,11 +88,11 @@ pub fn address_of<T>(memory: *const T) -> u64 {
     if cfg!(test) { memory as u64 } else { (memory as u64).wrapping_sub(PHYS_MAP) }
 }
 
-/// True when the two words from `address` on lie on some CPU's stack, or on the boot stack in the image.
+/// True when the two words from `address` on lie on a stack of one of the machine's `cpus` CPUs, or on the boot stack in the image.
 #[must_use]
-pub fn on_kernel_stack(address: u64) -> bool {
+pub fn on_kernel_stack(address: u64, cpus: u32) -> bool {
     let Some(last) = address.checked_add(16) else { return false };
-    if (CPU_AREAS..CPU_AREAS + ((MAX_CPUS as u64) << CPU_AREA_SHIFT)).contains(&address) {
+    if (CPU_AREAS..CPU_AREAS + (u64::from(cpus) << CPU_AREA_SHIFT)).contains(&address) {
         let offset = (address - CPU_AREAS) & ((1 << CPU_AREA_SHIFT) - 1);
         let within = |part: AreaPart| {
             let start = part.first_page * PAGE;
@@ -124,12 +124,13 @@ mod tests {
 
     #[test]
     fn a_stack_ends_at_its_guard() {
-        assert!(on_kernel_stack(STACK.start(7)));
-        assert!(on_kernel_stack(STACK.end(7) - 16));
-        assert!(!on_kernel_stack(STACK.end(7) - 8));
-        assert!(!on_kernel_stack(STACK.start(7) - 8));
-        assert!(!on_kernel_stack(CELL.start(7)));
-        assert!(!on_kernel_stack(u64::MAX - 7));
+        assert!(on_kernel_stack(STACK.start(7), 8));
+        assert!(on_kernel_stack(STACK.end(7) - 16, 8));
+        assert!(!on_kernel_stack(STACK.end(7) - 8, 8));
+        assert!(!on_kernel_stack(STACK.start(7) - 8, 8));
+        assert!(!on_kernel_stack(CELL.start(7), 8));
+        assert!(!on_kernel_stack(u64::MAX - 7, 8));
+        assert!(!on_kernel_stack(STACK.start(8), 8), "there is no CPU 8");
     }
 
     #[test]

@@ -170,18 +170,24 @@ impl Cell {
 
     fn perform(&mut self, asker: &Thread) -> Outcome {
         let Errand { operation, target, tag, value, .. } = asker.errand;
-        // SAFETY: threads stay in memory for good, and one whose home is this CPU is ours alone.
+        {
+            // SAFETY: threads stay in memory for good, and these are atomics.
+            let seen = unsafe { &*target };
+            if Some(seen.header().tag()) != tag {
+                return Outcome::Done(Err(Error::Destroyed));
+            }
+            if seen.home() != self.id() {
+                return Outcome::Elsewhere;
+            }
+        }
+        // SAFETY: a thread whose home is this CPU is ours alone.
         let target = unsafe { &mut *target };
-        if Some(target.header().tag()) != tag {
-            return Outcome::Done(Err(Error::Destroyed));
-        }
-        if target.home() != self.id() {
-            return Outcome::Elsewhere;
-        }
         match operation {
             ThreadOperation::Time => Outcome::Done(Ok(target.time)),
             ThreadOperation::Kill => {
-                if self.is_serving(target) {
+                // One that is on its way here ends as soon as it has arrived.
+                let is_coming = matches!((target.state, target.waits_for), (State::Waiting, Cause::Start));
+                if self.is_serving(target) || is_coming {
                     target.notes.insert(Notes::DYING);
                 } else {
                     self.end_thread(target, value);

@@ -13,6 +13,8 @@ use crate::cell::{Cell, Public};
 use crate::ipc::call;
 use crate::mem::space::Space;
 
+/// Status of a thread for which its CPU had no memory.
+const NEVER_RAN: u64 = u32::MAX as u64;
 /// Highest priority that there is.
 pub const HIGHEST: u8 = PRIORITIES as u8 - 1;
 
@@ -87,15 +89,16 @@ impl Cell {
     /// Does what other CPUs asked of threads of this one.
     pub fn serve_inbox(&mut self) {
         for thread in Public::of(self.number().0).inbox().take() {
-            // SAFETY: threads stay in memory for good, and this one is of this CPU: whoever asked saw it alive,
-            // and if it ended since, its requests are ignored below.
-            let thread = unsafe { &mut *thread };
-            let asked = thread.requests.take();
-            if thread.home() != self.id() {
+            // SAFETY: threads stay in memory for good, and these are atomics.
+            let seen = unsafe { &*thread };
+            let asked = seen.requests.take();
+            if seen.home() != self.id() {
                 // It moved on while it was being asked.
-                self.forward(thread, asked);
+                self.forward(seen, asked);
                 continue;
             }
+            // SAFETY: a thread whose home is this CPU is ours alone.
+            let thread = unsafe { &mut *thread };
             if asked & Request::Start as u32 != 0 {
                 self.start_here(thread);
             }
@@ -131,7 +134,14 @@ impl Cell {
         let adopted = self.adopt(thread);
         let space = thread.space;
         space.let_go(self);
-        if adopted.is_ok() {
+        if adopted.is_err() {
+            // No memory to count it here: it ends without having run.
+            thread.state = State::Ended;
+            thread.status = NEVER_RAN;
+            self.wake_joiner(thread, space.is_dead());
+        } else if thread.notes.contains(Notes::DYING) {
+            self.end_thread(thread, 0);
+        } else {
             self.make_ready(thread);
         }
     }

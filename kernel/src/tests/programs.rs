@@ -68,7 +68,7 @@ enum Part {
 }
 
 /// Exceptions that the test program can raise.
-const EXCEPTIONS: u64 = 9;
+const EXCEPTIONS: u64 = 10;
 
 fn nth(cpu: u32) -> CpuId {
     CpuId::new(cpu as usize).unwrap_or(CpuId::BOOT)

@@ -56,8 +56,11 @@ pub fn cases(lab: &Lab) -> Result<Vec<Case>> {
     let good = Trial::of(&[&LEAST[..], &measured].concat(), Expected::Exit(Exit::Success), "1 records in")
         .within(MEASURING_TIMEOUT);
     cases.push(Case::trial("bench/one-point-of-linux".to_owned(), good));
-    let long =
-        [&LEAST[..], &["--workloads", "fstat", "--cpus", "1", "--ops", "100000", "--out", &out]].concat();
+    let long = [
+        &LEAST[..],
+        &["--workloads", "fstat", "--cpus", "1", "--ops", "5000", "--repeats", "100", "--out", &out],
+    ]
+    .concat();
     let interrupted = Trial::of(&long, Expected::Exit(Exit::Interrupted), "")
         .with(Meddle::Interrupt)
         .within(MEASURING_TIMEOUT);
