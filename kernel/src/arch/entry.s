@@ -5,6 +5,42 @@
 # The rest of the kernel runs on the CPU's one kernel stack, which starts empty at each entry.
 # Interrupts are off from here to the return.
 
+# The general registers, in the order of a register frame.
+.macro push_registers
+    push rax
+    push rcx
+    push rdx
+    push rsi
+    push rdi
+    push r8
+    push r9
+    push r10
+    push r11
+    push rbx
+    push rbp
+    push r12
+    push r13
+    push r14
+    push r15
+.endm
+.macro pop_registers
+    pop r15
+    pop r14
+    pop r13
+    pop r12
+    pop rbp
+    pop rbx
+    pop r11
+    pop r10
+    pop r9
+    pop r8
+    pop rdi
+    pop rsi
+    pop rdx
+    pop rcx
+    pop rax
+.endm
+
 # ---------------------------------------------------------------------------------------------------------
 # `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
 # A handler returns rax = the thread to switch to, or null to return rdx to the caller with rbx, rbp, rsp and
@@ -81,21 +117,7 @@ resume_thread:
     sysretq
 2:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
     lea rsp, [rax + {FRAME}]
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    pop_registers
     add rsp, 16
     swapgs
     iretq
@@ -105,21 +127,7 @@ resume_thread:
 .balign 16
 user_trap:
     swapgs
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    push_registers
     lea rdi, [rsp - {FRAME}]
     mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
     mov rsp, gs:[{CELL_KERNEL_STACK}]
@@ -136,40 +144,12 @@ trap:
     jnz user_trap
     # From the kernel itself: an interrupt while idle, or a fault that ends it.
 kernel_trap:
-    push rax
-    push rcx
-    push rdx
-    push rsi
-    push rdi
-    push r8
-    push r9
-    push r10
-    push r11
-    push rbx
-    push rbp
-    push r12
-    push r13
-    push r14
-    push r15
+    push_registers
     push 2                                  # as above: it may come from user mode, on an interrupt stack
     popfq
     mov rdi, rsp
     call {kernel_trap}
-    pop r15
-    pop r14
-    pop r13
-    pop r12
-    pop rbp
-    pop rbx
-    pop r11
-    pop r10
-    pop r9
-    pop r8
-    pop rdi
-    pop rsi
-    pop rdx
-    pop rcx
-    pop rax
+    pop_registers
     add rsp, 16
     iretq
 

@@ -11,7 +11,7 @@ use core::ops::Range;
 use x86_64::{PhysAddr, VirtAddr};
 
 /// Bytes of a page, of a frame.
-pub const PAGE: u64 = 4096;
+pub const PAGE: u64 = abi::PAGE;
 /// Where physical address 0 is mapped.
 pub const PHYS_MAP: u64 = 0xffff_8000_0000_0000;
 /// The CPUs' areas, one after the other.
@@ -27,7 +27,7 @@ pub const USER_END: u64 = 0x0000_7fff_ffff_f000;
 pub const TRAMPOLINE: u64 = 0x8000;
 
 /// CPUs that the kernel is built for.
-pub const MAX_CPUS: usize = 1024;
+pub const MAX_CPUS: usize = smp::platform::MAX_CPUS;
 
 /// A CPU's area is `1 << CPU_AREA_SHIFT` bytes of addresses.
 pub const CPU_AREA_SHIFT: u32 = 17;

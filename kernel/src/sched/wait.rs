@@ -20,8 +20,6 @@ pub enum Cause {
     Fault,
     /// For the answer to its errand.
     Errand,
-    /// For a wake at this address of its program.
-    Address(u64),
 }
 
 impl Cell {
@@ -77,7 +75,7 @@ impl Cell {
                 }
                 Error::TimedOut.to_raw()
             }
-            Cause::Start | Cause::Errand | Cause::Address(_) => Error::TimedOut.to_raw(),
+            Cause::Start | Cause::Errand => Error::TimedOut.to_raw(),
         };
         self.wake(thread, result);
     }
