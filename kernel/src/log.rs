@@ -30,9 +30,9 @@ pub fn bare(text: fmt::Arguments<'_>) {
 }
 
 fn write_line(console: &mut Serial, text: fmt::Arguments<'_>) {
-    let cpu = crate::cell::current_number();
+    let cpu = crate::cell::here_or_boot();
     // The serial port takes everything: its `write_str` has no error.
-    let _ = writeln!(console, "[{:3}] {text}", cpu.0);
+    let _ = writeln!(console, "[{:3}] {text}", cpu.index());
 }
 
 /// Logs one line from kernel code, as `println!` does.

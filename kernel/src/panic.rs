@@ -40,7 +40,7 @@ pub fn exception(what: &str, frame: &cpu::Registers, address: u64) -> ! {
 
 fn begin() {
     cpu::disable_interrupts();
-    let me = crate::cell::current_number().0 + 1;
+    let me = crate::cell::here_or_boot().index() as u32 + 1;
     match PANICKING.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire) {
         Ok(_) => {}
         // A panic within the report: it is over.

@@ -44,6 +44,17 @@ impl CpuId {
         if index < MAX_CPUS { Some(CpuId(index as u32)) } else { None }
     }
 
+    /// CPU number `index`, where nobody doubts it.
+    ///
+    /// # Safety
+    ///
+    /// `index` is below [`MAX_CPUS`].
+    #[inline(always)]
+    #[must_use]
+    pub const unsafe fn new_unchecked(index: u32) -> Self {
+        CpuId(index)
+    }
+
     /// The number as an index of an array with one element a CPU.
     #[inline(always)]
     #[must_use]

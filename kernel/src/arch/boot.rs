@@ -5,12 +5,13 @@ use super::apic::{self, Apic};
 use super::cpu::{self, Features};
 use super::{acpi, entry, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
-use crate::cell::{Cell, CpuNumber};
+use crate::cell::Cell;
 use crate::log;
 use crate::mem::frame;
 use crate::mem::frames::FREE;
 use crate::mem::kernel_space::{self, KernelSpace, image_physical};
 use crate::mem::layout::{PHYS_MAP, STACK};
+use ::smp::CpuId;
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::structures::paging::PageTable;
@@ -141,7 +142,7 @@ fn share_kernel_half(space: &KernelSpace) {
 }
 
 extern "C" fn start_boot_cpu() -> ! {
-    let cell = start_cell(CpuNumber(0));
+    let cell = start_cell(CpuId::BOOT);
     time::calibrate(cell.apic());
     let online = smp::start_others(cell);
     let count = smp::cpu_count();
@@ -151,15 +152,16 @@ extern "C" fn start_boot_cpu() -> ! {
 }
 
 extern "C" fn start_application_processor(number: u32) -> ! {
-    let cell = start_cell(CpuNumber(number));
+    // SAFETY: the trampoline found it in `APIC_IDS`, which has an entry for each CPU there may be.
+    let cell = start_cell(unsafe { CpuId::new_unchecked(number) });
     cell.run()
 }
 
 /// Gives the calling CPU its protections, page table, cell and local APIC.
-fn start_cell(number: CpuNumber) -> &'static mut Cell {
+fn start_cell(id: CpuId) -> &'static mut Cell {
     cpu::protect(features());
     entry::load_root(kernel_space::kernel_root().start_address().as_u64());
-    let cell = Cell::create(number);
+    let cell = Cell::create(id);
     entry::enable_syscalls();
     cell.set_apic(Apic::enable());
     cell.announce();

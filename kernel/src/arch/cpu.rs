@@ -153,10 +153,14 @@ pub fn disable_interrupts() {
     x86_64::instructions::interrupts::disable();
 }
 
-/// Waits, interrupts on, until one came; returns with interrupts off.
-pub fn wait_for_interrupt() {
-    x86_64::instructions::interrupts::enable_and_hlt();
-    x86_64::instructions::interrupts::disable();
+/// Waits, interrupts on, until one came; returns its vector, with interrupts off. The handler of interrupts of the
+/// kernel does nothing but pass the vector on, so that whatever the caller holds stays its own alone.
+pub fn wait_for_interrupt() -> u64 {
+    let vector: u64;
+    // SAFETY: only this code is interrupted, and `kernel_trap` of `entry` sets rax and leaves interrupts off; all
+    // other registers and the memory that the caller refers to stay as they are. The kernel has no red zone.
+    unsafe { core::arch::asm!("sti", "hlt", out("rax") vector) };
+    vector
 }
 
 /// Stops this CPU for good.

@@ -156,17 +156,23 @@ extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
 }
 
 /// A trap while the kernel itself ran: an interrupt of an idle CPU, or the end.
-extern "C" fn kernel_trap(frame: *const Registers) {
+extern "C" fn kernel_trap(frame: *mut Registers) {
     // SAFETY: the entry code passes the frame that it just built on this stack.
-    let registers = unsafe { &*frame };
+    let registers = unsafe { &mut *frame };
     match registers.vector {
         vector::NMI if crate::panic::is_under_way() => cpu::stop(),
-        number if number >= vector::FIRST_INTERRUPT => interrupt(Cell::current(), number),
+        // The CPU is in `wait_for_interrupt`, which takes it from here.
+        number if number >= vector::FIRST_INTERRUPT => {
+            registers.rax = number;
+            registers.rflags &= !RFlags::INTERRUPT_FLAG.bits();
+        }
         number => crate::panic::exception(exception_name(number), registers, cpu::fault_address()),
     }
 }
 
-fn interrupt(cell: &mut Cell, number: u64) {
+/// What every interrupt needs, whether it came in user mode or to an idle CPU; why it came is found out later, where
+/// the CPU looks what others ask of it.
+pub fn interrupt(cell: &mut Cell, number: u64) {
     match number {
         vector::MAILBOX => {
             smp::marker::mark::<{ smp::marker::IPI_HANDLER }, 0>();

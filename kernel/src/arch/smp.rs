@@ -2,6 +2,8 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
+use ::smp::CpuId;
+
 use super::boot::trampoline;
 use super::time;
 use crate::boot::topology::Topology;
@@ -27,6 +29,11 @@ const POLL: u64 = 1_000;
 #[must_use]
 pub fn cpu_count() -> u32 {
     CPU_COUNT.load(Ordering::Relaxed)
+}
+
+/// The machine's CPUs.
+pub fn cpus() -> impl Iterator<Item = CpuId> {
+    (0..cpu_count() as usize).filter_map(CpuId::new)
 }
 
 /// Publishes the CPUs' APIC IDs. Boot CPU, before the others start.
@@ -65,7 +72,7 @@ pub fn start_others(cell: &mut Cell) -> u32 {
 /// CPUs that have come up.
 #[must_use]
 pub fn online() -> u32 {
-    (0..cpu_count()).filter(|&cpu| Public::of(cpu).is_online()).count() as u32
+    cpus().filter(|&id| Public::of(id).is_online()).count() as u32
 }
 
 /// Stops all other CPUs that run their cells for good, whatever they do. For panics.
@@ -74,9 +81,9 @@ pub fn stop_others() {
         return;
     }
     let cell = Cell::current();
-    let here = cell.number().0;
-    for cpu in (0..cpu_count()).filter(|&cpu| cpu != here && Public::of(cpu).is_online()) {
-        let id = APIC_IDS[cpu as usize].load(Ordering::Relaxed);
-        cell.apic().send_nmi(id);
+    let here = cell.id();
+    for cpu in cpus().filter(|&id| id != here && Public::of(id).is_online()) {
+        let apic_id = APIC_IDS[cpu.index()].load(Ordering::Relaxed);
+        cell.apic().send_nmi(apic_id);
     }
 }

@@ -1,6 +1,6 @@
 //! Capabilities: how a program names kernel objects.
 //!
-//! A capability is a [`Slot`](table::Slot) in the program's table: an object, the tag that it had, rights, a
+//! A capability is a [`Slot`] in the program's table: an object, the tag that it had, rights, a
 //! badge, and the capability that it was derived from. Looking one up reads lines that nobody writes in steady
 //! state, and writes nothing.
 //!
@@ -15,6 +15,8 @@
 //! Slots are never unmapped and never become anything else, so that a walk may read them at any time; a slot
 //! whose generations are used up is not used again.
 
+pub mod part;
+pub mod slot;
 pub mod table;
 
 use abi::{Error, Handle, Kind, Rights};
@@ -22,7 +24,8 @@ use core::sync::atomic::{Ordering, fence};
 
 use crate::cell::Cell;
 use crate::object::{Object, Tag};
-use table::{Parent, Slot, Table, Validity};
+use slot::{Parent, Slot, Validity};
+use table::Table;
 
 /// A capability that was looked up: an object that was alive, and what may be done with it.
 #[derive(Debug)]

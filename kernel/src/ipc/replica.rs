@@ -93,7 +93,7 @@ impl Replica {
         if self.workers == template.workers {
             return Err(Error::NoWorker);
         }
-        let index = u64::from(cell.number().0) * u64::from(template.workers) + u64::from(self.workers);
+        let index = cell.id().index() as u64 * u64::from(template.workers) + u64::from(self.workers);
         let stack = template.stacks + (index + 1) * template.stack_size;
         let start = Start { entry: template.entry, stack, arguments: [0; 3] };
         let worker = cell.make_thread(self.endpoint.space, 0, start)?;

@@ -144,7 +144,7 @@ impl Account {
 
     /// This CPU's credit.
     fn credit(&self) -> Option<&AtomicU64> {
-        let cpu = cell::here() as usize;
+        let cpu = cell::here().index();
         let place = self.chunks.get(cpu / CHUNK)?;
         let mut chunk = place.load(Ordering::Acquire);
         if chunk.is_null() {

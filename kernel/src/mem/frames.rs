@@ -198,7 +198,7 @@ pub fn go_local(shared: bool) {
 /// Free frames of the kernel in all: the store's and those on the CPUs' lists. Exact while nobody takes any.
 #[must_use]
 pub fn free_frames() -> u64 {
-    let lists = (0..crate::arch::smp::cpu_count()).map(|cpu| Public::of(cpu).frames().count());
+    let lists = crate::arch::smp::cpus().map(|id| Public::of(id).frames().count());
     FREE.lock().bytes() / PAGE + lists.sum::<u64>()
 }
 

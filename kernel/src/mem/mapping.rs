@@ -20,7 +20,8 @@ use super::tables;
 use crate::arch::smp::cpu_count;
 use crate::boot::variant::{self, Variant};
 use crate::cap;
-use crate::cap::table::{Parent, Slot, Table};
+use crate::cap::slot::{Parent, Slot};
+use crate::cap::table::Table;
 use crate::cell::Cell;
 use abi::{Access, Error, Handle, Kind, Rights};
 

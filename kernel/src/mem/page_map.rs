@@ -11,7 +11,7 @@ use smp::CpuId;
 use smp::cpu_set::CpuSet;
 
 use super::layout::{PAGE, memory_at};
-use crate::cap::table::{Parent, Slot, Validity};
+use crate::cap::slot::{Parent, Slot, Validity};
 use abi::Error;
 
 /// Pages of a leaf.

@@ -7,7 +7,7 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
 
 use super::layout::{PAGE, memory_at};
 use super::page_map::Frames;
-use crate::cap::table::{Parent, Slot, Validity};
+use crate::cap::slot::{Parent, Slot, Validity};
 use crate::ipc::endpoint::Endpoint;
 use crate::object::Tag;
 use abi::{Access, Error};

@@ -72,13 +72,13 @@ pub fn forget_here(cell: &Cell, tables: Tables, first: u64, count: u64) {
 /// interrupt to each. The calling CPU is not among them, and holds no lock.
 pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, first: u64, count: u64) {
     let here = cell.id();
-    let request = &Public::of(cell.number().0).flushes().request;
+    let request = &Public::of(cell.id()).flushes().request;
     request.space.store(core::ptr::from_ref(space).cast_mut(), Ordering::Relaxed);
     request.first.store(first, Ordering::Relaxed);
     request.count.store(count, Ordering::Relaxed);
     request.pending.store(targets.len() as u32, Ordering::Release);
     for target in targets {
-        Public::of(target.index() as u32).flushes().from.insert(here);
+        Public::of(target).flushes().from.insert(here);
         cell.interrupt(target);
     }
     while request.pending.load(Ordering::Acquire) != 0 {
@@ -89,14 +89,14 @@ pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, first: u64
 
 /// Does what other CPUs asked of this one.
 pub fn serve(cell: &mut Cell) {
-    let from: CpuSet = Public::of(cell.number().0).flushes().from.take();
+    let from: CpuSet = Public::of(cell.id()).flushes().from.take();
     for asker in &from {
         serve_one(cell, asker);
     }
 }
 
 fn serve_one(cell: &Cell, asker: CpuId) {
-    let request = &Public::of(asker.index() as u32).flushes().request;
+    let request = &Public::of(asker).flushes().request;
     // SAFETY: spaces stay in memory for good, and the asker waits.
     let space = unsafe { request.space.load(Ordering::Relaxed).as_ref() };
     if let Some(tables) = space.and_then(|space| space.tables_of(cell.id())) {

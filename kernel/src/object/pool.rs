@@ -14,6 +14,7 @@ use crate::mem::frames::FromNode;
 use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
 use abi::{Error, Kind};
 use core::sync::atomic::{AtomicPtr, Ordering};
+use smp::CpuId;
 use x86_64::structures::paging::FrameAllocator;
 
 /// Kinds of objects, with those that are none.
@@ -56,7 +57,7 @@ impl Returned {
 #[derive(Debug)]
 pub struct Pool<T> {
     free: *mut Header,
-    cpu: u32,
+    cpu: CpuId,
     node: u32,
     objects: PhantomData<T>,
 }
@@ -64,7 +65,7 @@ pub struct Pool<T> {
 impl<T: Object> Pool<T> {
     /// No objects of CPU `cpu` yet; memory will come from NUMA node `node`.
     #[must_use]
-    pub const fn new(cpu: u32, node: u32) -> Self {
+    pub const fn new(cpu: CpuId, node: u32) -> Self {
         Self { free: ptr::null_mut(), cpu, node, objects: PhantomData }
     }
 
@@ -89,7 +90,9 @@ impl<T: Object> Pool<T> {
     pub unsafe fn release(&mut self, object: *mut T) {
         let header: *mut Header = object.cast();
         let home = Frame::at(address_of(header)).home();
-        if home != self.cpu {
+        if home != self.cpu.index() as u32 {
+            // SAFETY: the frame's home is the CPU that took it.
+            let home = unsafe { CpuId::new_unchecked(home) };
             // SAFETY: the caller's; the frame's line says whose the object is.
             return unsafe { Public::of(home).returned().push(T::KIND, header) };
         }
@@ -106,7 +109,7 @@ impl<T: Object> Pool<T> {
             return Ok(());
         }
         let frame = FromNode(self.node).allocate_frame().ok_or(Error::NoMemory)?;
-        Frame::at(frame.start_address().as_u64()).set_home(self.cpu);
+        Frame::at(frame.start_address().as_u64()).set_home(self.cpu.index() as u32);
         let start: *mut T = physical_to_virtual(frame.start_address()).as_mut_ptr();
         for index in 0..PAGE as usize / size_of::<T>() {
             // SAFETY: the frame is fresh and mapped, and holds that many objects.

@@ -122,14 +122,14 @@ impl Cell {
     fn send(&mut self, asker: &Thread) {
         // SAFETY: threads stay in memory for good; only its home is read.
         let home = unsafe { (*asker.errand.target).home() };
-        if Public::of(home.index() as u32).errands().push(asker) {
+        if Public::of(home).errands().push(asker) {
             self.interrupt(home);
         }
     }
 
     /// Does the errands that other CPUs' threads have with threads of this one.
     pub fn serve_errands(&mut self) {
-        let mut asker = Public::of(self.number().0).errands().last.swap(ptr::null_mut(), Ordering::Acquire);
+        let mut asker = Public::of(self.id()).errands().last.swap(ptr::null_mut(), Ordering::Acquire);
         while !asker.is_null() {
             // SAFETY: an asker stays in memory until it is answered, and waits, so that nobody writes its errand.
             let thread = unsafe { &*asker };

@@ -7,7 +7,7 @@ use super::remote::{Request, ask};
 use super::thread::{Notes, Start};
 use super::wait::Cause;
 use super::{State, Thread};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::cpus;
 use crate::boot::program;
 use crate::cell::{Cell, Public};
 use crate::ipc::call;
@@ -88,7 +88,7 @@ impl Cell {
 
     /// Does what other CPUs asked of threads of this one.
     pub fn serve_inbox(&mut self) {
-        for thread in Public::of(self.number().0).inbox().take() {
+        for thread in Public::of(self.id()).inbox().take() {
             // SAFETY: threads stay in memory for good, and these are atomics.
             let seen = unsafe { &*thread };
             let asked = seen.requests.take();
@@ -230,11 +230,11 @@ impl Cell {
 pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
     cell.end_threads_of(space);
     let here = cell.id();
-    for home in (0..cpu_count() as usize).filter_map(CpuId::new).filter(|&home| home != here) {
+    for home in cpus().filter(|&home| home != here) {
         if let Some(local) = space.local_of(home) {
             // Until that CPU has looked at its list, what is in it stays.
             space.hold();
-            if Public::of(home.index() as u32).deaths().push(local) {
+            if Public::of(home).deaths().push(local) {
                 cell.interrupt(home);
             }
         }
@@ -244,7 +244,7 @@ pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
 impl Cell {
     /// Ends this CPU's threads of the programs that died elsewhere.
     pub fn serve_deaths(&mut self) {
-        for space in Public::of(self.number().0).deaths().take() {
+        for space in Public::of(self.id()).deaths().take() {
             self.end_threads_of(space);
             space.let_go(self);
         }

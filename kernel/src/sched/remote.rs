@@ -116,7 +116,7 @@ pub fn ask(cell: &mut Cell, thread: &Thread, home: CpuId, request: Request) {
     if thread.requests.asked.fetch_or(request as u32, Ordering::AcqRel) != 0 {
         return;
     }
-    if Public::of(home.index() as u32).inbox().push(thread) {
+    if Public::of(home).inbox().push(thread) {
         cell.interrupt(home);
     }
 }

@@ -27,7 +27,7 @@ pub fn log(cell: &mut Cell, address: u64, length: u64) -> Result<u64, Error> {
 /// `Info(what, handle)`.
 pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
     match what {
-        what if what == Fact::CpuNumber as u64 => Ok(cell.number().0.into()),
+        what if what == Fact::CpuNumber as u64 => Ok(cell.id().index() as u64),
         what if what == Fact::CpuCount as u64 => Ok(smp::cpu_count().into()),
         what if what == Fact::Time as u64 => Ok(time::now()),
         what if what == Fact::MemoryPages as u64 => {

@@ -1,0 +1,62 @@
+//! Time on one CPU: who pays for it, when a slice ends, when the timer is to fire.
+
+use core::ptr;
+
+use super::Cell;
+use crate::arch::time;
+use crate::sched::Thread;
+
+/// How long a thread runs before others of its priority do, in nanoseconds.
+const SLICE: u64 = 1_000_000;
+
+impl Cell {
+    /// Charges the time since the last choice of a thread to whom it was chosen for, and starts `next`'s.
+    pub(super) fn charge(&mut self, next: *mut Thread) {
+        let now = time::stamp();
+        // SAFETY: threads stay in memory for good; the one that pays is this CPU's (`stop_charging`), or ended,
+        // and then a few nanoseconds are charged that nobody reads.
+        if let Some(payer) = unsafe { self.payer.as_mut() } {
+            payer.time += time::nanos_of_stamps(now.wrapping_sub(self.charged_until));
+        }
+        self.charged_until = now;
+        self.payer = next;
+        // SAFETY: whom a worker serves is alive and this CPU's.
+        while let Some(caller) = unsafe { self.payer.as_ref() }.map(|payer| payer.caller)
+            && !caller.is_null()
+        {
+            self.payer = caller;
+        }
+    }
+
+    /// Charges `thread`, which is about to leave this CPU, for the last time here.
+    pub fn stop_charging(&mut self, thread: &Thread) {
+        if ptr::eq(self.payer, thread) {
+            self.charge(ptr::null_mut());
+        }
+    }
+
+    /// Starts the slice of the running thread if another one of its priority is ready.
+    #[inline]
+    pub(super) fn arm_slice(&mut self) {
+        let rival = self.ready.highest().is_some_and(|highest| highest == self.running().priority);
+        if rival && self.slice_end == 0 {
+            self.slice_end = time::now() + SLICE;
+        }
+        if self.slice_end != 0 || self.timers.soonest().is_some() {
+            self.arm_timer();
+        }
+    }
+
+    /// Sets this CPU's timer to the next thing that time asks for.
+    #[cold]
+    pub fn arm_timer(&mut self) {
+        let soonest = match (self.timers.soonest(), self.slice_end) {
+            (Some(deadline), 0) => deadline,
+            (Some(deadline), end) => deadline.min(end),
+            (None, 0) => return,
+            (None, end) => end,
+        };
+        let ticks = time::ticks_until(soonest);
+        self.apic().set_timer(ticks);
+    }
+}

@@ -1,0 +1,240 @@
+//! The cell: all kernel state of one CPU.
+//!
+//! A CPU reaches its own cell through GS; nobody else does, so the kernel code of that CPU has it as
+//! `&mut Cell` and needs no lock (interrupts are off in the kernel, and it is not preempted). What other CPUs
+//! may touch stands apart in [`Public`], on lines of its own. `run` chooses the thread that runs, `clock` keeps the
+//! CPU's time.
+
+mod clock;
+mod public;
+mod run;
+
+pub use public::Public;
+
+use core::ptr;
+use core::sync::atomic::Ordering;
+use smp::CpuId;
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{GsBase, KernelGsBase};
+
+use crate::arch::apic::Apic;
+use crate::arch::gdt::Segments;
+use crate::arch::idt::{self, vector};
+use crate::arch::smp as cpus;
+use crate::boot::topology::node_of;
+use crate::ipc::endpoint::Endpoint;
+use crate::ipc::notification::Notification;
+use crate::mem::account::Account;
+use crate::mem::layout::{CELL, STACK};
+use crate::mem::space::Space;
+use crate::object::pool::Pool;
+use crate::sched::queue::RunQueue;
+use crate::sched::timer::Timers;
+use crate::sched::{State, Thread};
+
+/// One CPU's free kernel objects.
+#[derive(Debug)]
+pub struct Pools {
+    /// Threads.
+    pub threads: Pool<Thread>,
+    /// Address spaces.
+    pub spaces: Pool<Space>,
+    /// Endpoints.
+    pub endpoints: Pool<Endpoint>,
+    /// Notifications.
+    pub notifications: Pool<Notification>,
+    /// Accounts.
+    pub accounts: Pool<Account>,
+}
+
+impl Pools {
+    const fn new(cpu: CpuId, node: u32) -> Self {
+        Self {
+            threads: Pool::new(cpu, node),
+            spaces: Pool::new(cpu, node),
+            endpoints: Pool::new(cpu, node),
+            notifications: Pool::new(cpu, node),
+            accounts: Pool::new(cpu, node),
+        }
+    }
+}
+
+/// State of one CPU that only that CPU touches.
+///
+/// The first fields are known to `entry.s`.
+#[repr(C, align(128))]
+pub struct Cell {
+    this: *mut Cell,
+    /// Where `syscall` keeps the user's stack pointer for a moment.
+    pub user_rsp: u64,
+    /// End of the running thread's register frame.
+    pub frame_top: u64,
+    /// Top of this CPU's kernel stack.
+    pub kernel_stack: u64,
+    running: *mut Thread,
+    /// What CR3 holds.
+    root: u64,
+    id: CpuId,
+    node: u32,
+    /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
+    slice_end: u64,
+    /// Who pays for the time since `charged_until`: the thread that was chosen to run, or whom it serves.
+    payer: *mut Thread,
+    charged_until: u64,
+    ready: RunQueue,
+    /// Threads of this CPU that wait with a deadline.
+    pub timers: Timers,
+    /// Free objects.
+    pub pools: Pools,
+    apic: Option<Apic>,
+    interrupts_sent: u64,
+    segments: Segments,
+}
+
+/// True when the calling CPU has a cell.
+#[must_use]
+pub fn is_set() -> bool {
+    cfg!(target_os = "none") && GsBase::read().as_u64() != 0
+}
+
+/// The calling CPU; the boot CPU while it has no cell.
+#[must_use]
+pub fn here_or_boot() -> CpuId {
+    if is_set() { here() } else { CpuId::BOOT }
+}
+
+/// The calling CPU, which has a cell, without touching the cell otherwise.
+#[inline]
+#[must_use]
+pub fn here() -> CpuId {
+    let number: u32;
+    // SAFETY: GS is this CPU's cell once it has one, and its number is not written after that. A `CpuId` is that
+    // number.
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, gs:[{1}]",
+            out(reg) number,
+            const core::mem::offset_of!(Cell, id),
+            options(nostack, preserves_flags, readonly)
+        );
+        CpuId::new_unchecked(number)
+    }
+}
+
+impl Cell {
+    /// Makes the cell of the calling CPU in its area and loads its segments and interrupt table. Once a CPU.
+    pub fn create(id: CpuId) -> &'static mut Self {
+        let number = id.index() as u32;
+        let place = CELL.start(number) as *mut Self;
+        let node = node_of(number);
+        // SAFETY: the area is mapped memory for this CPU's cell alone; it is written before it is referred to.
+        unsafe {
+            place.write(Self {
+                this: place,
+                user_rsp: 0,
+                frame_top: 0,
+                kernel_stack: STACK.end(number),
+                running: ptr::null_mut(),
+                root: 0,
+                id,
+                node,
+                slice_end: 0,
+                payer: ptr::null_mut(),
+                charged_until: 0,
+                ready: RunQueue::new(),
+                timers: Timers::new(),
+                pools: Pools::new(id, node),
+                apic: None,
+                interrupts_sent: 0,
+                segments: Segments::new(number),
+            });
+        }
+        // SAFETY: a cell is never moved or dropped, so its segments live on; only `set_entry_stack` touches
+        // them afterwards, through the cell of the same CPU.
+        unsafe { (*place).segments.load() };
+        idt::load();
+        GsBase::write(VirtAddr::new(place as u64));
+        KernelGsBase::write(VirtAddr::zero());
+        Self::current()
+    }
+
+    /// The calling CPU's cell. Only entry code and reports call this: all else is handed the cell.
+    #[inline(always)]
+    #[must_use]
+    pub fn current() -> &'static mut Self {
+        let this: *mut Self;
+        // SAFETY: GS is this CPU's cell from `create` on, whose first word is its own address. Kernel code
+        // of one CPU is never interrupted by other kernel code of it that uses the cell: interrupts are taken
+        // in user mode, or in `wait_for_interrupt`, whose handler only tells which one it was.
+        unsafe {
+            core::arch::asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly));
+            &mut *this
+        }
+    }
+
+    /// This CPU.
+    #[inline]
+    #[must_use]
+    pub fn id(&self) -> CpuId {
+        self.id
+    }
+
+    /// NUMA node of this CPU.
+    #[must_use]
+    pub fn node(&self) -> u32 {
+        self.node
+    }
+
+    /// Keeps this CPU's local APIC.
+    pub fn set_apic(&mut self, apic: Apic) {
+        self.apic = Some(apic);
+    }
+
+    /// This CPU's local APIC.
+    #[inline]
+    pub fn apic(&mut self) -> &mut Apic {
+        self.apic.as_mut().expect("set before interrupts come")
+    }
+
+    /// Tells the other CPUs that this one runs.
+    pub fn announce(&self) {
+        let was = Public::of(self.id).go_online();
+        assert!(!was, "two CPUs have the number {}", self.id.index());
+    }
+
+    /// The thread in user mode, or whose entry is being served. Only in system calls and exceptions: an idle
+    /// CPU has none.
+    #[inline]
+    #[must_use]
+    pub fn running(&self) -> &'static mut Thread {
+        debug_assert!(!self.running.is_null());
+        // SAFETY: the running thread is alive and in no queue, and only this CPU touches it.
+        unsafe { &mut *self.running }
+    }
+
+    /// True when `thread` is in user mode or its entry is being served, and it did not give the CPU up yet.
+    #[must_use]
+    pub fn is_serving(&self, thread: &Thread) -> bool {
+        ptr::eq(self.running, thread) && thread.state == State::Running
+    }
+
+    /// What CR3 holds.
+    #[inline]
+    #[must_use]
+    pub fn root(&self) -> u64 {
+        self.root
+    }
+
+    /// Interrupts that this CPU sent to others.
+    #[must_use]
+    pub fn interrupts_sent(&self) -> u64 {
+        self.interrupts_sent
+    }
+
+    /// Makes CPU `target` enter the kernel.
+    pub fn interrupt(&mut self, target: CpuId) {
+        self.interrupts_sent += 1;
+        let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
+        self.apic().send(id, vector::MAILBOX);
+    }
+}

@@ -1,0 +1,159 @@
+//! Which thread runs next on a CPU, and what happens between two of them.
+
+use core::ptr;
+
+use super::{Cell, Public};
+use crate::arch::{cpu, entry, time};
+use crate::mem::{kernel_space, shootdown};
+use crate::sched::thread::Notes;
+use crate::sched::{State, Thread};
+use smp::CpuId;
+
+impl Cell {
+    /// Makes `thread` the one that leaves the kernel next.
+    #[inline]
+    pub fn switch_to(&mut self, thread: &mut Thread) -> *mut Thread {
+        self.running = thread;
+        self.frame_top = thread.frame_top();
+        self.segments.set_entry_stack(self.frame_top);
+        if self.root != thread.root {
+            self.root = thread.root;
+            entry::load_root(thread.root);
+        }
+        thread
+    }
+
+    /// Takes `thread`, which is ready, out of the queue and runs it.
+    pub fn run_now(&mut self, thread: &mut Thread) -> *mut Thread {
+        self.ready.remove(thread);
+        thread.state = State::Running;
+        self.switch_to(thread)
+    }
+
+    /// Takes `thread`, which is ready, out of the queue.
+    pub fn take_from_ready(&mut self, thread: &mut Thread) {
+        self.ready.remove(thread);
+    }
+
+    /// Puts `thread` behind those of its priority that are ready on this CPU.
+    #[inline]
+    pub fn make_ready(&mut self, thread: &mut Thread) {
+        thread.state = State::Ready;
+        self.ready.push(thread);
+    }
+
+    /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
+    /// the running thread's system call returns.
+    #[inline]
+    pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
+        let running = self.running();
+        if self.ready.highest().is_some_and(|highest| highest > running.priority) {
+            running.set_result(result);
+            self.make_ready(running);
+            return crate::syscall::Return::switch(self.next_thread());
+        }
+        self.arm_slice();
+        crate::syscall::Return::value(result)
+    }
+
+    /// The next thread to run; waits, with the kernel's own page table loaded, until there is one.
+    pub fn next_thread(&mut self) -> *mut Thread {
+        loop {
+            self.serve_others();
+            if let Some(thread) = self.ready.pop() {
+                if thread.space.is_dead() {
+                    self.end_thread(thread, 0);
+                    continue;
+                }
+                thread.state = State::Running;
+                self.charge(thread);
+                self.running = thread;
+                self.slice_end = 0;
+                self.arm_slice();
+                return self.switch_to(thread);
+            }
+            self.idle();
+        }
+    }
+
+    /// Loads the kernel's own page table if this CPU has `root` loaded.
+    pub fn leave_root(&mut self, root: u64) {
+        if self.root == root {
+            self.root = kernel_space::kernel_root().start_address().as_u64();
+            entry::load_root(self.root);
+        }
+    }
+
+    fn idle(&mut self) {
+        self.charge(ptr::null_mut());
+        self.running = ptr::null_mut();
+        let kernel_root = kernel_space::kernel_root().start_address().as_u64();
+        if self.root != kernel_root {
+            self.root = kernel_root;
+            entry::load_root(kernel_root);
+        }
+        if self.id == CpuId::BOOT && crate::boot::program::none_left() {
+            crate::tests::go_on(self);
+            return;
+        }
+        self.slice_end = 0;
+        self.arm_timer();
+        let vector = cpu::wait_for_interrupt();
+        entry::interrupt(self, vector);
+    }
+
+    /// Serves this CPU's threads for good.
+    pub fn run(&mut self) -> ! {
+        let thread = self.next_thread();
+        entry::leave_to(thread)
+    }
+
+    /// Goes on after an interrupt of the running thread: with it, unless another one is to run.
+    pub fn after_interrupt(&mut self) -> *mut Thread {
+        let thread: *mut Thread = self.running;
+        self.serve_others();
+        // SAFETY: an interrupt of user mode has a running thread, which is alive: only its own CPU ends it, and
+        // `serve_others` only marks the running one.
+        let thread = unsafe { &mut *thread };
+        let slice_is_over = self.slice_end != 0 && time::now() >= self.slice_end;
+        let highest = self.ready.highest();
+        let give_way = match highest {
+            Some(highest) if highest > thread.priority => true,
+            Some(highest) => slice_is_over && highest == thread.priority,
+            None => false,
+        };
+        if thread.notes.contains(Notes::DYING) || thread.space.is_dead() {
+            self.end_thread(thread, 0);
+            return self.next_thread();
+        }
+        if give_way {
+            self.make_ready(thread);
+            return self.next_thread();
+        }
+        self.arm_slice();
+        thread
+    }
+
+    /// Does what other CPUs asked and what time asks for.
+    fn serve_others(&mut self) {
+        if !Public::of(self.id).flushes().is_empty() {
+            shootdown::serve(self);
+        }
+        if !Public::of(self.id).inbox().is_empty() {
+            self.serve_inbox();
+        }
+        if !Public::of(self.id).deaths().is_empty() {
+            self.serve_deaths();
+        }
+        if !Public::of(self.id).errands().is_empty() {
+            self.serve_errands();
+        }
+        if self.timers.soonest().is_some() {
+            let now = time::now();
+            while let Some(thread) = self.timers.pop_due(now) {
+                thread.deadline = 0;
+                self.time_out(thread);
+            }
+        }
+    }
+}
