@@ -38,20 +38,22 @@ calls! {
     Null() = null;
     /// Writes a line of at most 256 bytes of UTF-8 to the early console.
     Log(address, length) = log;
-    /// Calls a server on this CPU and waits for its reply, until `deadline` (nanoseconds, 0 never). Returns the
-    /// reply's label in `rdi` and its words.
-    Call(endpoint, word0, word1, word2, word3, deadline) = call;
+    /// Invokes an object. Of an endpoint: calls its server on this CPU and waits for the reply, until `deadline`
+    /// (nanoseconds, 0 never); returns the reply's label in `rdi` and its words. Of a reply capability: gives label
+    /// (in the place of `deadline`) and words to the caller that it stands for, and returns at once; the capability
+    /// is gone then. Of I/O ports: [`crate::ports`]. Of an interrupt: lets it come again. [`crate::ITEMS`] added to
+    /// `deadline` or label says that the thread's message buffer describes items that go with the message.
+    Call(object, word0, word1, word2, word3, deadline) = call;
     /// A worker's end of a call: replies, unless it has no caller, and waits for the next call. Returns with
-    /// the badge in `rdi` and the message's words.
+    /// the badge in `rdi` and the message's words. [`crate::ITEMS`] in `label` as for [`Call::Call`].
     ReplyWait(label, word0, word1, word2, word3) = reply_wait;
     /// Adds `bits` to a notification and wakes its waiter, on whatever CPU.
     Notify(notification, bits) = notify;
-    /// Takes the bits of a notification; waits while there are none, until `deadline` (nanoseconds, 0 never).
+    /// Takes the bits of a notification; waits while there are none, until `deadline` (nanoseconds of
+    /// [`crate::Fact::Time`], 0 never). A `notification` of 0 is none: the thread sleeps until `deadline`.
     Wait(notification, deadline) = wait;
     /// Lets other ready threads of this CPU and priority run first.
     Yield() = yield_now;
-    /// Sleeps until `deadline` (nanoseconds of [`Call::Info`]'s clock).
-    Sleep(deadline) = sleep;
     /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle. Of memory it derives a
     /// range: `first` is the handle of the whole, `second` the range's first page in it, `third` the pages. An
     /// account takes `second` bytes of the account `first` (0: the caller's own); an address space pays by the
@@ -92,6 +94,12 @@ calls! {
     Info(what, handle) = info;
     /// Ends the caller's program with all its threads; 0 is success.
     Exit(status) = exit;
+    /// Waits at the 4-byte word at `address`, if it has the value `expected`, until somebody of the same program
+    /// wakes it there or until `deadline` (nanoseconds, 0 never).
+    AddressWait(address, expected, deadline) = address_wait;
+    /// Wakes at most `count` threads of the caller's program, on whatever CPUs, that wait at `address`. Returns how
+    /// many.
+    AddressWake(address, count) = address_wake;
 }
 
 #[cfg(test)]

@@ -56,6 +56,14 @@ errors! {
     Busy = 17;
     /// The caller: capabilities derived from one another may be 8 deep.
     TooDeep = 18;
+    /// A third: who may control the thread ended its call or wait.
+    Cancelled = 19;
+    /// The caller: it holds its share of the server's workers on this CPU.
+    ShareUsed = 20;
+    /// The receiver: its window does not let in what the message brings.
+    NoWindow = 21;
+    /// The caller: an item of its message is malformed, or it has no message buffer.
+    BadItem = 22;
 }
 
 impl Error {

@@ -62,9 +62,18 @@ pub enum Kind {
     Memory = 6,
     /// Who pays for kernel memory.
     Account = 7,
+    /// A caller that waits for its reply, which its server gives later: [`crate::Call::Call`] of it replies, once.
+    Reply = 8,
+    /// An interrupt that is bound to a notification.
+    Interrupt = 9,
+    /// A range of I/O ports.
+    Ports = 10,
 }
 
 impl Kind {
+    /// Numbers of kinds are below this.
+    pub const LIMIT: usize = 11;
+
     /// The kind with this number.
     #[must_use]
     pub const fn from_number(number: u64) -> Option<Self> {
@@ -76,6 +85,9 @@ impl Kind {
             5 => Self::CpuControl,
             6 => Self::Memory,
             7 => Self::Account,
+            8 => Self::Reply,
+            9 => Self::Interrupt,
+            10 => Self::Ports,
             _ => return None,
         })
     }

@@ -12,18 +12,23 @@
 //! # Messages
 //!
 //! A message is four words in `rsi`, `rdx`, `r10`, `r8`, both ways. A worker that receives one finds the
-//! badge of the capability that was called in `rdi`.
+//! badge of the capability that was called in `rdi`. Labels and deadlines are below [`ITEMS`].
+//!
+//! What does not fit in words goes as *items*: bytes, capabilities, pages. The sender lists them in its thread's
+//! [`Buffer`] and adds [`ITEMS`] to its deadline or label; they come into the [`Window`] that the receiver named in
+//! its own buffer, and nowhere else. The receiver finds in `rax` how many came, and in its buffer what of each.
 #![no_std]
 
 mod calls;
 mod errors;
 mod handle;
 mod memory;
-
+mod message;
 pub use calls::Call;
 pub use errors::{Error, FIRST_ERROR, decode};
 pub use handle::{Handle, Kind, Rights, initial};
 pub use memory::{Access, fault};
+pub use message::{Buffer, ITEMS, Item, ItemKind, MAX_ITEMS, Window, exception, ports};
 
 /// Words of a message.
 pub const MESSAGE_WORDS: usize = 4;
@@ -71,6 +76,17 @@ pub enum ThreadOperation {
     Time = 3,
     /// Waits for its end: [`Call::Join`].
     Join = 4,
+    /// Ends the call or wait that it is in with [`Error::Cancelled`]; the result is 1, or 0 if it was in none.
+    Cancel = 5,
+    /// Says where the calling thread (which names itself by the handle 0) has its message [`Buffer`]: `value` is the
+    /// address, or 0 for none.
+    Buffer = 6,
+    /// Makes its exceptions calls to the endpoint that `value` names, 0 for none: see [`exception`].
+    Handler = 7,
+    /// Keeps it from running, until [`ThreadOperation::Resume`]. What it has under way in a server goes on.
+    Stop = 8,
+    /// Lets a stopped thread run again.
+    Resume = 9,
 }
 
 impl ThreadOperation {
@@ -83,6 +99,11 @@ impl ThreadOperation {
             2 => Self::Migrate,
             3 => Self::Time,
             4 => Self::Join,
+            5 => Self::Cancel,
+            6 => Self::Buffer,
+            7 => Self::Handler,
+            8 => Self::Stop,
+            9 => Self::Resume,
             _ => return None,
         })
     }

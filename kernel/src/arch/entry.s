@@ -64,7 +64,7 @@ syscall_entry:
     mov [rsp + {R15}], r15
     mov rsp, gs:[{CELL_KERNEL_STACK}]
     xor ebp, ebp                            # backtraces end here, not in what the user left in rbp
-    cmp eax, {SYSCALL_COUNT}
+    cmp rax, {SYSCALL_COUNT}
     jae 3f
     mov rcx, r10
     call [{SYSCALL_TABLE} + rax * 8]

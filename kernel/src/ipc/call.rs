@@ -8,6 +8,7 @@ use abi::{Call, Error, Handle, Rights};
 use core::ptr;
 
 use super::endpoint::Endpoint;
+use super::invoke;
 use super::replica::Replica;
 use crate::boot::program;
 use crate::cap;
@@ -26,6 +27,7 @@ pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> R
     let caller = cell.running();
     let (target, badge) = match cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE) {
         Ok(found) => found,
+        Err(Error::WrongKind) => return invoke::invoke(cell, endpoint, words, deadline),
         Err(error) => return Return::error(error),
     };
     let Some(replica) = target.replica(cell) else {

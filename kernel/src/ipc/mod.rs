@@ -4,7 +4,9 @@
 //! of which at most one runs. A [`call`] takes an idle worker and switches to it directly; the reply switches
 //! back. A [`notification`] is bits that one thread waits for.
 
+pub mod address;
 pub mod call;
 pub mod endpoint;
+pub mod invoke;
 pub mod notification;
 pub mod replica;

@@ -18,7 +18,7 @@ use smp::CpuId;
 use x86_64::structures::paging::FrameAllocator;
 
 /// Kinds of objects, with those that are none.
-const KINDS: usize = 8;
+const KINDS: usize = Kind::LIMIT;
 
 /// Objects of one CPU that other CPUs released, by kind.
 #[derive(Debug, Default)]

@@ -197,6 +197,7 @@ impl Cell {
             ThreadOperation::Priority => Outcome::Done(self.set_priority(target, value)),
             ThreadOperation::Migrate => self.migrate(target, ptr::eq(target, asker), value),
             ThreadOperation::Join => self.join(target, asker),
+            _ => Outcome::Done(Err(Error::BadArgument)),
         }
     }
 

@@ -118,7 +118,6 @@ mod shell {
         fn notify(cell, notification, bits) { object::notify(cell, Handle(notification), bits) }
         fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }
         fn yield_now(cell) { thread::yield_now(cell) }
-        fn sleep(cell, deadline) { thread::sleep(cell, deadline) }
         fn create(cell, kind, first, second, third, fourth) {
             object::create(cell, kind, [first, second, third, fourth]).into()
         }
@@ -151,6 +150,10 @@ mod shell {
             thread::control(cell, Handle(thread), operation, value, Handle(control))
         }
         fn info(cell, what, handle) { debug::info(cell, what, Handle(handle)).into() }
+        fn address_wait(cell, address, expected, deadline) {
+            ipc::address::wait(cell, address, expected, deadline)
+        }
+        fn address_wake(cell, address, count) { ipc::address::wake(cell, address, count) }
         fn exit(cell, status) { Return::switch(crate::boot::program::exit(cell, status)) }
     }
 }

@@ -8,6 +8,7 @@ use crate::ipc::notification::Notification;
 use crate::mem::account::Account;
 use crate::mem::space::Space;
 use crate::object::Object;
+use crate::sched::wait::Cause;
 use abi::{Error, FIRST_ERROR, Handle, Kind, Rights};
 
 /// `Create(kind, …)`: an endpoint takes its server's address space, entry, stacks, and a word of stack size (lower
@@ -30,7 +31,9 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Account => memory::create_account(cell, Handle(arguments[0]), arguments[1])?,
         Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]))?,
-        Kind::Thread | Kind::CpuControl => return Err(Error::BadArgument),
+        Kind::Thread | Kind::CpuControl | Kind::Reply | Kind::Interrupt | Kind::Ports => {
+            return Err(Error::BadArgument);
+        }
     };
     Ok(handle.0)
 }
@@ -78,6 +81,9 @@ pub fn notify(cell: &mut Cell, handle: Handle, bits: u64) -> Return {
 
 /// `Wait(notification, deadline)`.
 pub fn wait(cell: &mut Cell, handle: Handle, deadline: u64) -> Return {
+    if handle == Handle(0) && deadline != 0 {
+        return Return::switch(cell.wait(Cause::Time, deadline));
+    }
     match cap::object::<Notification>(&cell.running().space.table, handle, Rights::RECEIVE) {
         Ok((notification, _)) => notification.wait(cell, deadline),
         Err(error) => Return::error(error),

@@ -1,4 +1,4 @@
-//! Threads: make, end, join, give way, sleep.
+//! Threads: make, end, join, give way.
 
 use super::{Return, memory};
 use crate::arch::smp::cpu_count;
@@ -12,7 +12,6 @@ use crate::object::Tag;
 use crate::sched::Thread;
 use crate::sched::life::HIGHEST;
 use crate::sched::thread::Start;
-use crate::sched::wait::Cause;
 use abi::{Error, Handle, Rights, ThreadOperation};
 use smp::CpuId;
 
@@ -119,13 +118,13 @@ fn decode_control(
 ) -> Result<(ThreadOperation, &'static Thread, Tag), Error> {
     let table = &caller.space.table;
     let operation = ThreadOperation::from_number(operation)
-        .filter(|operation| *operation != ThreadOperation::Join)
+        .filter(|operation| (*operation as u64) < ThreadOperation::Join as u64)
         .ok_or(Error::BadArgument)?;
     let (thread, tag) = thread_with(table, handle, Rights::RECEIVE)?;
     let is_placing = match operation {
         ThreadOperation::Migrate => true,
         ThreadOperation::Priority => value > caller.priority.into(),
-        ThreadOperation::Kill | ThreadOperation::Time | ThreadOperation::Join => false,
+        _ => false,
     };
     if is_placing {
         cap::object::<CpuControl>(table, control, Rights::USE)?;
@@ -145,12 +144,4 @@ pub fn yield_now(cell: &mut Cell) -> Return {
     thread.set_result(0);
     cell.make_ready(thread);
     Return::switch(cell.next_thread())
-}
-
-/// `Sleep(deadline)`.
-pub fn sleep(cell: &mut Cell, deadline: u64) -> Return {
-    if deadline == 0 {
-        return Return::error(Error::BadArgument);
-    }
-    Return::switch(cell.wait(Cause::Time, deadline))
 }

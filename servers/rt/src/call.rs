@@ -1,5 +1,7 @@
 //! System calls, one function each; `abi` documents them.
 
+use core::sync::atomic::AtomicU32;
+
 use abi::{Call, Error, Fact, Handle, Kind, Rights, ThreadOperation};
 
 /// Makes a system call without a message.
@@ -136,7 +138,7 @@ pub fn yield_now() {
 
 /// Sleeps until `deadline` (nanoseconds of [`now`]).
 pub fn sleep_until(deadline: u64) -> Result<(), Error> {
-    raw(Call::Sleep, [deadline]).map(drop)
+    raw(Call::Wait, [0, deadline]).map(drop)
 }
 
 /// Makes an endpoint of the program `space`: workers start at `entry`, with stacks of `stack_size` bytes (below
@@ -241,4 +243,26 @@ pub fn thread_control(
 ) -> Result<u64, Error> {
     let control = control.map_or(0, |handle| handle.0);
     raw(Call::ThreadControl, [thread.0, operation as u64, value, control])
+}
+
+/// Waits at `word`, if it has the value `expected`, until somebody of this program wakes it there or until `deadline`
+/// (nanoseconds, 0 never). [`Error::Changed`]: it has another value.
+pub fn address_wait(word: &AtomicU32, expected: u32, deadline: u64) -> Result<(), Error> {
+    raw(Call::AddressWait, [word.as_ptr() as u64, expected.into(), deadline]).map(drop)
+}
+
+/// Wakes at most `count` threads of this program that wait at `word`; returns how many.
+pub fn address_wake(word: &AtomicU32, count: u32) -> u64 {
+    raw(Call::AddressWake, [word.as_ptr() as u64, count.into()]).unwrap_or_default()
+}
+
+/// Makes a reply capability from the caller that this worker serves; the worker has no caller then, and its next
+/// [`reply_wait`] only waits.
+pub fn create_reply() -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::Reply as u64]).map(Handle)
+}
+
+/// Replies to the caller that a reply capability stands for; the capability is gone then.
+pub fn reply(to: Handle, label: u64, words: [u64; 4]) -> Result<(), Error> {
+    exchange(Call::Call, to.0, words, label).map(drop)
 }

@@ -11,10 +11,11 @@ const LAST_PAGE: u64 = 0x0000_7fff_ffff_f000;
 pub fn all_are_refused() {
     let log = Call::Log as u64;
     let text = b"text".as_ptr() as u64;
-    let cases: [(u64, [u64; 2], Error); 10] = [
+    let cases: [(u64, [u64; 2], Error); 11] = [
         (Call::COUNT as u64, [0; 2], Error::NoSuchCall),
         (u64::MAX, [0; 2], Error::NoSuchCall),
         (1 << 31, [0; 2], Error::NoSuchCall),
+        (1 << 32, [0; 2], Error::NoSuchCall),
         (log, [KERNEL, 4], Error::BadAddress),
         (log, [0, 4], Error::BadAddress),
         (log, [u64::MAX, 4], Error::BadAddress),
@@ -34,8 +35,8 @@ pub fn all_are_refused() {
 /// Every call with every hostile word in every argument: refused, or harmless.
 fn hostile_words_harm_nobody() {
     const WORDS: [u64; 7] = [0, 1, KERNEL, NOT_CANONICAL, LAST_PAGE, 1 << 63, u64::MAX];
-    // These don't come back, or not soon.
-    let left_out = [Call::ThreadExit, Call::Exit, Call::Sleep];
+    // These don't come back, or not soon: a wait for nothing lasts until its deadline.
+    let left_out = [Call::ThreadExit, Call::Exit, Call::Wait];
     for call in Call::ALL.into_iter().filter(|call| !left_out.contains(call)) {
         for position in 0..6 {
             for word in WORDS {
