@@ -12,6 +12,7 @@ use std::time::Instant;
 use smp::clustered::{Account, Clustered, Counter, Degree, Ids, Replicated};
 use smp::grace::{Grace, Local, Tree, TreeNode};
 use smp::host::{Heap, Machine};
+use smp::lock::Spinning;
 use smp::per_cpu::PerCpu;
 use smp::pool::{Pool, Share, Slabs};
 use smp::{Cpu, CpuId};
@@ -76,8 +77,8 @@ fn main() {
     let locked = RwLock::new([1u64; 4]);
     line(
         "replicated read",
-        measure(threads, |_, cpu| {
-            black_box(value.reference().read(cpu));
+        measure(threads, |machine, cpu| {
+            black_box(value.reference().read(cpu, &Spinning::new(machine, cpu)));
         }),
         "one read-write lock",
         measure(threads, |_, _| {
@@ -102,7 +103,7 @@ fn main() {
     );
 
     let mut shares: Vec<_> = (0..threads).map(|_| PerCpu::<Share>::SLOT).collect();
-    let pool = Pool::new(Slabs::new(Heap, Layout::new::<[u64; 8]>(), 4096), &mut shares);
+    let pool: Pool<_, _> = Pool::new(Slabs::new(Heap, Layout::new::<[u64; 8]>(), 4096), &mut shares);
     let list = Mutex::new((0..threads).map(|_| Box::new([0u64; 8])).collect::<Vec<_>>());
     line(
         "pool alloc and free",

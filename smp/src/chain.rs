@@ -221,6 +221,34 @@ impl<T> Iterator for Chain<T> {
     }
 }
 
+/// The object that embeds the node: `container_of!(node, Thread, requests.link)` for a `node: NonNull<Node<_>>` that
+/// is the field `requests.link` of a `Thread`. Nothing at run time.
+///
+/// It is an unsafe operation: the node is that field, and `node` was made from a pointer to the whole object.
+///
+/// ```
+/// use core::ptr::NonNull;
+/// use smp::chain::{Chain, Node, container_of};
+/// struct Thread { number: u32, link: Node<()> }
+/// let mut thread = Thread { number: 7, link: Node::new(()) };
+/// let pointer = &raw mut thread;
+/// let mut ready = Chain::new();
+/// // SAFETY: the thread outlives the list and is on no other; the pointer is to all of it.
+/// let found = unsafe {
+///     ready.push(NonNull::new_unchecked(&raw mut (*pointer).link));
+///     container_of!(ready.pop().unwrap(), Thread, link)
+/// };
+/// // SAFETY: as above.
+/// assert_eq!(unsafe { found.as_ref() }.number, 7);
+/// ```
+#[macro_export]
+macro_rules! container_of {
+    ($node:expr, $container:ty, $($field:tt)+) => {
+        ::core::ptr::NonNull::byte_sub($node, ::core::mem::offset_of!($container, $($field)+)).cast::<$container>()
+    };
+}
+pub use container_of;
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use std::collections::VecDeque;

@@ -22,14 +22,20 @@ pub enum Flaw {
     NoUnpark,
     /// An account's balance is loaded and stored instead of exchanged.
     TornWithdrawal,
+    /// Credit that is taken back is loaded and cleared instead of exchanged.
+    TornTakeBack,
     /// A replica that was added is not brought up to date afterwards.
     NoRefresh,
     /// A CPU comes inside a grace period's reach without a full fence.
     NoEntryFence,
+    /// A report does not say which grace period it is for.
+    UnnamedPeriod,
     /// A batch of retired objects counts the grace period that runs already.
     CurrentPeriodIsEnough,
     /// A remote call is acknowledged before its work is done.
     EarlyAcknowledgement,
+    /// A CPU that serves its desk while it serves it does what it is doing once more.
+    ServedTwice,
     /// A CPU reads a root's generation without a fence after it announced the root.
     NoSwitchFence,
     /// A CPU says that it has given a root up before it has.

@@ -38,6 +38,43 @@ use crossbeam_utils::CachePadded;
 
 use crate::platform::{Cpu, CpuId};
 
+/// Where the values of the CPUs lie. [`PerCpu`] is one way; a kernel whose per-CPU areas lie elsewhere writes its own,
+/// best on a type without size, so that a structure over it can be a `static` and finds its values without a table.
+///
+/// # Safety
+///
+/// [`Storage::local`] returns the value of the CPU that the token is of, and [`Storage::remote`] that of the CPU that
+/// is named: always the same one for a CPU, and no other CPU's. [`Storage::count`] is at most
+/// [`MAX_CPUS`](crate::platform::MAX_CPUS), does not change once the storage is in use, and exactly the CPUs below it
+/// have a value.
+pub unsafe trait Storage<T: Sync>: Sync {
+    /// The value of the CPU that the caller is on.
+    fn local<'a>(&'a self, cpu: Cpu<'a>) -> &'a T;
+
+    /// The value of CPU `id`, or `None` if it has none.
+    fn remote(&self, id: CpuId) -> Option<&T>;
+
+    /// How many CPUs have a value: those from 0 on.
+    fn count(&self) -> usize;
+}
+
+// SAFETY: the slots are found by number, and do not change.
+unsafe impl<T: Send + Sync> Storage<T> for PerCpu<'_, T> {
+    #[inline(always)]
+    fn local<'a>(&'a self, cpu: Cpu<'a>) -> &'a T {
+        PerCpu::local(self, cpu)
+    }
+
+    #[inline]
+    fn remote(&self, id: CpuId) -> Option<&T> {
+        PerCpu::remote(self, id)
+    }
+
+    fn count(&self) -> usize {
+        PerCpu::count(self)
+    }
+}
+
 /// Memory for the value of one CPU.
 pub type Slot<T> = MaybeUninit<CachePadded<T>>;
 

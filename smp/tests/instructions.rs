@@ -241,7 +241,7 @@ fn retiring_takes_at_most_30_and_a_quiescent_point_at_most_12() {
     assert!(passed <= 12, "{passed}");
 }
 
-type Objects = Pool<'static, Slabs<Heap>>;
+type Objects = Pool<Slabs<Heap>, PerCpu<'static, Share>>;
 
 extern "C-unwind" fn alloc(on: usize, pool: usize, _: usize, _: usize) -> usize {
     // SAFETY: the test passes a token and a live pool.

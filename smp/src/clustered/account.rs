@@ -2,176 +2,247 @@
 
 use core::marker::PhantomData;
 
-use crate::backing::{Backing, Exhausted};
-use crate::clustered::{Access, Degree, Found, Ref, Reps, Root};
-use crate::flaw::{self, Flaw, Sound, Variant};
-use crate::platform::Cpu;
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crossbeam_utils::CachePadded;
 
-/// An amount that every CPU pays from: bytes, pages, time. Each CPU has credit that it took from the balance in
-/// a batch, pays from that, and returns what gathers beyond two batches.
-///
-/// No more is ever paid than was deposited. Before a payment is refused, the credit that other CPUs hold is
-/// taken back by them ([`Ref::pay_with`]); so it is refused only if the account as a whole has too little.
+use crate::backing::{Backing, Exhausted};
+use crate::clustered::{Degree, Found, Ref, Reps, Root};
+use crate::flaw::{self, Flaw, Sound, Variant};
+use crate::platform::{Cpu, CpuId};
+use crate::sync::{self, AtomicU64, Ordering};
+
+/// What one CPU can pay without asking, on lines of its own. Zeroed memory is a credit of nothing.
 #[derive(Debug)]
-pub struct Account<B: Backing, V: Variant = Sound> {
-    balance: AtomicU64,
-    /// How many payments have credit taken back now; meanwhile nobody takes more than it pays.
-    scarce: AtomicUsize,
-    credits: Reps<AtomicU64, B>,
-    batch: usize,
+#[repr(transparent)]
+pub struct Credit(CachePadded<AtomicU64>);
+
+impl Default for Credit {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Credit {
+    sync::const_new! {
+        /// A credit of nothing.
+        pub fn new() -> Self {
+            Self(CachePadded::new(AtomicU64::new(0)))
+        }
+    }
+
+    /// What is left of it.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// The common part of an account: what no CPU holds as credit. The credits lie wherever the account's owner has them
+/// ([`Account`], or an array in a kernel's object).
+///
+/// No more is ever paid than was deposited. A payment is refused only if the account as a whole has too little, not
+/// counting what other CPUs are about to move between it and their credit at that moment. Nobody waits for anybody:
+/// credit is taken back by its taker, without the CPU that holds it.
+#[derive(Debug)]
+pub struct Balance<V: Variant = Sound> {
+    amount: AtomicU64,
+    /// What a CPU takes beyond what it needs, where there is as much.
+    batch: u64,
     variant: PhantomData<V>,
 }
 
+impl Balance {
+    sync::const_new! {
+        /// A balance of `amount`, from which CPUs take `batch` more than they need, or up to twice as much.
+        pub fn new(amount: u64, batch: u64) -> Self {
+            Self::of_variant(amount, batch)
+        }
+    }
+}
+
+impl<V: Variant> Balance<V> {
+    sync::const_new! {
+        /// [`Balance::new`] of any variant.
+        pub fn of_variant(amount: u64, batch: u64) -> Self {
+            Self { amount: AtomicU64::new(amount), batch, variant: PhantomData }
+        }
+    }
+
+    /// Puts `amount` in. One line moved.
+    pub fn deposit(&self, amount: u64) {
+        self.amount.fetch_add(amount, Ordering::AcqRel);
+    }
+
+    /// What no CPU holds as credit.
+    #[must_use]
+    pub fn unspent(&self) -> u64 {
+        self.amount.load(Ordering::Acquire)
+    }
+
+    /// Pays `amount` from the `credit` of `cpu`, which is the caller's; where that is too little from the balance, with a batch for the credit;
+    /// and where that is too little, after taking back what `all` the credits hold. A locked instruction on a local
+    /// line, unless the credit is too small.
+    ///
+    /// # Errors
+    ///
+    /// [`Exhausted`] if the account as a whole has too little.
+    #[inline]
+    pub fn pay<'c, I: Iterator<Item = &'c Credit>>(
+        &self,
+        cpu: CpuId,
+        credit: &Credit,
+        amount: u64,
+        all: impl Fn() -> I,
+    ) -> Result<(), Exhausted> {
+        match take::<V>(&credit.0, amount, amount) {
+            Some(_) => Ok(()),
+            None => self.pay_slowly(cpu, credit, amount, all),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pay_slowly<'c, I: Iterator<Item = &'c Credit>>(
+        &self,
+        cpu: CpuId,
+        credit: &Credit,
+        amount: u64,
+        all: impl Fn() -> I,
+    ) -> Result<(), Exhausted> {
+        // Staggered: CPUs that pay at one pace would else all come for more at once.
+        let mut most = amount.saturating_add(cpu.staggered(self.batch as usize) as u64);
+        loop {
+            if let Some(taken) = take::<V>(&self.amount, amount, most) {
+                credit.0.fetch_add(taken - amount, Ordering::AcqRel);
+                return Ok(());
+            }
+            if self.take_back(all()) == 0 {
+                return Err(Exhausted);
+            }
+            most = amount;
+        }
+    }
+
+    /// Gives back `amount` that was paid before; what gathers beyond two batches goes to the balance.
+    #[inline]
+    pub fn refund(&self, credit: &Credit, amount: u64) {
+        let now = credit.0.fetch_add(amount, Ordering::AcqRel) + amount;
+        if now > self.batch.saturating_mul(2)
+            && let Some(taken) = take::<V>(&credit.0, now - self.batch, now - self.batch)
+        {
+            self.deposit(taken);
+        }
+    }
+
+    /// Takes back what `credits` hold; returns how much that was. A line for each that is not empty, and for each that
+    /// was used since another CPU looked.
+    pub fn take_back<'c>(&self, credits: impl Iterator<Item = &'c Credit>) -> u64 {
+        let held = credits.filter(|credit| credit.left() != 0).map(|Credit(credit)| {
+            if flaw::has::<V>(Flaw::TornTakeBack) {
+                let held = credit.load(Ordering::Acquire);
+                credit.store(0, Ordering::Release);
+                return held;
+            }
+            credit.swap(0, Ordering::AcqRel)
+        });
+        let sum = held.sum();
+        if sum > 0 {
+            self.deposit(sum);
+        }
+        sum
+    }
+
+    /// All that can still be paid: a line for each of `credits`. Exact if nobody pays meanwhile.
+    pub fn total<'c>(&self, credits: impl Iterator<Item = &'c Credit>) -> u64 {
+        credits.map(Credit::left).fold(self.unspent(), u64::wrapping_add)
+    }
+}
+
+/// Takes at least `least` and at most `most` out of `place`; returns how much.
+#[inline(always)]
+fn take<V: Variant>(place: &AtomicU64, least: u64, most: u64) -> Option<u64> {
+    let mut now = place.load(Ordering::Relaxed);
+    while now >= least {
+        let taken = now.min(most);
+        if flaw::has::<V>(Flaw::TornWithdrawal) {
+            place.store(now - taken, Ordering::Release);
+            return Some(taken);
+        }
+        match place.compare_exchange_weak(now, now - taken, Ordering::AcqRel, Ordering::Relaxed) {
+            Ok(_) => return Some(taken),
+            Err(other) => now = other,
+        }
+    }
+    None
+}
+
+/// An account as a clustered object: an amount that every CPU pays from, bytes, pages or time.
+#[derive(Debug)]
+pub struct Account<B: Backing, V: Variant = Sound> {
+    balance: Balance<V>,
+    credits: Reps<Credit, B>,
+}
+
 impl<B: Backing> Account<B> {
-    /// An account with `balance`; CPUs take `batch` more than they need, or up to twice as much.
-    pub fn new(backing: B, degree: Degree, balance: u64, batch: usize) -> Self {
-        Self::of_variant(backing, degree, balance, batch)
+    /// An account with `amount`; CPUs take `batch` more than they need, or up to twice as much.
+    pub fn new(backing: B, degree: Degree, amount: u64, batch: u64) -> Self {
+        Self::of_variant(backing, degree, amount, batch)
     }
 }
 
 impl<B: Backing, V: Variant> Account<B, V> {
     /// [`Account::new`] of any variant.
-    pub fn of_variant(backing: B, degree: Degree, balance: u64, batch: usize) -> Self {
-        let balance = AtomicU64::new(balance);
-        let credits = Reps::new(backing, degree);
-        Self { balance, scarce: AtomicUsize::new(0), credits, batch, variant: PhantomData }
+    pub fn of_variant(backing: B, degree: Degree, amount: u64, batch: u64) -> Self {
+        Self { balance: Balance::of_variant(amount, batch), credits: Reps::new(backing, degree) }
     }
 
     /// Puts `amount` in. One line moved.
     pub fn deposit(&self, amount: u64) {
-        self.balance.fetch_add(amount, Ordering::AcqRel);
+        self.balance.deposit(amount);
     }
 
     /// All that can still be paid: a line for each CPU that holds credit. Exact if nobody pays meanwhile.
     pub fn total(&self) -> u64 {
-        let credits = self.credits.iter().map(|credit| credit.load(Ordering::Acquire));
-        credits.fold(self.balance.load(Ordering::Acquire), u64::wrapping_add)
-    }
-
-    /// Takes `need` out of the balance and as much of the CPU's batch as there is; returns how much it took.
-    fn withdraw(&self, cpu: Cpu<'_>, need: u64) -> Result<u64, Exhausted> {
-        let mut balance = self.balance.load(Ordering::Acquire);
-        loop {
-            let rest = balance.checked_sub(need).ok_or(Exhausted)?;
-            let scarce = self.scarce.load(Ordering::Acquire) > 0;
-            let extra = if scarce { 0 } else { rest.min(cpu.id().staggered(self.batch) as u64) };
-            if flaw::has::<V>(Flaw::TornWithdrawal) {
-                self.balance.store(rest - extra, Ordering::Release);
-                return Ok(need + extra);
-            }
-            let take = self.balance.compare_exchange_weak(
-                balance,
-                rest - extra,
-                Ordering::AcqRel,
-                Ordering::Acquire,
-            );
-            match take {
-                Ok(_) => return Ok(need + extra),
-                Err(now) => balance = now,
-            }
-        }
+        self.balance.total(self.credits.iter())
     }
 }
 
-// SAFETY: the list keeps its representatives while it lives, and says `Own` only for one a CPU.
+// SAFETY: the list keeps its representatives while it lives.
 unsafe impl<B: Backing + Sync, V: Variant> Root for Account<B, V> {
-    type Rep = AtomicU64;
-    const TELLS_OWN: bool = true;
+    type Rep = Credit;
+    const TELLS_OWN: bool = false;
 
-    fn miss(&self, cpu: Cpu<'_>) -> Result<Found<AtomicU64>, Exhausted> {
-        self.credits.find_or_make(cpu, || AtomicU64::new(0))
+    fn miss(&self, cpu: Cpu<'_>) -> Result<Found<Credit>, Exhausted> {
+        self.credits.find_or_make(cpu, Credit::new)
     }
 }
 
 impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
-    /// Pays `amount` from this CPU's credit, refilled from the balance where that is too little.
+    /// Pays `amount`: [`Balance::pay`] from this CPU's credit, or without memory for that from the balance.
     ///
     /// # Errors
     ///
-    /// [`Exhausted`] if neither has enough; other CPUs may still hold credit, see [`Ref::pay_with`].
+    /// [`Exhausted`] if the account as a whole has too little.
     #[inline]
     pub fn pay(self, cpu: Cpu<'r>, amount: u64) -> Result<(), Exhausted> {
-        if let Some(credit) = self.own(cpu) {
-            let now = credit.load(Ordering::Relaxed);
-            if let Some(rest) = now.checked_sub(amount) {
-                credit.store(rest, Ordering::Release);
-                return Ok(());
+        let account = self.object.root();
+        match self.get(cpu) {
+            Ok(credit) => account.balance.pay(cpu.id(), credit, amount, || account.credits.iter()),
+            Err(Exhausted) => {
+                let none = Credit::new();
+                let paid = account.balance.pay(cpu.id(), &none, amount, || account.credits.iter());
+                account.balance.take_back(core::iter::once(&none));
+                paid
             }
         }
-        self.pay_slowly(cpu, amount)
-    }
-
-    /// Pays `amount`; where [`Ref::pay`] refuses, calls `take_back`, which has every CPU call
-    /// [`Ref::give_back`] and waits for them, and tries again.
-    ///
-    /// # Errors
-    ///
-    /// [`Exhausted`] if the account as a whole had too little.
-    pub fn pay_with(self, cpu: Cpu<'r>, amount: u64, take_back: impl FnOnce()) -> Result<(), Exhausted> {
-        if self.pay(cpu, amount).is_ok() {
-            return Ok(());
-        }
-        let account = self.object.root();
-        account.scarce.fetch_add(1, Ordering::AcqRel);
-        take_back();
-        let paid = self.pay(cpu, amount);
-        account.scarce.fetch_sub(1, Ordering::AcqRel);
-        paid
     }
 
     /// Gives back `amount` that was paid before.
     #[inline]
     pub fn refund(self, cpu: Cpu<'r>, amount: u64) {
         let account = self.object.root();
-        match self.own(cpu) {
-            Some(credit) => {
-                let mut now = credit.load(Ordering::Relaxed) + amount;
-                let batch = account.batch as u64;
-                if now > batch.saturating_mul(2) {
-                    account.deposit(now - batch);
-                    now = batch;
-                }
-                credit.store(now, Ordering::Release);
-            }
-            None => account.deposit(amount),
-        }
-    }
-
-    /// Returns this CPU's credit to the balance.
-    pub fn give_back(self, cpu: Cpu<'r>) {
-        if let Ok(Access::Own(credit) | Access::Shared(credit)) = self.access(cpu) {
-            self.object.root().deposit(credit.swap(0, Ordering::AcqRel));
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn pay_slowly(self, cpu: Cpu<'r>, amount: u64) -> Result<(), Exhausted> {
-        let account = self.object.root();
-        match self.access(cpu) {
-            Ok(Access::Own(credit)) => {
-                // Nobody else changes it.
-                let now = credit.load(Ordering::Relaxed);
-                let taken = account.withdraw(cpu, amount.saturating_sub(now))?;
-                credit.store(now + taken - amount, Ordering::Release);
-                Ok(())
-            }
-            Ok(Access::Shared(credit)) => {
-                let spend = |now: u64| now.checked_sub(amount);
-                let mut now = credit.load(Ordering::Acquire);
-                while let Some(rest) = spend(now) {
-                    match credit.compare_exchange_weak(now, rest, Ordering::AcqRel, Ordering::Acquire) {
-                        Ok(_) => return Ok(()),
-                        Err(other) => now = other,
-                    }
-                }
-                let taken = account.withdraw(cpu, amount)?;
-                credit.fetch_add(taken - amount, Ordering::Release);
-                Ok(())
-            }
-            // No memory for credit of its own: straight from the balance.
-            Err(Exhausted) => account.withdraw(cpu, amount).map(|taken| account.deposit(taken - amount)),
+        match self.get(cpu) {
+            Ok(credit) => account.balance.refund(credit, amount),
+            Err(Exhausted) => account.deposit(amount),
         }
     }
 }

@@ -39,7 +39,7 @@ mod value;
 
 use core::ptr::NonNull;
 
-pub use account::Account;
+pub use account::{Account, Balance, Credit};
 pub use counter::Counter;
 pub use ids::Ids;
 pub use partitioned::Partitioned;

@@ -5,7 +5,7 @@ use core::marker::PhantomData;
 use crate::backing::{Backing, Exhausted};
 use crate::clustered::{Degree, Found, Ref, Reps, Root};
 use crate::flaw::{self, Flaw, Sound, Variant};
-use crate::lock::{Class, SeqLock};
+use crate::lock::{Briefly, Class, SeqLock, Wait};
 use crate::platform::Cpu;
 use crate::sync::{Ordering, fence, fence_after_rmw};
 
@@ -32,17 +32,17 @@ impl<const WORDS: usize, const CLASS: Class, B: Backing, V: Variant> Replicated<
     }
 
     /// Replaces the words by what `change` makes of them, in every copy. Changes follow one another.
-    pub fn update(&self, change: impl FnOnce([u64; WORDS]) -> [u64; WORDS]) {
-        self.original.update(change);
+    pub fn update<W: Wait>(&self, wait: &W, change: impl FnOnce([u64; WORDS]) -> [u64; WORDS]) {
+        self.original.update(wait, change);
         // Pairs with the one in `miss`: either this walk finds a new copy, or its maker finds the new words.
         fence(Ordering::SeqCst);
-        self.copies.iter().for_each(|copy| self.refresh(copy));
+        self.copies.iter().for_each(|copy| self.refresh(wait, copy));
     }
 
     /// Brings `copy` up to date. The original is read under the copy's own lock, so that of two refreshes the
-    /// later one has the newer words.
-    fn refresh(&self, copy: &SeqLock<WORDS, CLASS>) {
-        copy.update(|_| self.original.read());
+    /// later one has the newer words; nothing else may run here meanwhile that wants the copy.
+    fn refresh<W: Wait>(&self, wait: &W, copy: &SeqLock<WORDS, CLASS>) {
+        copy.update(wait, |_| self.original.read(&Briefly));
     }
 }
 
@@ -54,12 +54,12 @@ unsafe impl<const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Varian
     const TELLS_OWN: bool = false;
 
     fn miss(&self, cpu: Cpu<'_>) -> Result<Found<Self::Rep>, Exhausted> {
-        let found = self.copies.find_or_make(cpu, || SeqLock::new(self.original.read()))?;
+        let found = self.copies.find_or_make(cpu, || SeqLock::new(self.original.read(&Briefly)))?;
         if !flaw::has::<V>(Flaw::NoRefresh) {
             fence_after_rmw();
             let (Found::Own(copy) | Found::Shared(copy)) = &found;
             // SAFETY: the list keeps its representatives while it lives.
-            self.refresh(unsafe { copy.as_ref() });
+            self.refresh(&Briefly, unsafe { copy.as_ref() });
         }
         Ok(found)
     }
@@ -71,10 +71,10 @@ impl<'r, const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant>
     /// The words, from this CPU's copy. Never fails: without memory for a copy it reads the original.
     #[inline]
     #[must_use]
-    pub fn read(self, cpu: Cpu<'r>) -> [u64; WORDS] {
+    pub fn read<W: Wait>(self, cpu: Cpu<'r>, wait: &W) -> [u64; WORDS] {
         match self.get(cpu) {
-            Ok(copy) => copy.read(),
-            Err(Exhausted) => self.object.root().original.read(),
+            Ok(copy) => copy.read(wait),
+            Err(Exhausted) => self.object.root().original.read(wait),
         }
     }
 }

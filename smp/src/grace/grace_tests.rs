@@ -188,7 +188,7 @@ mod model {
 
     struct World<V: Variant> {
         machine: Machine,
-        grace: Grace<'static, V>,
+        grace: Grace<'static, PerCpu<'static, Local>, V>,
         shared: AtomicPtr<Object>,
     }
 

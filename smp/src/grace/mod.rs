@@ -4,7 +4,7 @@
 //! passes a quiescent point: a kernel that is not preempted passes one at each return to user mode, a
 //! server's replica at each reply. An object that was made unreachable is retired, which puts it on a local
 //! list; when every CPU has passed a quiescent point since, a grace period is over and the list may be
-//! freed. A CPU that is outside (idle, or in user mode) is quiescent already: the parity of its entry counter
+//! freed. A CPU that is outside (idle, or in user mode) is quiescent already: its flag
 //! tells, and nobody disturbs it.
 //!
 //! **Protocol.** A clock that all read and few write is even, 2N, when N periods are over, and odd while the
@@ -54,9 +54,9 @@ use crossbeam_utils::CachePadded;
 
 use crate::chain::{Chain, Node};
 use crate::flaw::{self, Flaw, Sound, Variant};
-use crate::per_cpu::{PerCpu, Slot};
+use crate::per_cpu::{PerCpu, Slot, Storage};
 use crate::platform::{Cpu, Platform};
-use crate::sync::{AtomicU64, Ordering, fence, fence_after_rmw};
+use crate::sync::{self, AtomicU64, Ordering, fence, fence_after_rmw};
 
 pub use tree::{Tree, TreeNode};
 
@@ -81,8 +81,8 @@ const ATTENTION: u64 = u64::MAX;
 /// What is kept for one CPU.
 #[derive(Debug)]
 pub struct Local {
-    /// Odd while the CPU is inside. Written by the owner, read by starters of periods.
-    entries: CachePadded<AtomicU64>,
+    /// 1 while the CPU is inside. Written by the owner, read by starters of periods.
+    inside: CachePadded<AtomicU64>,
     private: Private,
 }
 
@@ -122,30 +122,35 @@ struct Lists {
 unsafe impl Sync for Local {}
 
 impl Local {
-    fn new(batch: usize) -> Self {
-        let private = Private {
-            batch,
-            seen: Cell::new(0),
-            reported: Cell::new(0),
-            lists: UnsafeCell::default(),
-            leads: Cell::new(0),
-            patience: Cell::new(0),
-            looks: Cell::new(0),
-            hurry: Cell::new(0),
-        };
-        Self { entries: CachePadded::new(AtomicU64::new(0)), private }
+    sync::const_new! {
+        /// A CPU that is outside, and asks for a period when it has retired `batch` objects since the last; best
+        /// different for neighbours ([`CpuId::staggered`](crate::CpuId::staggered)).
+        pub fn new(batch: usize) -> Self {
+            let lists = Lists { open: Chain::new(), waiting: Chain::new(), target: 0, done: Chain::new() };
+            let private = Private {
+                batch,
+                seen: Cell::new(0),
+                reported: Cell::new(0),
+                lists: UnsafeCell::new(lists),
+                leads: Cell::new(0),
+                patience: Cell::new(0),
+                looks: Cell::new(0),
+                hurry: Cell::new(0),
+            };
+            Self { inside: CachePadded::new(AtomicU64::new(0)), private }
+        }
     }
 }
 
-/// The grace periods of one machine, or of one server's replicas.
+/// The grace periods of one machine, or of one server's replicas; `L` is where the CPUs' parts lie.
 #[derive(Debug)]
-pub struct Grace<'m, V: Variant = Sound> {
+pub struct Grace<'m, L = PerCpu<'m, Local>, V: Variant = Sound> {
     /// Even: twice the number of periods that are over. Odd: one runs.
     clock: CachePadded<AtomicU64>,
     /// Periods whose tree has been, or is being, set up.
     begun: CachePadded<AtomicU64>,
     tree: Tree<'m>,
-    locals: PerCpu<'m, Local>,
+    locals: L,
     variant: core::marker::PhantomData<V>,
 }
 
@@ -168,33 +173,46 @@ impl<'m> Grace<'m> {
     }
 }
 
-impl<'m, V: Variant> Grace<'m, V> {
+impl<'m, V: Variant> Grace<'m, PerCpu<'m, Local>, V> {
     /// [`Grace::new`] of any variant.
     ///
     /// # Panics
     ///
     /// As for [`Grace::new`].
     pub fn of_variant(memory: &'m mut [Slot<Local>], tree: &'m [TreeNode], batch: usize) -> Self {
-        Self {
-            clock: CachePadded::new(AtomicU64::new(0)),
-            begun: CachePadded::new(AtomicU64::new(0)),
-            tree: Tree::new(tree, memory.len()),
-            locals: PerCpu::new(memory, |id| Local::new(id.staggered(batch))),
-            variant: core::marker::PhantomData,
+        assert!(tree.len() >= Tree::nodes(memory.len()), "the tree has too few nodes");
+        Self::over(PerCpu::new(memory, |id| Local::new(id.staggered(batch))), tree)
+    }
+}
+
+impl<'m, L, V: Variant> Grace<'m, L, V> {
+    sync::const_new! {
+        /// Grace periods of the CPUs whose parts lie in `locals`; all are outside. `tree` has [`Tree::nodes`] nodes for
+        /// as many CPUs as there may ever be: a kernel's is a `static`.
+        pub fn over(locals: L, tree: &'m [TreeNode]) -> Self {
+            Self {
+                clock: CachePadded::new(AtomicU64::new(0)),
+                begun: CachePadded::new(AtomicU64::new(0)),
+                tree: Tree::new(tree),
+                locals,
+                variant: core::marker::PhantomData,
+            }
         }
     }
+}
 
+impl<L: Storage<Local>, V: Variant> Grace<'_, L, V> {
     /// This CPU comes in: from now on it may look objects up. A locked instruction, which orders what it looks
-    /// up after the counter.
+    /// up after the flag. A kernel that finds this too dear at each entry stays inside, comes in and leaves only
+    /// around idling, and is asked by [`Platform::wake`] where a thread runs through a whole period.
     #[inline(always)]
     pub fn enter(&self, cpu: Cpu<'_>) {
-        let entries = &self.locals.local(cpu).entries;
-        let inside = entries.load(Ordering::Relaxed) | 1;
+        let inside = &self.locals.local(cpu).inside;
         if flaw::has::<V>(Flaw::NoEntryFence) {
-            entries.store(inside, Ordering::Release);
+            inside.store(1, Ordering::Release);
             return;
         }
-        entries.swap(inside, Ordering::AcqRel);
+        inside.swap(1, Ordering::AcqRel);
         // Pairs with the one in `look_after`: either that sees this CPU inside, or what this CPU looks up
         // from here on no longer leads to what was retired before the period.
         fence_after_rmw();
@@ -205,8 +223,7 @@ impl<'m, V: Variant> Grace<'m, V> {
     #[inline(always)]
     pub fn leave<P: Platform>(&self, platform: &P, cpu: Cpu<'_>) -> bool {
         let done = self.quiescent(platform, cpu);
-        let entries = &self.locals.local(cpu).entries;
-        entries.store((entries.load(Ordering::Relaxed) | 1).wrapping_add(1), Ordering::Release);
+        self.locals.local(cpu).inside.store(0, Ordering::Release);
         done
     }
 
@@ -288,11 +305,9 @@ impl<'m, V: Variant> Grace<'m, V> {
         let clock = self.clock.load(Ordering::Acquire);
         if clock & 1 == 1 && private.reported.get() != clock {
             private.reported.set(clock);
-            if self.tree.report(cpu.id()) {
+            if self.tree.report::<V>(self.locals.count(), cpu.id(), clock) {
                 self.finish(clock);
             }
-            // What this CPU looks up from here on is younger than what was retired before the period.
-            fence_after_rmw();
         }
         if private.leads.get() == clock {
             self.look_after(platform, cpu, private, clock, has_time);
@@ -302,8 +317,8 @@ impl<'m, V: Variant> Grace<'m, V> {
 
     /// Moves the lists on as the clock allows, and starts the period that they need.
     fn advance<P: Platform>(&self, platform: &P, cpu: Cpu<'_>, private: &Private) -> bool {
-        // Pairs with the ones in `attend` and `enter`: what was made unreachable before this fence is out of reach
-        // for every CPU that reports in a period which has not begun at the load.
+        // Pairs with itself and with the one in `enter`: what was made unreachable before this fence is out of reach
+        // for every CPU that reports in a period which has not begun at the load, once it is past this fence, too.
         fence(Ordering::SeqCst);
         let clock = self.clock.load(Ordering::Acquire);
         // SAFETY: the token makes this CPU ours; nothing here frees or retires.
@@ -324,10 +339,11 @@ impl<'m, V: Variant> Grace<'m, V> {
         if waits && !runs && (full || private.hurry.get() > 0) {
             self.start(private, clock);
         }
-        if waits {
-            platform.reclaim_soon(cpu);
-        } else {
+        if !waits && lists.open.is_empty() {
             private.hurry.set(0);
+        }
+        if waits || private.hurry.get() > 0 {
+            platform.reclaim_soon(cpu);
         }
         let done = !lists.done.is_empty();
         // A period that this CPU started runs on, or it has to be started yet.
@@ -342,7 +358,7 @@ impl<'m, V: Variant> Grace<'m, V> {
         let over = clock / 2;
         let begin = self.begun.compare_exchange(over, over + 1, Ordering::AcqRel, Ordering::Relaxed);
         if begin.is_ok() {
-            self.tree.set_up(clock + 1);
+            self.tree.set_up(self.locals.count(), clock + 1);
             private.leads.set(clock + 1);
             private.patience.set(0);
             private.looks.set(0);
@@ -371,15 +387,16 @@ impl<'m, V: Variant> Grace<'m, V> {
         // Those that are inside, and silent since the first look, are asked once.
         let ask = private.looks.get() == 1;
         private.looks.set(private.looks.get().saturating_add(1));
-        // The entry counters are read after the clock; see `enter` and `advance`.
+        // The flags are read after the clock; see `enter` and `advance`.
         fence(Ordering::SeqCst);
-        self.tree.silent(clock, |id| {
+        let cpus = self.locals.count();
+        self.tree.silent(cpus, clock, |id| {
             let Some(other) = self.locals.remote(id) else { return };
             if id == cpu.id() {
                 return;
             }
-            if other.entries.load(Ordering::Acquire) & 1 == 0 {
-                if self.tree.report_for(id, clock) {
+            if other.inside.load(Ordering::Acquire) == 0 {
+                if self.tree.report::<V>(cpus, id, clock) {
                     self.finish(clock);
                 }
             } else if ask {

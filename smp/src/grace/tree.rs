@@ -2,8 +2,9 @@
 
 use crossbeam_utils::CachePadded;
 
+use crate::flaw::{self, Flaw, Variant};
 use crate::platform::CpuId;
-use crate::sync::{AtomicU64, Ordering};
+use crate::sync::{self, AtomicU64, Ordering};
 
 /// Children of a node.
 const FANOUT: usize = 8;
@@ -16,7 +17,16 @@ pub struct TreeNode(CachePadded<AtomicU64>);
 
 impl Default for TreeNode {
     fn default() -> Self {
-        Self(CachePadded::new(AtomicU64::new(0)))
+        Self::new()
+    }
+}
+
+impl TreeNode {
+    sync::const_new! {
+        /// A node in which nobody has to report.
+        pub fn new() -> Self {
+            Self(CachePadded::new(AtomicU64::new(0)))
+        }
     }
 }
 
@@ -25,7 +35,6 @@ impl Default for TreeNode {
 #[derive(Debug)]
 pub struct Tree<'m> {
     nodes: &'m [TreeNode],
-    cpus: usize,
 }
 
 impl<'m> Tree<'m> {
@@ -40,14 +49,13 @@ impl<'m> Tree<'m> {
         sum + 1
     }
 
-    pub(super) fn new(nodes: &'m [TreeNode], cpus: usize) -> Self {
-        assert!(nodes.len() >= Self::nodes(cpus), "the tree has too few nodes");
-        Self { nodes, cpus }
+    pub(super) const fn new(nodes: &'m [TreeNode]) -> Self {
+        Self { nodes }
     }
 
-    /// Marks everybody as not having reported in the period of `clock`. Nobody reports meanwhile.
-    pub(super) fn set_up(&self, clock: u64) {
-        let (mut children, mut first) = (self.cpus, 0);
+    /// Marks each of `cpus` CPUs as not having reported in the period of `clock`. No period runs.
+    pub(super) fn set_up(&self, cpus: usize, clock: u64) {
+        let (mut children, mut first) = (cpus, 0);
         loop {
             let level = children.div_ceil(FANOUT).max(1);
             for (index, node) in self.nodes[first..first + level].iter().enumerate() {
@@ -61,33 +69,27 @@ impl<'m> Tree<'m> {
         }
     }
 
-    /// CPU `id` reports, which it has not yet in the running period; true if it was the last of all.
-    pub(super) fn report(&self, id: CpuId) -> bool {
-        self.climb(0, self.cpus, id.index())
-    }
-
-    /// Reports for CPU `id` in the period of `clock`, unless it has reported or the period is over; true if it was
-    /// the last of all.
-    pub(super) fn report_for(&self, id: CpuId, clock: u64) -> bool {
+    /// Reports for CPU `id`, one of `cpus`, in the period of `clock`, unless it has reported or that period is over;
+    /// true if it was the last of all. Any CPU may report for any, however late: the word names the period.
+    pub(super) fn report<V: Variant>(&self, cpus: usize, id: CpuId, clock: u64) -> bool {
         let (node, bit) = (&self.nodes[id.index() / FANOUT].0, 1 << (id.index() % FANOUT));
         let mut word = node.load(Ordering::Relaxed);
-        // The clock in the word: by now another period may run, in which the CPU is inside.
-        while word >> FANOUT == clock & (u64::MAX >> FANOUT) && word & bit != 0 {
+        let any = flaw::has::<V>(Flaw::UnnamedPeriod);
+        let of_period = |word: u64| any || word >> FANOUT == clock & (u64::MAX >> FANOUT);
+        while of_period(word) && word & bit != 0 {
+            // Release what this CPU did in the period, acquire what the others reported before it.
             match node.compare_exchange_weak(word, word & !bit, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) if word & CHILDREN != bit => return false,
-                Ok(_) => {
-                    let leaves = self.cpus.div_ceil(FANOUT);
-                    return leaves <= 1 || self.climb(leaves, leaves, id.index() / FANOUT);
-                }
+                Ok(_) => return self.climb(cpus, id.index() / FANOUT),
                 Err(now) => word = now,
             }
         }
         false
     }
 
-    /// Calls `visit` with each CPU that has not reported in the period of `clock`.
-    pub(super) fn silent(&self, clock: u64, mut visit: impl FnMut(CpuId)) {
-        for leaf in 0..self.cpus.div_ceil(FANOUT) {
+    /// Calls `visit` with each CPU, of `cpus`, that has not reported in the period of `clock`.
+    pub(super) fn silent(&self, cpus: usize, clock: u64, mut visit: impl FnMut(CpuId)) {
+        for leaf in 0..cpus.div_ceil(FANOUT) {
             let word = self.nodes[leaf].0.load(Ordering::Relaxed);
             if word >> FANOUT != clock & (u64::MAX >> FANOUT) {
                 return;
@@ -99,28 +101,27 @@ impl<'m> Tree<'m> {
         }
     }
 
-    /// Clears the bit of `child` in the level of nodes from `first` on that has `children`, and goes on to the
-    /// parent if it was the last; true if that was the root's last.
-    fn climb(&self, mut first: usize, mut children: usize, mut child: usize) -> bool {
-        loop {
+    /// Goes up from leaf `child`, whose last bit the caller cleared, for as long as that was the last of a node; true
+    /// if it was the root's. No check of the period: it cannot end before the caller has gone up.
+    fn climb(&self, cpus: usize, mut child: usize) -> bool {
+        let (mut first, mut children) = (0, cpus.div_ceil(FANOUT));
+        while children > 1 {
+            first += children;
             let bit = 1 << (child % FANOUT);
-            // Release what this CPU did in the period, acquire what the others reported before it.
             let before = self.nodes[first + child / FANOUT].0.fetch_and(!bit, Ordering::AcqRel);
             if before & CHILDREN != bit {
                 return false;
             }
-            let level = children.div_ceil(FANOUT);
-            if level <= 1 {
-                return true;
-            }
-            (first, children, child) = (first + level, level, child / FANOUT);
+            (children, child) = (children.div_ceil(FANOUT), child / FANOUT);
         }
+        true
     }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::flaw::Sound;
     use proptest::prelude::*;
 
     proptest! {
@@ -132,20 +133,20 @@ mod tests {
             seed in any::<usize>(),
         ) {
             let nodes: std::vec::Vec<_> = (0..Tree::nodes(cpus)).map(|_| TreeNode::default()).collect();
-            let tree = Tree::new(&nodes, cpus);
+            let tree = Tree::new(&nodes);
+            let report = |id, clock| tree.report::<Sound>(cpus, id, clock);
             for clock in [1, 3] {
-                tree.set_up(clock);
+                tree.set_up(cpus, clock);
                 // A step that is coprime to the number visits every CPU.
                 let step = (seed % cpus..).find(|step| gcd(*step, cpus) == 1).unwrap();
                 for turn in 0..cpus {
                     let id = CpuId::new((seed % cpus + turn * step) % cpus).unwrap();
                     let mut silent = 0;
-                    tree.silent(clock, |_| silent += 1);
+                    tree.silent(cpus, clock, |_| silent += 1);
                     prop_assert_eq!(silent, cpus - turn);
-                    prop_assert!(!tree.report_for(id, clock + 2), "reported in a period that does not run");
-                    let last = if turn % 3 == 0 { tree.report_for(id, clock) } else { tree.report(id) };
-                    prop_assert_eq!(last, turn + 1 == cpus);
-                    prop_assert!(!tree.report_for(id, clock), "reported twice");
+                    prop_assert!(!report(id, clock + 2), "reported in a period that does not run");
+                    prop_assert_eq!(report(id, clock), turn + 1 == cpus);
+                    prop_assert!(!report(id, clock), "reported twice");
                 }
             }
         }

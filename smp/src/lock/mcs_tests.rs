@@ -81,8 +81,6 @@ mod host {
 
 #[cfg(loom)]
 mod model {
-    use core::marker::PhantomData;
-
     use loom::sync::Arc;
     use loom::thread;
 
@@ -90,20 +88,16 @@ mod model {
     use crate::host::{Machine, check};
     use crate::lock::{Mcs, Park, Parking, Spinning};
     use crate::platform::CpuId;
-    use crate::sync::{AtomicBool, AtomicPtr, Ordering, UnsafeCell, relax};
+    use crate::sync::{AtomicBool, Ordering, relax};
 
     broken!(RelaxedRelease);
     broken!(NoUnpark);
-
-    fn lock<H, V: Variant>() -> Mcs<u32, 1, H, V> {
-        Mcs { tail: AtomicPtr::new(core::ptr::null_mut()), value: UnsafeCell::new(0), variant: PhantomData }
-    }
 
     /// Two CPUs increment under the lock. Unbounded.
     fn two_cpus_count<V: Variant>() {
         loom::model(|| {
             let machine = Arc::new(Machine::new(2));
-            let lock = Arc::new(lock::<(), V>());
+            let lock = Arc::new(Mcs::<u32, 1, (), V>::of_variant(0));
             let count = |lock: &Mcs<u32, 1, (), V>, machine: &Machine, index| {
                 let cpu = machine.claim(CpuId::new(index).unwrap());
                 lock.with(&Spinning::new(machine, cpu), |value| *value += 1);
@@ -169,7 +163,7 @@ mod model {
             let flags = || core::array::from_fn(|_| AtomicBool::new(false));
             let permits = Permits { permits: flags(), through: flags() };
             // Leaked: a failure unwinds one of the threads while the other still looks at it.
-            let shared: &'static _ = Box::leak(Box::new((lock::<usize, V>(), permits)));
+            let shared: &'static _ = Box::leak(Box::new((Mcs::<u32, 1, usize, V>::of_variant(0), permits)));
             let count = |index| {
                 shared.0.with(&Parking(&Me(&shared.1, index)), |value| *value += 1);
                 shared.1.through[index].store(true, Ordering::Release);

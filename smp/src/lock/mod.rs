@@ -11,9 +11,9 @@ mod mcs;
 mod seqlock;
 mod wait;
 
-pub use mcs::Mcs;
+pub use mcs::{Mcs, Place};
 pub use seqlock::SeqLock;
-pub use wait::{Park, Parking, Spinning, Wait};
+pub use wait::{Briefly, Park, Parking, Spinning, Wait};
 
 /// The class of a lock, the argument of its contention marker; each user of a lock names its own.
 pub type Class = u8;

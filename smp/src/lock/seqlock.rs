@@ -11,18 +11,20 @@
 //! for each line that others have read since the last.
 //!
 //! ```
-//! use smp::lock::SeqLock;
+//! use smp::{CpuId, host::Machine, lock::{SeqLock, Spinning}};
 //! const CLASS: u8 = 2;
 //! /// Size and time of a file.
-//! let attributes: SeqLock<2, CLASS> = SeqLock::new([0, 0]);
-//! attributes.update(|[size, time]| [size + 4096, time + 1]);
-//! assert_eq!(attributes.read(), [4096, 1]);
+//! static ATTRIBUTES: SeqLock<2, CLASS> = SeqLock::new([0, 0]);
+//! let machine = Machine::new(1);
+//! let wait = Spinning::new(&machine, machine.claim(CpuId::BOOT));
+//! ATTRIBUTES.update(&wait, |[size, time]| [size + 4096, time + 1]);
+//! assert_eq!(ATTRIBUTES.read(&wait), [4096, 1]);
 //! ```
 
 use core::marker::PhantomData;
 
 use crate::flaw::{self, Flaw, Sound, Variant};
-use crate::marker;
+use crate::lock::Wait;
 use crate::sync::{self, AtomicU64, Ordering, fence};
 
 /// `WORDS` words that are always read as some writer left them.
@@ -35,23 +37,56 @@ pub struct SeqLock<const WORDS: usize, const CLASS: u8, V: Variant = Sound> {
 }
 
 impl<const WORDS: usize, const CLASS: u8> SeqLock<WORDS, CLASS> {
-    /// The lock around `words`.
-    #[must_use]
-    pub fn new(words: [u64; WORDS]) -> Self {
-        Self { number: AtomicU64::new(0), words: words.map(AtomicU64::new), variant: PhantomData }
+    sync::const_new! {
+        /// The lock around `words`.
+        #[must_use]
+        pub fn new(words: [u64; WORDS]) -> Self {
+            Self::of_variant(words)
+        }
     }
 }
 
 impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
-    /// The words as one writer left them. Tries again while somebody writes.
+    sync::const_new! {
+        /// [`SeqLock::new`] of any variant.
+        #[must_use]
+        pub fn of_variant(words: [u64; WORDS]) -> Self {
+            #[cfg(not(loom))]
+            let words = {
+                let mut atomics = [const { AtomicU64::new(0) }; WORDS];
+                let mut index = 0;
+                while index < WORDS {
+                    atomics[index] = AtomicU64::new(words[index]);
+                    index += 1;
+                }
+                atomics
+            };
+            #[cfg(loom)]
+            let words = words.map(AtomicU64::new);
+            Self { number: AtomicU64::new(0), words, variant: PhantomData }
+        }
+    }
+
+    /// The words as one writer left them. Tries again while somebody writes, waiting as `wait` does.
     #[inline]
     #[must_use]
-    pub fn read(&self) -> [u64; WORDS] {
+    pub fn read<W: Wait>(&self, wait: &W) -> [u64; WORDS] {
+        match self.try_read() {
+            Some(words) => words,
+            None => self.read_again(wait),
+        }
+    }
+
+    #[cold]
+    fn read_again<W: Wait>(&self, wait: &W) -> [u64; WORDS] {
+        wait.contended::<CLASS>();
+        let mut turn = 0;
         loop {
+            wait.spin(turn);
             if let Some(words) = self.try_read() {
                 return words;
             }
-            Self::contended();
+            turn = turn.saturating_add(1);
         }
     }
 
@@ -64,15 +99,25 @@ impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
         (number & 1 == 0 && self.number.load(Ordering::Relaxed) == number).then_some(words)
     }
 
-    /// Replaces the words by what `change` makes of them. One writer at a time; others wait.
-    pub fn update(&self, change: impl FnOnce([u64; WORDS]) -> [u64; WORDS]) {
-        let mut number = self.number.load(Ordering::Relaxed);
-        while number & 1 != 0
-            || self.number.compare_exchange(number, number + 1, Ordering::Acquire, Ordering::Relaxed).is_err()
-        {
-            Self::contended();
-            number = self.number.load(Ordering::Relaxed);
-        }
+    /// Replaces the words by what `change` makes of them. One writer at a time; others wait as `wait` does. `change`
+    /// waits for nobody: readers everywhere wait for it.
+    pub fn update<W: Wait>(&self, wait: &W, change: impl FnOnce([u64; WORDS]) -> [u64; WORDS]) {
+        let mut turn = 0;
+        let number = loop {
+            let number = self.number.load(Ordering::Relaxed);
+            let is_free = number & 1 == 0;
+            let take = |number| {
+                self.number.compare_exchange(number, number + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
+            };
+            if is_free && take(number) {
+                break number;
+            }
+            if turn == 0 {
+                wait.contended::<CLASS>();
+            }
+            wait.spin(turn);
+            turn = turn.saturating_add(1);
+        };
         if !flaw::has::<V>(Flaw::NoWriteFence) {
             // Whoever sees one of the new words sees the odd number too.
             fence(Ordering::Release);
@@ -83,34 +128,32 @@ impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
         }
         self.number.store(number + 2, Ordering::Release);
     }
-
-    #[cold]
-    fn contended() {
-        marker::mark::<{ marker::CONTENDED }, CLASS>();
-        sync::relax();
-    }
 }
 
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::host::Machine;
+    use crate::lock::Spinning;
 
     #[test]
     fn a_reader_sees_whole_writes_and_no_write_gets_lost() {
         const ROUNDS: u64 = 5000;
         let lock: SeqLock<4, 2> = SeqLock::new([0; 4]);
-        Machine::new(3).run(|cpu| {
+        let machine = Machine::new(3);
+        machine.run(|cpu| {
+            let wait = Spinning::new(&machine, cpu);
             for _ in 0..ROUNDS {
                 if cpu.id().index() == 0 {
-                    let words = lock.read();
+                    let words = lock.read(&wait);
                     assert!(words.iter().all(|word| *word == words[0]), "torn: {words:?}");
                 } else {
-                    lock.update(|words| words.map(|word| word + 1));
+                    lock.update(&wait, |words| words.map(|word| word + 1));
                 }
             }
         });
-        assert_eq!(lock.read(), [2 * ROUNDS; 4]);
+        let words = lock.words.map(AtomicU64::into_inner);
+        assert_eq!(words, [2 * ROUNDS; 4]);
     }
 }
 
@@ -121,26 +164,29 @@ mod model {
 
     use super::*;
     use crate::flaw::broken;
+    use crate::host::Machine;
+    use crate::lock::Spinning;
+    use crate::platform::CpuId;
 
     broken!(NoWriteFence);
 
     /// One tries to read two words once while another writes both. Two threads, unbounded.
     fn read_races_with_write<V: Variant>() {
         loom::model(|| {
-            let lock: Arc<SeqLock<2, 1, V>> = Arc::new(SeqLock {
-                number: AtomicU64::new(0),
-                words: [0, 0].map(AtomicU64::new),
-                variant: PhantomData,
-            });
+            let machine = Arc::new(Machine::new(2));
+            let lock: Arc<SeqLock<2, 1, V>> = Arc::new(SeqLock::of_variant([0, 0]));
             let writer = {
-                let lock = lock.clone();
-                thread::spawn(move || lock.update(|words| words.map(|word| word + 1)))
+                let (machine, lock) = (machine.clone(), lock.clone());
+                thread::spawn(move || {
+                    let wait = Spinning::new(&*machine, machine.claim(CpuId::new(1).unwrap()));
+                    lock.update(&wait, |words| words.map(|word| word + 1));
+                })
             };
             if let Some([first, second]) = lock.try_read() {
                 assert_eq!(first, second, "a torn read");
             }
             writer.join().unwrap();
-            assert_eq!(lock.read(), [1, 1]);
+            assert_eq!(lock.try_read(), Some([1, 1]));
         });
     }
 

@@ -65,6 +65,26 @@ impl<P: Platform> Wait for Spinning<'_, P> {
     }
 }
 
+/// Waiting for what another CPU is in the midst of and does without waiting itself: a few instructions. Serves nobody,
+/// so that nothing else runs meanwhile on this CPU.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Briefly;
+
+impl Wait for Briefly {
+    type Thread = ();
+
+    fn current(&self) {}
+
+    fn spin(&self, _turn: u32) -> bool {
+        sync::relax();
+        false
+    }
+
+    fn park(&self) {}
+
+    fn wake(&self, (): ()) {}
+}
+
 /// What a server's runtime (or a host) knows about threads.
 pub trait Park {
     /// A thread's name; may be used after the thread has gone on.

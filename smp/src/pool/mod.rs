@@ -23,7 +23,7 @@
 //! let machine = Machine::new(2);
 //! let mut memory = [const { PerCpu::<Share>::SLOT }; 2];
 //! let slabs = Slabs::new(Heap, Layout::new::<[u64; 6]>(), 4096);
-//! let pool = Pool::new(slabs, &mut memory);
+//! let pool: Pool<_, _> = Pool::new(slabs, &mut memory);
 //! machine.run(|cpu| {
 //!     let block = pool.alloc(cpu).expect("the host has memory");
 //!     // SAFETY: the block comes from this pool and is not used any more.
@@ -35,6 +35,7 @@ mod slab;
 mod store;
 
 use core::cell::{Cell, UnsafeCell};
+use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 pub use slab::Slabs;
@@ -44,8 +45,9 @@ use crate::backing::Exhausted;
 use crate::chain::Chain;
 use crate::flaw::{Sound, Variant};
 use crate::mailbox::Mailbox;
-use crate::per_cpu::{PerCpu, Slot};
+use crate::per_cpu::{PerCpu, Slot, Storage};
 use crate::platform::{Cpu, CpuId};
+use crate::sync;
 
 /// How many blocks travel together: the cost of an exchange is spread over so many operations.
 pub const BATCH: usize = if cfg!(loom) { 1 } else { 64 };
@@ -94,40 +96,61 @@ pub struct Share<V: Variant = Sound> {
 // inbox is for any CPU.
 unsafe impl<V: Variant> Sync for Share<V> {}
 
-impl<V: Variant> Share<V> {
-    fn new() -> Self {
-        let outbox = |_| Outbox { home: Cell::new(CpuId::BOOT), blocks: Cell::new(Chain::new()) };
-        let free = UnsafeCell::new(Chain::new());
-        Self { free, outboxes: core::array::from_fn(outbox), inbox: Mailbox::of_variant() }
+impl<V: Variant> Default for Share<V> {
+    fn default() -> Self {
+        Self::new()
     }
 }
 
-/// Equal blocks of memory, with a list a CPU.
-pub struct Pool<'m, S, V: Variant = Sound> {
-    shares: PerCpu<'m, Share<V>>,
+impl<V: Variant> Share<V> {
+    sync::const_new! {
+        /// The share of a CPU that has no block.
+        pub fn new() -> Self {
+            let outboxes = [const { Outbox { home: Cell::new(CpuId::BOOT), blocks: Cell::new(Chain::new()) } }; OUTBOXES];
+            Self { free: UnsafeCell::new(Chain::new()), outboxes, inbox: Mailbox::of_variant() }
+        }
+    }
+}
+
+/// Equal blocks of memory, with a list a CPU; `L` is where the CPUs' shares lie.
+pub struct Pool<S, L, V: Variant = Sound> {
+    shares: L,
     source: S,
     /// How many free blocks a CPU keeps before it puts a batch back.
     keep: usize,
+    variant: PhantomData<V>,
 }
 
-impl<'m, S: Source, V: Variant> Pool<'m, S, V> {
+impl<'m, S: Source, V: Variant> Pool<S, PerCpu<'m, Share<V>>, V> {
     /// A pool over `source` that keeps every block that was freed; `memory` has a slot for each CPU.
     pub fn new(source: S, memory: &'m mut [Slot<Share<V>>]) -> Self {
-        Self { shares: PerCpu::new(memory, |_| Share::new()), source, keep: usize::MAX }
+        Self::over(source, PerCpu::new(memory, |_| Share::new()))
+    }
+}
+
+impl<S, L, V: Variant> Pool<S, L, V> {
+    /// A pool over `source` that keeps every block that was freed, with the CPUs' parts in `shares`; a kernel's is a
+    /// `static`.
+    pub const fn over(source: S, shares: L) -> Self {
+        Self { shares, source, keep: usize::MAX, variant: PhantomData }
     }
 
     /// The pool with at most `blocks` free ones a CPU (and a batch); for sources that take back any block.
     #[must_use]
-    pub fn keeping(self, blocks: usize) -> Self {
-        Self { keep: blocks, ..self }
+    pub const fn keeping(mut self, blocks: usize) -> Self {
+        self.keep = blocks;
+        self
     }
+}
 
+impl<S: Source, L: Storage<Share<V>>, V: Variant> Pool<S, L, V> {
     /// Where the blocks come from.
     pub const fn source(&self) -> &S {
         &self.source
     }
 
-    /// Takes a block, not cleared. Local lines only, unless this CPU's list is empty.
+    /// Takes a block, with all but its first word as it was freed or made. Local lines only, unless this CPU's list
+    /// is empty.
     ///
     /// # Errors
     ///
@@ -142,11 +165,12 @@ impl<'m, S: Source, V: Variant> Pool<'m, S, V> {
         }
     }
 
-    /// Frees a block. Local lines only if this CPU is its home; else it goes home with the next batch.
+    /// Frees a block, of which the first word is written. Local lines only if this CPU is its home; else it goes home with the next batch.
     ///
     /// # Safety
     ///
-    /// `block` comes from [`Pool::alloc`] of this pool, and nobody uses it any more.
+    /// `block` comes from [`Pool::alloc`] of this pool, as the pointer that it was or one made from that (not from a
+    /// reference to a part), and nobody uses it any more.
     #[inline]
     pub unsafe fn free(&self, cpu: Cpu<'_>, block: NonNull<u8>) {
         let home = self.source.home(block);

@@ -97,7 +97,7 @@ mod host {
         with_frames(1, FRAMES, |machine, frames| {
             let cpu = machine.claim(CpuId::BOOT);
             let mut memory = [const { PerCpu::<Share>::SLOT }; 1];
-            let pool: Pool<_> = Pool::new(frames, &mut memory).keeping(BATCH);
+            let pool: Pool<_, _> = Pool::new(frames, &mut memory).keeping(BATCH);
             for _ in 0..3 {
                 let had: BTreeSet<_> = core::iter::from_fn(|| pool.alloc(cpu).ok()).collect();
                 assert_eq!(had.len(), FRAMES);
@@ -115,7 +115,7 @@ mod host {
     fn blocks_freed_elsewhere_come_home() {
         let machine = Machine::new(2);
         let mut memory = [const { PerCpu::<Share>::SLOT }; 2];
-        let pool: Pool<_> = Pool::new(Slabs::new(Heap, Layout::new::<u64>(), 4096), &mut memory);
+        let pool: Pool<_, _> = Pool::new(Slabs::new(Heap, Layout::new::<u64>(), 4096), &mut memory);
         let objects = pool.source().objects_a_slab();
         let passed = Mutex::new(Vec::new());
         let barrier = std::sync::Barrier::new(2);
@@ -167,7 +167,7 @@ mod host {
             let cpus = [0, 1, 2].map(|index| machine.claim(CpuId::new(index).unwrap()));
             let heap = Limited::new(limit);
             let mut memory = [const { PerCpu::<Share>::SLOT }; 3];
-            let pool: Pool<_> = Pool::new(Slabs::new(&heap, Layout::new::<[usize; 8]>(), 512), &mut memory);
+            let pool: Pool<_, _> = Pool::new(Slabs::new(&heap, Layout::new::<[usize; 8]>(), 512), &mut memory);
             let live: RefCell<VecDeque<NonNull<usize>>> = RefCell::default();
             let mut stamp = 0;
             let free = |cpu: usize, block: NonNull<usize>| {
@@ -227,7 +227,7 @@ mod model {
             let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));
             let memory = Box::leak(Box::new([const { PerCpu::<Share<V>>::SLOT }; 2]));
             let slabs = Slabs::new(Heap, Layout::new::<u64>(), 256);
-            let pool: &'static Pool<_, V> = Box::leak(Box::new(Pool::new(slabs, memory)));
+            let pool: &'static Pool<_, _, V> = Box::leak(Box::new(Pool::new(slabs, memory)));
             let letter = Box::leak(Box::new(Mailbox::<usize>::new()));
             let cpu = machine.claim(CpuId::BOOT);
             let block = pool.alloc(cpu).unwrap();

@@ -78,35 +78,41 @@ unsafe impl<B: Backing + Sync> Source for Slabs<B> {
     }
 
     fn put_back(&self, _cpu: Cpu<'_>, mut blocks: Chain<()>) -> Chain<()> {
-        let count = |chain: Chain<()>, visit: &dyn Fn(&Header) -> bool| {
+        let all = self.objects_a_slab();
+        let each = |chain: Chain<()>, stays: &dyn Fn(NonNull<Header>) -> bool| {
             let mut kept = Chain::new();
             for block in chain {
-                // SAFETY: the caller is the home of the slab, which nobody else's `put_back` touches, and the
-                // slab stays at least until its last object was met.
-                if visit(unsafe { self.header(block.cast()).as_ref() }) {
+                if stays(self.header(block.cast())) {
                     // SAFETY: the block was just taken off its list.
                     unsafe { kept.push(block) };
                 }
             }
             kept
         };
-        blocks = count(blocks, &|header| {
-            header.free.set(header.free.get() + 1);
+        // The references that this returns end before the slab is given back.
+        // SAFETY: the caller is the home of the slab, so that nobody else's `put_back` touches it, and it stays at
+        // least until its last object was met.
+        let header = |at: NonNull<Header>| unsafe { (&(*at.as_ptr()).free, &(*at.as_ptr()).met) };
+        blocks = each(blocks, &|at| {
+            let (free, _) = header(at);
+            free.set(free.get() + 1);
             true
         });
-        blocks = count(blocks, &|header| {
-            if header.free.get() < self.objects_a_slab() {
+        blocks = each(blocks, &|at| {
+            let (free, met) = header(at);
+            if free.get() < all {
                 return true;
             }
-            header.met.set(header.met.get() + 1);
-            if header.met.get() == self.objects_a_slab() {
-                // SAFETY: it came from this backing, and all of its objects have been dropped from the list.
-                unsafe { self.backing.give(NonNull::from(header).cast(), self.slab) };
+            met.set(met.get() + 1);
+            if met.get() == all {
+                // SAFETY: it came from this backing, and all of its objects have been dropped from the list. The pointer
+                // is one to the whole slab: it comes from an object's, which was made from the slab's.
+                unsafe { self.backing.give(at.cast(), self.slab) };
             }
             false
         });
-        count(blocks, &|header| {
-            header.free.set(0);
+        each(blocks, &|at| {
+            header(at).0.set(0);
             true
         })
     }

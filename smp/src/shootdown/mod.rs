@@ -26,7 +26,7 @@
 //! use smp::{CpuId, cpu_set::CpuSet, host::Machine, per_cpu::PerCpu, remote::{Calls, Desk}};
 //! use smp::shootdown::{Loaded, Pages, Root, Shootdown, model::SoftTlb};
 //! let machine = Machine::new(2);
-//! let mut desks = [const { PerCpu::<Desk>::SLOT }; 2];
+//! let mut desks = [const { PerCpu::<Desk<Pages>>::SLOT }; 2];
 //! let mut loaded = [const { PerCpu::<Loaded>::SLOT }; 2];
 //! let calls = Calls::new(&mut desks);
 //! let shootdown = Shootdown::new(&mut loaded);
@@ -37,7 +37,11 @@
 //! shootdown.switch(cpu, &tlb, &user);
 //! assert_eq!(tlb.translate(cpu, 7), Some(100));
 //! tlb.unmap(&user, 7);
-//! shootdown.invalidate(&machine, &calls, cpu, &tlb, &CpuSet::first(2), |_| &user, Pages::new(7, 1));
+//! let stale = shootdown.publish(cpu, &CpuSet::first(2), |_| &user);
+//! shootdown.flush_own(cpu, &tlb, &user, Pages::new(7, 1), &stale);
+//! // What a CPU does that is called: here an order says which pages, and there is one root.
+//! let mut flush = |pages: &Pages| shootdown.flush(cpu, &tlb, &user, *pages);
+//! calls.call(&machine, cpu, &stale.others, Pages::new(7, 1), &mut flush);
 //! assert_eq!(tlb.translate(cpu, 7), None);
 //! shootdown.switch(cpu, &tlb, &kernel);
 //! ```
@@ -52,9 +56,8 @@ use crossbeam_utils::CachePadded;
 
 use crate::cpu_set::CpuSet;
 use crate::flaw::{self, Flaw, Sound, Variant};
-use crate::per_cpu::{PerCpu, Slot};
-use crate::platform::{Cpu, CpuId, Platform};
-use crate::remote::Calls;
+use crate::per_cpu::{PerCpu, Slot, Storage};
+use crate::platform::{Cpu, CpuId};
 use crate::sync::{self, AtomicU64, Ordering, fence};
 
 /// How many roots' translations a CPU keeps, where it has PCIDs.
@@ -144,6 +147,12 @@ pub struct Loaded {
     oldest: Cell<usize>,
 }
 
+impl Default for Loaded {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// Index of the loaded root.
 const NOW: usize = 0;
 /// Index of the announced root.
@@ -152,31 +161,38 @@ const NEXT: usize = 1;
 // SAFETY: only `Shootdown` touches the private parts, through `PerCpu::local`, hence on the owner's CPU alone.
 unsafe impl Sync for Loaded {}
 
-/// Which root each CPU of one machine has loaded.
-pub struct Shootdown<'m, V: Variant = Sound> {
-    loaded: PerCpu<'m, Loaded>,
+/// Which root each CPU of one machine has loaded; `L` is where the CPUs' parts lie.
+#[derive(Debug)]
+pub struct Shootdown<L, V: Variant = Sound> {
+    loaded: L,
     variant: PhantomData<V>,
 }
 
-impl<'m> Shootdown<'m> {
+/// CPUs that can translate by what was cleared, found by [`Shootdown::publish`].
+#[derive(Debug)]
+#[must_use = "CPUs can still translate by what was cleared"]
+pub struct Stale {
+    /// Other CPUs.
+    pub others: CpuSet,
+    /// The generation of the calling CPU's root for these very pages, if it has that loaded.
+    own: Option<u64>,
+}
+
+impl<'m> Shootdown<PerCpu<'m, Loaded>> {
     /// No CPU has a root loaded that anybody unmaps from; `memory` has a slot for each.
     pub fn new(memory: &'m mut [Slot<Loaded>]) -> Self {
-        Self::of_variant(memory)
+        Self::over(PerCpu::new(memory, |_| Loaded::new()))
     }
 }
 
-impl<'m, V: Variant> Shootdown<'m, V> {
-    /// [`Shootdown::new`] of any variant.
-    pub fn of_variant(memory: &'m mut [Slot<Loaded>]) -> Self {
-        let empty = Kept { root: NONE, generation: 0 };
-        let make = |_| Loaded {
-            roots: CachePadded::new([NONE, NONE].map(AtomicU64::new)),
-            kept: [const { Cell::new(Kept { root: NONE, generation: 0 }) }; KEPT].map(|_| Cell::new(empty)),
-            oldest: Cell::new(0),
-        };
-        Self { loaded: PerCpu::new(memory, make), variant: PhantomData }
+impl<L, V: Variant> Shootdown<L, V> {
+    /// The CPUs whose parts lie in `loaded`; a kernel's is a `static`.
+    pub const fn over(loaded: L) -> Self {
+        Self { loaded, variant: PhantomData }
     }
+}
 
+impl<L: Storage<Loaded>, V: Variant> Shootdown<L, V> {
     /// Loads `root` on this CPU, flushing what may have become stale since it was last loaded here. The root must
     /// not be dropped before another one is loaded here. Local lines only, unless an initiator looked.
     pub fn switch<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root) {
@@ -199,19 +215,9 @@ impl<'m, V: Variant> Shootdown<'m, V> {
         loaded.roots[NOW].store(root.id, Ordering::Release);
     }
 
-    /// Drops the translations of `pages`, whose entries have been cleared before, on each of `targets`; `root_of`
-    /// says by which root a CPU translates them. Returns when no CPU can use them any more.
-    #[expect(clippy::too_many_arguments, reason = "what a kernel has in statics a host test passes")]
-    pub fn invalidate<'r, P: Platform, T: Tlb>(
-        &self,
-        platform: &P,
-        calls: &Calls<'_>,
-        cpu: Cpu<'_>,
-        tlb: &T,
-        targets: &CpuSet,
-        root_of: impl Fn(CpuId) -> &'r Root + Sync,
-        pages: Pages,
-    ) {
+    /// Says that entries were cleared from the roots by which `targets` translate, and finds those that have them
+    /// loaded. The others may be left alone: they will flush when they come back.
+    pub fn publish<'r>(&self, cpu: Cpu<'_>, targets: &CpuSet, root_of: impl Fn(CpuId) -> &'r Root) -> Stale {
         let (mut last, mut generation, mut own) = (NONE, 0, None);
         for id in targets {
             let root = root_of(id);
@@ -225,33 +231,28 @@ impl<'m, V: Variant> Shootdown<'m, V> {
         // Publish, then check; see `switch`.
         fence(Ordering::SeqCst);
         let has_it = |id: &CpuId| self.loaded.remote(*id).is_some_and(|loaded| loaded.has(root_of(*id).id));
-        let mut called: CpuSet = targets.iter().filter(has_it).collect();
-        if called.remove(cpu.id()) {
-            self.flush(cpu, tlb, root_of(cpu.id()), pages, own);
-        }
-        if !called.is_empty() {
-            let flush = |cpu: Cpu<'_>| self.flush(cpu, tlb, root_of(cpu.id()), pages, None);
-            calls.call(platform, cpu, &called, &flush);
+        let mut others: CpuSet = targets.iter().filter(has_it).collect();
+        let own = own.filter(|_| others.remove(cpu.id()));
+        Stale { others, own }
+    }
+
+    /// Drops the translations of `pages`, whose entries were cleared from `root` before `stale` was found, on the
+    /// calling CPU, which found it. The others have to be called ([`crate::remote`]), and to call
+    /// [`Shootdown::flush`]; when they have, no CPU can use the translations any more.
+    pub fn flush_own<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages, stale: &Stale) {
+        if stale.own.is_some() {
+            self.flush_for(cpu, tlb, root, pages, stale.own);
         }
     }
 
-    /// Drops the global translations, whose entries have been cleared before, on each of `targets`: every CPU that
-    /// is on. Returns when no CPU can use them any more.
-    pub fn invalidate_global<P: Platform, T: Tlb>(
-        &self,
-        platform: &P,
-        calls: &Calls<'_>,
-        cpu: Cpu<'_>,
-        tlb: &T,
-        targets: &CpuSet,
-    ) {
-        fence(Ordering::SeqCst);
-        calls.call(platform, cpu, targets, &|cpu: Cpu<'_>| tlb.flush_global(cpu));
+    /// Drops the translations of `pages` on this CPU, which was asked to, if it has `root` loaded still; if not, the
+    /// generation will tell it.
+    pub fn flush<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages) {
+        self.flush_for(cpu, tlb, root, pages, None);
     }
 
-    /// Flushes on a target, if it has the root loaded still; if not, the generation will tell it. `generation` is
-    /// that of these very pages, where it is known.
-    fn flush<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages, generation: Option<u64>) {
+    /// `generation` is that of these very pages, where it is known.
+    fn flush_for<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages, generation: Option<u64>) {
         let loaded = self.loaded.local(cpu);
         if loaded.roots[NOW].load(Ordering::Relaxed) != root.id {
             return;
@@ -272,6 +273,18 @@ impl<'m, V: Variant> Shootdown<'m, V> {
 }
 
 impl Loaded {
+    sync::const_new! {
+        /// A CPU that has no root loaded that anybody unmaps from.
+        pub fn new() -> Self {
+            #[cfg(not(loom))]
+            let roots = [const { AtomicU64::new(NONE) }; 2];
+            #[cfg(loom)]
+            let roots = [NONE; 2].map(AtomicU64::new);
+            let kept = [const { Cell::new(Kept { root: NONE, generation: 0 }) }; KEPT];
+            Self { roots: CachePadded::new(roots), kept, oldest: Cell::new(0) }
+        }
+    }
+
     /// Whether an initiator has to reckon with `root` here.
     fn has(&self, root: u64) -> bool {
         self.roots.iter().any(|loaded| loaded.load(Ordering::Acquire) == root)

@@ -8,17 +8,25 @@ mod host {
     use crate::cpu_set::CpuSet;
     use crate::host::Machine;
     use crate::per_cpu::PerCpu;
-    use crate::platform::CpuId;
-    use crate::remote::{Calls, Desk};
+    use crate::platform::{Cpu, CpuId};
     use crate::shootdown::model::SoftTlb;
-    use crate::shootdown::{Loaded, Pages, Root, Shootdown};
+    use crate::shootdown::{Loaded, Pages, Root, Shootdown, Tlb};
+
+    type Shot<'m> = Shootdown<PerCpu<'m, Loaded>>;
+
+    /// What a kernel does after it cleared the entries of `pages` from `root`. One thread plays all the CPUs, so the
+    /// only one that has the root is `cpu`; returns how many others would have been called.
+    fn invalidate(shootdown: &Shot<'_>, cpu: Cpu<'_>, tlb: &SoftTlb, root: &Root, pages: Pages) -> usize {
+        let stale = shootdown.publish(cpu, &CpuSet::first(2), |_| root);
+        shootdown.flush_own(cpu, tlb, root, pages, &stale);
+        stale.others.len()
+    }
 
     #[test]
     fn a_cpu_that_has_another_root_is_not_disturbed() {
         let machine = Machine::new(2);
-        let (mut desks, mut loaded) =
-            ([const { PerCpu::<Desk>::SLOT }; 2], [const { PerCpu::<Loaded>::SLOT }; 2]);
-        let (calls, shootdown) = (Calls::new(&mut desks), Shootdown::new(&mut loaded));
+        let mut loaded = [const { PerCpu::<Loaded>::SLOT }; 2];
+        let shootdown = Shootdown::new(&mut loaded);
         let tlb = SoftTlb::new(2, 4);
         let [first, second] = [1, 2].map(|id| Root::new(id, tlb.table()));
         let [cpu, other] = [0, 1].map(|index| machine.claim(CpuId::new(index).unwrap()));
@@ -28,9 +36,7 @@ mod host {
         assert_eq!(tlb.translate(other, 3), Some(30));
         shootdown.switch(other, &tlb, &second);
         tlb.unmap(&first, 3);
-        let both = CpuSet::first(2);
-        shootdown.invalidate(&machine, &calls, cpu, &tlb, &both, |_| &first, Pages::new(3, 1));
-        assert_eq!(machine.wakes(other.id()), 0);
+        assert_eq!(invalidate(&shootdown, cpu, &tlb, &first, Pages::new(3, 1)), 0, "disturbed");
         shootdown.switch(other, &tlb, &first);
         assert_eq!(tlb.translate(other, 3), None, "came back to a stale translation");
     }
@@ -65,9 +71,8 @@ mod host {
             pcids in 0..4usize,
         ) {
             let machine = Machine::new(2);
-            let (mut desks, mut loaded) =
-                ([const { PerCpu::<Desk>::SLOT }; 2], [const { PerCpu::<Loaded>::SLOT }; 2]);
-            let (calls, shootdown) = (Calls::new(&mut desks), Shootdown::new(&mut loaded));
+            let mut loaded = [const { PerCpu::<Loaded>::SLOT }; 2];
+            let shootdown = Shootdown::new(&mut loaded);
             let tlb = SoftTlb::new(2, pcids);
             let roots: Vec<_> = (0..4).map(|id| Root::new(id, tlb.table())).collect();
             let cpus = [0, 1].map(|index| machine.claim(CpuId::new(index).unwrap()));
@@ -95,15 +100,13 @@ mod host {
                             mapped.remove(&(root, page));
                         }
                         let pages = Pages::new(page, count);
-                        let both = CpuSet::first(2);
-                        shootdown.invalidate(&machine, &calls, cpus[cpu], &tlb, &both, |_| &roots[root], pages);
+                        prop_assert_eq!(invalidate(&shootdown, cpus[cpu], &tlb, &roots[root], pages), 0);
                     }
                     Step::Global { cpu, page } => {
                         if global.remove(&page).is_some() {
                             tlb.set_global(page, None);
-                            shootdown.invalidate_global(&machine, &calls, cpus[cpu], &tlb, &CpuSet::of(cpus[cpu].id()));
-                            let other = cpus[1 - cpu];
-                            shootdown.invalidate_global(&machine, &calls, other, &tlb, &CpuSet::of(other.id()));
+                            // A global page is in every table, so nobody may be skipped.
+                            [cpu, 1 - cpu].into_iter().for_each(|cpu| tlb.flush_global(cpus[cpu]));
                         } else {
                             global.insert(page, frame);
                             tlb.set_global(page, Some(frame));
@@ -144,8 +147,8 @@ mod model {
 
     struct World<V: Variant> {
         machine: Machine,
-        calls: Calls<'static>,
-        shootdown: Shootdown<'static, V>,
+        calls: Calls<Pages, PerCpu<'static, Desk<Pages>>>,
+        shootdown: Shootdown<PerCpu<'static, Loaded>, V>,
         tlb: SoftTlb,
         user: Root,
         other: Root,
@@ -157,14 +160,14 @@ mod model {
     fn unmap_races_with<V: Variant>(script: fn(&World<V>, Cpu<'_>)) {
         check(2, move || {
             // Leaked, as the threads of the model have to live for ever.
-            let desks = Box::leak(Box::new([const { PerCpu::<Desk>::SLOT }; 2]));
-            let loaded = Box::leak(Box::new([const { PerCpu::<Loaded>::SLOT }; 2]));
+            let desks = Box::leak(Box::new([const { PerCpu::SLOT }; 2]));
+            let loaded = Box::leak(Box::new([const { PerCpu::SLOT }; 2]));
             let tlb = SoftTlb::new(2, 2);
             let [user, other] = [1, 2].map(|id| Root::new(id, tlb.table()));
             let world: &'static World<V> = Box::leak(Box::new(World {
                 machine: Machine::new(2),
                 calls: Calls::new(desks),
-                shootdown: Shootdown::of_variant(loaded),
+                shootdown: Shootdown::over(PerCpu::new(loaded, |_| Loaded::new())),
                 tlb,
                 user,
                 other,
@@ -175,7 +178,9 @@ mod model {
                 let cpu = world.machine.claim(CpuId::new(1).unwrap());
                 script(world, cpu);
                 while !world.over.load(Ordering::Acquire) {
-                    world.calls.serve(cpu);
+                    let mut flush =
+                        |pages: &Pages| world.shootdown.flush(cpu, &world.tlb, &world.user, *pages);
+                    world.calls.serve(cpu, &mut flush);
                     world.machine.relax(cpu);
                 }
             });
@@ -183,8 +188,8 @@ mod model {
             world.tlb.unmap(&world.user, 0);
             let targets = CpuSet::of(CpuId::new(1).unwrap());
             let pages = Pages::new(0, 1);
-            let root = |_| &world.user;
-            world.shootdown.invalidate(&world.machine, &world.calls, cpu, &world.tlb, &targets, root, pages);
+            let stale = world.shootdown.publish(cpu, &targets, |_| &world.user);
+            world.calls.call(&world.machine, cpu, &stale.others, pages, &mut |_| {});
             world.tlb.free(FRAME);
             world.over.store(true, Ordering::Release);
             target.join().unwrap();

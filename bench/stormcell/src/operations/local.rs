@@ -7,6 +7,7 @@ use smp::CpuId;
 use smp::chain::{Chain, Node};
 use smp::cpu_set::CpuSet;
 use smp::grace::Reclaim;
+use smp::lock::Spinning;
 use workloads::table::number;
 
 use super::world::{Here, Letter, Replicas, objects};
@@ -28,7 +29,8 @@ impl Operation<{ number::SMP_DEREF }> for Deref {
 
     #[inline(always)]
     fn run(&mut self) -> bool {
-        self.0.world.value.reference().read(self.0.cpu) == [1, 2]
+        let Here { cpu, world } = self.0;
+        world.value.reference().read(cpu, &Spinning::new(&Replicas, cpu)) == [1, 2]
     }
 }
 
@@ -200,14 +202,14 @@ impl Operation<{ number::SMP_CALL }> for CallAll {
         let marked = self.rounds > 0;
         self.rounds = self.rounds.saturating_sub(1);
         if let Some(others) = &self.others.filter(|_| marked) {
-            world.calls.call(&Replicas, cpu, others, &|_| {});
+            world.calls.call(&Replicas, cpu, others, (), &mut |()| {});
             return true;
         }
         // Beyond the rounds nobody calls: some have stopped already.
         while marked && self.others.is_none() && !world.calls.is_asked(cpu) {
             core::hint::spin_loop();
         }
-        world.calls.serve(cpu);
+        world.calls.serve(cpu, &mut |()| {});
         true
     }
 }

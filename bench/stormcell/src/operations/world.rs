@@ -27,7 +27,7 @@ const BATCH: usize = 2048;
 /// Objects to retire for each CPU: four batches can wait at a time; the rest comes from what is done.
 const OBJECTS: usize = 5 * BATCH;
 /// Credit that a CPU takes at a time.
-const CREDIT: usize = 1024;
+const CREDIT: u64 = 1024;
 /// Entries of a CPU's table.
 const ENTRIES: usize = 64;
 /// Bytes of the arena that representatives and slabs come from.
@@ -130,10 +130,10 @@ pub struct World {
     pub counter: Clustered<Counter<FromArena>>,
     pub account: Clustered<Account<FromArena>>,
     pub value: Clustered<Replicated<2, VALUE_LOCK, FromArena>>,
-    pub pool: Pool<'static, Slabs<FromArena>>,
+    pub pool: Pool<Slabs<FromArena>, PerCpu<'static, Share>>,
     pub grace: Grace<'static>,
     pub mailboxes: PerCpu<'static, Mailbox<u64>>,
-    pub calls: Calls<'static>,
+    pub calls: Calls<(), PerCpu<'static, Desk<()>>>,
 }
 
 static IDS: [Word; 1] = [Word::new(0)];
@@ -141,7 +141,7 @@ static WORLD: Static<MaybeUninit<World>> = Static::new(MaybeUninit::uninit());
 static SHARES: Static<[Slot<Share>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static LOCAL: Static<[Slot<Local>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static MAILBOXES: Static<[Slot<Mailbox<u64>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
-static DESKS: Static<[Slot<Desk>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static DESKS: Static<[Slot<Desk<()>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static TREE: Static<MaybeUninit<[TreeNode; Tree::nodes(CPUS)]>> = Static::new(MaybeUninit::uninit());
 static OBJECTS_OF: Static<MaybeUninit<[[Retired; OBJECTS]; CPUS]>> = Static::new(MaybeUninit::uninit());
 /// Each CPU's objects that are not retired; touched by its worker alone.
