@@ -1,6 +1,7 @@
 //! The local APIC of one CPU, through the `x2apic` crate: in x2APIC mode where the CPU has it, by registers
 //! in memory otherwise.
 
+use core::cell::UnsafeCell;
 use spin::Once;
 use x2apic::lapic::{LocalApic, LocalApicBuilder, TimerDivide, TimerMode};
 
@@ -22,12 +23,17 @@ pub fn set_mode(mode: Mode) {
     MODE.call_once(|| mode);
 }
 
-/// This CPU's local APIC.
+/// This CPU's local APIC. Only its CPU uses it: an address or a register names the APIC of whoever asks.
 #[derive(Debug)]
 pub struct Apic {
-    device: LocalApic,
+    device: UnsafeCell<LocalApic>,
     mode: Mode,
 }
+
+// SAFETY: `device` holds no state but how the registers are reached; each method is one access to them.
+unsafe impl Sync for Apic {}
+// SAFETY: as for `Sync`.
+unsafe impl Send for Apic {}
 
 /// The destination field of an interrupt command for the APIC with this ID: x2APIC IDs stand as they are,
 /// older ones are in the field's highest byte.
@@ -58,14 +64,14 @@ impl Apic {
         let mut device = builder.build().expect("vectors and base are given");
         // SAFETY: the vectors lead to entry stubs, and `base` is where the registers are mapped.
         unsafe { device.enable() };
-        Self { device, mode }
+        Self { device: UnsafeCell::new(device), mode }
     }
 
     /// This CPU's APIC ID.
     #[must_use]
     pub fn id(&self) -> u32 {
         // SAFETY: reads one register.
-        let id = unsafe { self.device.id() };
+        let id = unsafe { (*self.device.get()).id() };
         match self.mode {
             Mode::Msr => id,
             Mode::Memory(_) => id >> 24,
@@ -74,47 +80,47 @@ impl Apic {
 
     /// Ends the interrupt being served, so that the next one can come.
     #[inline]
-    pub fn end_of_interrupt(&mut self) {
+    pub fn end_of_interrupt(&self) {
         // SAFETY: called once for each interrupt taken.
-        unsafe { self.device.end_of_interrupt() };
+        unsafe { (*self.device.get()).end_of_interrupt() };
     }
 
     /// Sends `vector` to the CPU with APIC ID `id`. Does not wait for its arrival.
     #[inline]
-    pub fn send(&mut self, id: u32, vector: u64) {
+    pub fn send(&self, id: u32, vector: u64) {
         // SAFETY: the vector leads to an entry stub on every CPU.
-        unsafe { self.device.send_ipi(vector as u8, destination(self.mode, id)) };
+        unsafe { (*self.device.get()).send_ipi(vector as u8, destination(self.mode, id)) };
     }
 
     /// Sends INIT to all other CPUs.
-    pub fn send_init_to_others(&mut self) {
+    pub fn send_init_to_others(&self) {
         // SAFETY: only the boot CPU runs yet; the others start afresh.
-        unsafe { self.device.send_init_ipi_all() };
+        unsafe { (*self.device.get()).send_init_ipi_all() };
     }
 
     /// Starts all other CPUs in real mode at physical `page * 4096`.
-    pub fn send_startup_to_others(&mut self, page: u8) {
+    pub fn send_startup_to_others(&self, page: u8) {
         // SAFETY: the caller put the trampoline there.
-        unsafe { self.device.send_sipi_all(page) };
+        unsafe { (*self.device.get()).send_sipi_all(page) };
     }
 
     /// Sends a non-maskable interrupt to the CPU with APIC ID `id`.
-    pub fn send_nmi(&mut self, id: u32) {
+    pub fn send_nmi(&self, id: u32) {
         // SAFETY: the NMI's stub has its own stack on every CPU whose interrupt table is loaded, and stops it.
-        unsafe { self.device.send_nmi(destination(self.mode, id)) };
+        unsafe { (*self.device.get()).send_nmi(destination(self.mode, id)) };
     }
 
     /// Lets the timer interrupt once, after `ticks` of its input; 0 stops it.
-    pub fn set_timer(&mut self, ticks: u32) {
+    pub fn set_timer(&self, ticks: u32) {
         // SAFETY: the timer's vector leads to an entry stub.
-        unsafe { self.device.set_timer_initial(ticks) };
+        unsafe { (*self.device.get()).set_timer_initial(ticks) };
     }
 
     /// Ticks left of the running one-shot.
     #[must_use]
     pub fn timer_left(&self) -> u32 {
         // SAFETY: reads one register.
-        unsafe { self.device.timer_current() }
+        unsafe { (*self.device.get()).timer_current() }
     }
 }
 

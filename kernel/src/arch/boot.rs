@@ -5,7 +5,7 @@ use super::apic::{self, Apic};
 use super::cpu::{self, Features};
 use super::{acpi, entry, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
-use crate::cell::Cell;
+use crate::cell::{Cell, Public};
 use crate::log;
 use crate::mem::frame;
 use crate::mem::frames::FREE;
@@ -126,6 +126,9 @@ fn prepare_cpus(firmware: &Firmware, space: &mut KernelSpace, features: &Feature
     smp::set_cpus(&firmware.topology);
     for (number, cpu) in firmware.topology.cpus().iter().enumerate() {
         space.map_cpu_area(number as u32, cpu.node);
+    }
+    for id in smp::cpus() {
+        Public::prepare(id);
     }
     crate::boot::topology::publish(&firmware.topology);
 }

@@ -95,7 +95,7 @@ pub fn spin_for(micros: u64) {
 }
 
 /// Measures the rate of the local APIC's timer. Boot CPU, once; the other CPUs' timers have the same rate.
-pub fn calibrate(apic: &mut Apic) {
+pub fn calibrate(apic: &Apic) {
     if CLOCK.get().is_none() {
         return;
     }

@@ -6,21 +6,20 @@
 //! CPU's time.
 
 mod clock;
+pub mod platform;
 mod public;
 mod run;
 
 pub use public::Public;
 
 use core::ptr;
-use core::sync::atomic::Ordering;
 use smp::CpuId;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use crate::arch::apic::Apic;
 use crate::arch::gdt::Segments;
-use crate::arch::idt::{self, vector};
-use crate::arch::smp as cpus;
+use crate::arch::idt;
 use crate::boot::topology::node_of;
 use crate::ipc::endpoint::Endpoint;
 use crate::ipc::notification::Notification;
@@ -86,8 +85,6 @@ pub struct Cell {
     pub timers: Timers,
     /// Free objects.
     pub pools: Pools,
-    apic: Option<Apic>,
-    interrupts_sent: u64,
     segments: Segments,
 }
 
@@ -144,8 +141,6 @@ impl Cell {
                 ready: RunQueue::new(),
                 timers: Timers::new(),
                 pools: Pools::new(id, node),
-                apic: None,
-                interrupts_sent: 0,
                 segments: Segments::new(number),
             });
         }
@@ -179,6 +174,15 @@ impl Cell {
         self.id
     }
 
+    /// What other CPUs may touch of this one.
+    #[inline]
+    #[must_use]
+    pub fn public(&self) -> &'static Public {
+        let place: *const Self = self.this;
+        // SAFETY: the public part lies behind the private one, and lives and is shared as `Public::of` says.
+        unsafe { &*place.byte_add(public::PUBLIC_OFFSET as usize).cast() }
+    }
+
     /// NUMA node of this CPU.
     #[must_use]
     pub fn node(&self) -> u32 {
@@ -187,18 +191,18 @@ impl Cell {
 
     /// Keeps this CPU's local APIC.
     pub fn set_apic(&mut self, apic: Apic) {
-        self.apic = Some(apic);
+        self.public().apic().call_once(|| apic);
     }
 
     /// This CPU's local APIC.
     #[inline]
-    pub fn apic(&mut self) -> &mut Apic {
-        self.apic.as_mut().expect("set before interrupts come")
+    pub fn apic(&self) -> &'static Apic {
+        self.public().apic().get().expect("set before interrupts come")
     }
 
     /// Tells the other CPUs that this one runs.
     pub fn announce(&self) {
-        let was = Public::of(self.id).go_online();
+        let was = self.public().go_online();
         assert!(!was, "two CPUs have the number {}", self.id.index());
     }
 
@@ -228,13 +232,11 @@ impl Cell {
     /// Interrupts that this CPU sent to others.
     #[must_use]
     pub fn interrupts_sent(&self) -> u64 {
-        self.interrupts_sent
+        self.public().interrupts_sent()
     }
 
     /// Makes CPU `target` enter the kernel.
     pub fn interrupt(&mut self, target: CpuId) {
-        self.interrupts_sent += 1;
-        let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
-        self.apic().send(id, vector::MAILBOX);
+        self.public().interrupt(target);
     }
 }

@@ -1,35 +1,47 @@
-//! What other CPUs may touch of a CPU, on lines of its own.
+//! What other CPUs may touch of a CPU, on lines of its own; and what is found through it without the cell.
 
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
-use smp::CpuId;
+use smp::mailbox::Mailbox;
+use smp::platform::{CpuLocal, RemoteTable};
+use smp::{Cpu, CpuId};
+use spin::Once;
 
 use super::Cell;
+use super::platform::CLUSTERED_OBJECTS;
+use crate::arch::apic::Apic;
+use crate::arch::idt::vector;
 use crate::arch::smp as cpus;
 use crate::mem::frames::LocalFrames;
 use crate::mem::layout::{CELL, PAGE};
 use crate::mem::shootdown::Flushes;
-use crate::mem::space::Deaths;
 use crate::object::pool::Returned;
-use crate::sched::errand::Errands;
-use crate::sched::remote::Inbox;
+use crate::sched::letter::Letter;
 
 /// What other CPUs may touch of a CPU.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Public {
     online: CachePadded<AtomicBool>,
-    inbox: Inbox,
-    deaths: CachePadded<Deaths>,
+    /// What other CPUs ask of this one.
+    mailbox: Mailbox<Letter>,
     frames: LocalFrames,
     chunks: LocalFrames,
     returned: CachePadded<Returned>,
     flushes: Flushes,
-    errands: Errands,
+    own: CachePadded<Own>,
+}
+
+/// Used by its own CPU alone, but not through the cell, so that it can be used while somebody has that.
+#[derive(Debug)]
+struct Own {
+    local: CpuLocal<CLUSTERED_OBJECTS>,
+    apic: Once<Apic>,
+    interrupts_sent: AtomicU64,
 }
 
 /// Where the public part lies in a CPU's area: on the page behind the private one.
-const PUBLIC_OFFSET: u64 = 2 * PAGE;
+pub(super) const PUBLIC_OFFSET: u64 = 2 * PAGE;
 const _: () = assert!(size_of::<Cell>() as u64 <= PUBLIC_OFFSET);
 const _: () = assert!(PUBLIC_OFFSET + size_of::<Public>() as u64 <= CELL.pages * PAGE);
 
@@ -40,9 +52,25 @@ impl Public {
     pub fn of(id: CpuId) -> &'static Self {
         let number = id.index() as u32;
         debug_assert!(number < cpus::cpu_count(), "CPU {number} does not exist");
-        // SAFETY: every CPU's area is mapped and zeroed before any cell runs, all zeroes are a valid value,
-        // and all fields are shared soundly.
+        // SAFETY: every CPU's area is mapped and prepared before any cell runs, and all fields are shared soundly.
         unsafe { &*((CELL.start(number) + PUBLIC_OFFSET) as *const Self) }
+    }
+
+    /// Makes the public part of CPU `id`. Boot CPU, once for each, when the area is mapped and before any cell runs.
+    pub fn prepare(id: CpuId) {
+        let place = (CELL.start(id.index() as u32) + PUBLIC_OFFSET) as *mut Self;
+        let own = Own { local: CpuLocal::new(id), apic: Once::new(), interrupts_sent: AtomicU64::new(0) };
+        let public = Self {
+            online: CachePadded::default(),
+            mailbox: Mailbox::new(),
+            frames: LocalFrames::default(),
+            chunks: LocalFrames::default(),
+            returned: CachePadded::default(),
+            flushes: Flushes::default(),
+            own: CachePadded::new(own),
+        };
+        // SAFETY: the area is mapped and nobody refers to it yet.
+        unsafe { place.write(public) };
     }
 
     /// Tells the others that that CPU runs its cell; returns whether they were told before.
@@ -56,10 +84,49 @@ impl Public {
         self.online.load(Ordering::Acquire)
     }
 
-    /// Programs whose threads on that CPU are to end.
+    /// The token of that CPU.
+    ///
+    /// # Safety
+    /// As for [`Cpu::new`]: the caller runs on that CPU.
+    #[inline]
     #[must_use]
-    pub fn deaths(&self) -> &Deaths {
-        &self.deaths
+    pub unsafe fn token(&self) -> Cpu<'_> {
+        // SAFETY: the caller's; there is one public part a CPU.
+        unsafe { Cpu::new(&self.own.local) }
+    }
+
+    /// Its table of clustered objects.
+    #[must_use]
+    pub fn table(&self) -> RemoteTable<'_> {
+        self.own.local.remote()
+    }
+
+    /// Its local APIC, set once. Only that CPU.
+    pub(super) fn apic(&self) -> &Once<Apic> {
+        &self.own.apic
+    }
+
+    /// Makes CPU `target` enter the kernel. Only the CPU whose public part this is.
+    pub(super) fn interrupt(&self, target: CpuId) {
+        let sent = &self.own.interrupts_sent;
+        sent.store(sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
+        if let Some(apic) = self.own.apic.get() {
+            apic.send(id, vector::MAILBOX);
+        }
+    }
+
+    /// Interrupts that it sent to others.
+    #[must_use]
+    pub fn interrupts_sent(&self) -> u64 {
+        self.own.interrupts_sent.load(Ordering::Relaxed)
+    }
+
+    /// What other CPUs ask of that CPU.
+    #[inline]
+    #[must_use]
+    pub fn mailbox(&self) -> &Mailbox<Letter> {
+        &self.mailbox
     }
 
     /// The CPU's free frames.
@@ -86,18 +153,5 @@ impl Public {
     #[must_use]
     pub fn flushes(&self) -> &Flushes {
         &self.flushes
-    }
-
-    /// Threads of other CPUs that want something done with threads of that CPU.
-    #[must_use]
-    pub fn errands(&self) -> &Errands {
-        &self.errands
-    }
-
-    /// Where other CPUs leave threads of which they ask something.
-    #[inline]
-    #[must_use]
-    pub fn inbox(&self) -> &Inbox {
-        &self.inbox
     }
 }

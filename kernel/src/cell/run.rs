@@ -2,7 +2,7 @@
 
 use core::ptr;
 
-use super::{Cell, Public};
+use super::Cell;
 use crate::arch::{cpu, entry, time};
 use crate::mem::{kernel_space, shootdown};
 use crate::sched::thread::Notes;
@@ -136,17 +136,12 @@ impl Cell {
 
     /// Does what other CPUs asked and what time asks for.
     fn serve_others(&mut self) {
-        if !Public::of(self.id).flushes().is_empty() {
+        let public = self.public();
+        if !public.flushes().is_empty() {
             shootdown::serve(self);
         }
-        if !Public::of(self.id).inbox().is_empty() {
-            self.serve_inbox();
-        }
-        if !Public::of(self.id).deaths().is_empty() {
-            self.serve_deaths();
-        }
-        if !Public::of(self.id).errands().is_empty() {
-            self.serve_errands();
+        if !public.mailbox().is_empty() {
+            self.read_letters();
         }
         if self.timers.soonest().is_some() {
             let now = time::now();

@@ -2,6 +2,7 @@
 //!
 //! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
 
+use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
@@ -20,6 +21,7 @@ use crate::boot::variant::{self, Variant};
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::object::{Header, Object, Tag};
+use crate::sched::letter::Envelope;
 use crate::sched::{Thread, life};
 use abi::{Error, Kind};
 
@@ -69,56 +71,21 @@ unsafe impl Object for Space {
 pub struct Local {
     /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
     threads: *mut Thread,
-    /// The space that it is a part of.
-    space: *const Space,
     /// Its page table on this CPU.
     tables: Tables,
     /// CPUs that a page becomes known to when it is entered into this table: see [`mask_of`].
     mask: u64,
     /// Where this CPU found a region last.
     region_hint: u32,
-    /// Link in that CPU's list of deaths.
-    next: AtomicPtr<Local>,
+    /// Place of the letter by which that CPU is told of the program's end.
+    envelope: UnsafeCell<Envelope>,
 }
 
-/// Programs that died elsewhere, and whose threads on one CPU that CPU is to end.
-#[derive(Debug, Default)]
-pub struct Deaths {
-    last: AtomicPtr<Local>,
-}
-
-impl Deaths {
-    /// Adds one; true if there was none, so that the CPU has to be told. Any CPU, once a death.
-    pub fn push(&self, local: &'static Local) -> bool {
-        let mut last = self.last.load(Ordering::Relaxed);
-        loop {
-            local.next.store(last, Ordering::Relaxed);
-            let pointer = ptr::from_ref(local).cast_mut();
-            match self.last.compare_exchange_weak(last, pointer, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return last.is_null(),
-                Err(now) => last = now,
-            }
-        }
-    }
-
-    /// True when there is none.
-    #[inline]
+impl Local {
+    /// Where that CPU is told that the program died. Once a life.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.last.load(Ordering::Relaxed).is_null()
-    }
-
-    /// Takes all. The CPU that they are for.
-    pub fn take(&self) -> impl Iterator<Item = &'static Space> {
-        let mut local = self.last.swap(ptr::null_mut(), Ordering::Acquire);
-        core::iter::from_fn(move || {
-            // SAFETY: parts of spaces stay in memory for good, as do spaces.
-            unsafe {
-                let this = local.as_ref()?;
-                local = this.next.load(Ordering::Relaxed);
-                this.space.as_ref()
-            }
-        })
+    pub fn envelope(&self) -> *mut Envelope {
+        self.envelope.get()
     }
 }
 
@@ -275,7 +242,6 @@ impl Space {
             unsafe {
                 local.write(Local {
                     threads: ptr::null_mut(),
-                    space: self,
                     tables,
                     mask: match variant::get() {
                         // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
@@ -283,7 +249,7 @@ impl Space {
                         _ => mask_of(cell.id()),
                     },
                     region_hint: 0,
-                    next: AtomicPtr::new(ptr::null_mut()),
+                    envelope: UnsafeCell::default(),
                 });
             }
             place.store(local, Ordering::Release);

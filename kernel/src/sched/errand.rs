@@ -1,23 +1,24 @@
 //! Errands: what a thread wants done with a thread of another CPU.
 //!
-//! The asking thread itself is the message: it goes into the other CPU's list of errands, waits, and is answered
+//! The asking thread itself is the message: it sends the other CPU a letter about itself, waits, and is answered
 //! there. So an errand needs no memory, one interrupt carries a batch of them, and only a thread's own CPU ever
 //! acts on it. Threads stay in memory for good and the errand carries the target's tag, so a target that ended
 //! meanwhile is told apart from what its memory is used for now.
 
 use abi::{Error, ThreadOperation};
+use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use crossbeam_utils::CachePadded;
+use core::sync::atomic::{AtomicU64, Ordering};
 use smp::CpuId;
 
+use super::letter::{self, Envelope, Subject};
 use super::life::HIGHEST;
 use super::remote::{Request, ask};
 use super::thread::Notes;
 use super::wait::Cause;
 use super::{State, Thread};
 use crate::arch::smp::cpu_count;
-use crate::cell::{Cell, Public};
+use crate::cell::Cell;
 use crate::object::{Object, Tag};
 use crate::syscall::Return;
 
@@ -29,7 +30,7 @@ pub struct Errand {
     tag: Option<Tag>,
     value: u64,
     result: AtomicU64,
-    next: AtomicPtr<Thread>,
+    envelope: UnsafeCell<Envelope>,
 }
 
 impl Errand {
@@ -42,35 +43,7 @@ impl Errand {
             tag: None,
             value: 0,
             result: AtomicU64::new(0),
-            next: AtomicPtr::new(ptr::null_mut()),
-        }
-    }
-}
-
-/// Threads with errands for one CPU.
-#[derive(Debug, Default)]
-pub struct Errands {
-    last: CachePadded<AtomicPtr<Thread>>,
-}
-
-impl Errands {
-    /// True when there is none: one load of a line that stays here while nobody asks.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.last.load(Ordering::Relaxed).is_null()
-    }
-
-    /// Adds the errand of `asker`; true if there was none. Any CPU.
-    fn push(&self, asker: &Thread) -> bool {
-        let mut last = self.last.load(Ordering::Relaxed);
-        loop {
-            asker.errand.next.store(last, Ordering::Relaxed);
-            let pointer = ptr::from_ref(asker).cast_mut();
-            match self.last.compare_exchange_weak(last, pointer, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return last.is_null(),
-                Err(now) => last = now,
-            }
+            envelope: UnsafeCell::new(Envelope::new()),
         }
     }
 }
@@ -122,24 +95,19 @@ impl Cell {
     fn send(&mut self, asker: &Thread) {
         // SAFETY: threads stay in memory for good; only its home is read.
         let home = unsafe { (*asker.errand.target).home() };
-        if Public::of(home).errands().push(asker) {
-            self.interrupt(home);
-        }
+        let about = ptr::from_ref(asker).cast_mut();
+        // SAFETY: the asker waits for its answer; its one errand is in no mailbox when it sets out, or is sent on.
+        unsafe { letter::about_thread(self, asker.errand.envelope.get(), about, Subject::Errand, home) };
     }
 
-    /// Does the errands that other CPUs' threads have with threads of this one.
-    pub fn serve_errands(&mut self) {
-        let mut asker = Public::of(self.id()).errands().last.swap(ptr::null_mut(), Ordering::Acquire);
-        while !asker.is_null() {
-            // SAFETY: an asker stays in memory until it is answered, and waits, so that nobody writes its errand.
-            let thread = unsafe { &*asker };
-            let answered = asker;
-            asker = thread.errand.next.load(Ordering::Relaxed);
-            match self.perform(thread) {
-                Outcome::Done(result) => self.answer(answered, result),
-                Outcome::Later | Outcome::Moved => {}
-                Outcome::Elsewhere => self.send(thread),
-            }
+    /// Does the errand that a thread of another CPU has with a thread of this one.
+    pub(super) fn serve_errand(&mut self, asker: *mut Thread) {
+        // SAFETY: an asker stays in memory until it is answered, and waits, so that nobody writes its errand.
+        let thread = unsafe { &*asker };
+        match self.perform(thread) {
+            Outcome::Done(result) => self.answer(asker, result),
+            Outcome::Later | Outcome::Moved => {}
+            Outcome::Elsewhere => self.send(thread),
         }
     }
 

@@ -3,13 +3,14 @@
 use abi::{Error, PRIORITIES};
 use smp::CpuId;
 
+use super::letter;
 use super::remote::{Request, ask};
 use super::thread::{Notes, Start};
 use super::wait::Cause;
 use super::{State, Thread};
 use crate::arch::smp::cpus;
 use crate::boot::program;
-use crate::cell::{Cell, Public};
+use crate::cell::Cell;
 use crate::ipc::call;
 use crate::mem::space::Space;
 
@@ -86,28 +87,25 @@ impl Cell {
         space.add_thread(self, thread)
     }
 
-    /// Does what other CPUs asked of threads of this one.
-    pub fn serve_inbox(&mut self) {
-        for thread in Public::of(self.id()).inbox().take() {
-            // SAFETY: threads stay in memory for good, and these are atomics.
-            let seen = unsafe { &*thread };
-            let asked = seen.requests.take();
-            if seen.home() != self.id() {
-                // It moved on while it was being asked.
-                self.forward(seen, asked);
-                continue;
-            }
-            // SAFETY: a thread whose home is this CPU is ours alone.
-            let thread = unsafe { &mut *thread };
-            if asked & Request::Start as u32 != 0 {
-                self.start_here(thread);
-            }
-            if asked & Request::Wake as u32 != 0 {
-                self.serve_wake(thread);
-            }
-            if asked & Request::Answer as u32 != 0 {
-                self.take_answer(thread);
-            }
+    /// Does what other CPUs asked of a thread of this one.
+    pub(super) fn serve_requests(&mut self, thread: *mut Thread) {
+        // SAFETY: threads stay in memory for good, and these are atomics.
+        let seen = unsafe { &*thread };
+        let asked = seen.requests.take();
+        if seen.home() != self.id() {
+            // It moved on while it was being asked.
+            return self.forward(seen, asked);
+        }
+        // SAFETY: a thread whose home is this CPU is ours alone.
+        let thread = unsafe { &mut *thread };
+        if asked & Request::Start as u32 != 0 {
+            self.start_here(thread);
+        }
+        if asked & Request::Wake as u32 != 0 {
+            self.serve_wake(thread);
+        }
+        if asked & Request::Answer as u32 != 0 {
+            self.take_answer(thread);
         }
     }
 
@@ -232,21 +230,18 @@ pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
     let here = cell.id();
     for home in cpus().filter(|&home| home != here) {
         if let Some(local) = space.local_of(home) {
-            // Until that CPU has looked at its list, what is in it stays.
+            // Until that CPU has read the letter, the program stays.
             space.hold();
-            if Public::of(home).deaths().push(local) {
-                cell.interrupt(home);
-            }
+            // SAFETY: a program dies once, and its part on a CPU stays until that CPU has let it go.
+            unsafe { letter::about_death(cell, local.envelope(), space, home) };
         }
     }
 }
 
 impl Cell {
-    /// Ends this CPU's threads of the programs that died elsewhere.
-    pub fn serve_deaths(&mut self) {
-        for space in Public::of(self.id()).deaths().take() {
-            self.end_threads_of(space);
-            space.let_go(self);
-        }
+    /// Ends this CPU's threads of a program that died elsewhere.
+    pub(super) fn serve_death(&mut self, space: &'static Space) {
+        self.end_threads_of(space);
+        space.let_go(self);
     }
 }

@@ -1,10 +1,11 @@
 //! Threads and when they run: per-CPU queues of fixed priorities, waits with deadlines, what one CPU asks of
 //! another.
 //!
-//! A thread belongs to one CPU. Only that CPU touches it, but for [`remote`], through which other CPUs ask.
+//! A thread belongs to one CPU. Only that CPU touches it; other CPUs ask it to, by [`letter`]s.
 //! Everything here runs on the thread's CPU unless it says otherwise.
 
 pub mod errand;
+pub mod letter;
 pub mod life;
 pub mod queue;
 pub mod remote;
