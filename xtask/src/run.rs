@@ -56,7 +56,9 @@ pub fn command(args: &RunArgs) -> Result<Exit> {
     eprintln!("{}", ready.toolchain.describe());
     let image = build::image(&ready.toolchain)?;
     let mut machine = machine(args, &image);
+    // A command that is only shown needs no KVM.
     if machine.accel == Accel::Kvm
+        && !args.print
         && let Err(error) = kvm_works(&image)
     {
         if !args.accel_fallback {

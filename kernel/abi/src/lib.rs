@@ -87,6 +87,11 @@ pub enum ThreadOperation {
     Stop = 8,
     /// Lets a stopped thread run again.
     Resume = 9,
+    /// Sets the base of FS, below the end of user addresses. Where the CPU has `wrfsbase` and `wrgsbase`, a thread can
+    /// set its bases by these, too.
+    FsBase = 10,
+    /// Sets the base of GS, as above.
+    GsBase = 11,
 }
 
 impl ThreadOperation {
@@ -104,6 +109,8 @@ impl ThreadOperation {
             7 => Self::Handler,
             8 => Self::Stop,
             9 => Self::Resume,
+            10 => Self::FsBase,
+            11 => Self::GsBase,
             _ => return None,
         })
     }

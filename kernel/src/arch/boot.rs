@@ -3,7 +3,7 @@
 use super::acpi::Firmware;
 use super::apic::{self, Apic};
 use super::cpu::{self, Features};
-use super::{acpi, entry, pic, qemu, serial, smp, time};
+use super::{acpi, entry, extended, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
 use crate::cell::{Cell, Public};
 use crate::log;
@@ -163,6 +163,7 @@ extern "C" fn start_application_processor(number: u32) -> ! {
 /// Gives the calling CPU its protections, page table, cell and local APIC.
 fn start_cell(id: CpuId) -> &'static mut Cell {
     cpu::protect(features());
+    extended::prepare(features());
     entry::load_root(kernel_space::kernel_root().start_address().as_u64());
     let cell = Cell::create(id);
     entry::enable_syscalls();

@@ -95,6 +95,14 @@ pub struct Features {
     pub x2apic: bool,
     /// Global translations.
     pub global: bool,
+    /// Programs can write the bases of FS and GS.
+    pub fsgsbase: bool,
+    /// `xsave` stores x87 and SIMD registers.
+    pub xsave: bool,
+    /// `xsaveopt` does so, too.
+    pub xsaveopt: bool,
+    /// AVX registers, which need `xsave`.
+    pub avx: bool,
 }
 
 impl Features {
@@ -105,6 +113,8 @@ impl Features {
         let basic = id.get_feature_info();
         let extended = id.get_extended_feature_info();
         let processor = id.get_extended_processor_and_feature_identifiers();
+        let state = id.get_extended_state_info();
+        let xsave = basic.as_ref().is_some_and(|f| f.has_xsave()) && state.is_some();
         Self {
             huge_pages: processor.is_some_and(|f| f.has_1gib_pages()),
             smep: extended.as_ref().is_some_and(|f| f.has_smep()),
@@ -112,13 +122,19 @@ impl Features {
             umip: extended.as_ref().is_some_and(|f| f.has_umip()),
             x2apic: basic.as_ref().is_some_and(|f| f.has_x2apic()),
             global: basic.as_ref().is_some_and(|f| f.has_pge()),
+            fsgsbase: extended.as_ref().is_some_and(|f| f.has_fsgsbase()),
+            xsave,
+            xsaveopt: xsave && state.as_ref().is_some_and(|s| s.has_xsaveopt()),
+            avx: xsave
+                && basic.as_ref().is_some_and(|f| f.has_avx())
+                && state.as_ref().is_some_and(|s| s.xcr0_supports_avx_256()),
         }
     }
 }
 
 /// Sets this CPU's control registers: write protection, no-execute, and the protections that `features`
-/// has. Floating point stays off, so that its use is an exception, and so do the instructions that set the bases of
-/// FS and GS, which threads do not save yet.
+/// has. Floating point stays off, so that its first use is an exception, and so do the instructions that set the bases
+/// of FS and GS: see [`super::extended`].
 pub fn protect(features: &Features) {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     cr4.set(Cr4Flags::PAGE_GLOBAL, features.global);

@@ -12,17 +12,27 @@ use x86_64::structures::paging::PhysFrame;
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::cpu::{self, Registers};
+use super::extended;
 use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::idt::{exception_name, vector};
 use crate::cell::Cell;
+use crate::mem::layout::{CELL, CPU_AREA_SHIFT, PAGE};
 use crate::sched::Thread;
 use crate::syscall::{HANDLERS, Return};
+
+/// Number of the register that holds the base of GS.
+const GS_BASE: u32 = 0xc000_0101;
 
 /// Offset of a register from the end of the frame, where the stack pointer is at a system call.
 const fn below_top(offset: usize) -> isize {
     offset as isize - size_of::<Registers>() as isize
 }
 
+const _: () = assert!(
+    offset_of!(Thread, extended) == offset_of!(Thread, interrupted) + 1
+        && offset_of!(Thread, interrupted).is_multiple_of(2),
+    "the entry code reads both at once"
+);
 const _: () = assert!(size_of::<Registers>().is_multiple_of(16), "the CPU aligns its stack to 16 bytes");
 const _: () = assert!(
     (offset_of!(Thread, registers) + size_of::<Registers>()).is_multiple_of(16),
@@ -55,6 +65,12 @@ core::arch::global_asm!(
     R15 = const below_top(offset_of!(Registers, r15)),
     SYSCALL_COUNT = const HANDLERS.len(),
     SYSCALL_TABLE = sym HANDLERS,
+    THREAD_EXTENDED = const offset_of!(Thread, extended),
+    CELL_EXTENDED = const offset_of!(Cell, extended),
+    AREA_MASK = const -(1_i64 << CPU_AREA_SHIFT),
+    CELL_OFFSET = const CELL.first_page * PAGE,
+    GS_BASE = const GS_BASE,
+    exchange = sym extended::exchange,
     bad_syscall = sym bad_syscall,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
@@ -150,8 +166,20 @@ extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
         cell.after_interrupt()
     } else if thread.registers.vector == vector::PAGE_FAULT {
         crate::mem::fault::page_fault(cell, thread, cpu::fault_address())
+    } else if is_first_use(cell, thread) {
+        thread
     } else {
         crate::boot::program::exception(cell, thread, 0)
+    }
+}
+
+/// Whether an exception of `thread` came of its first use of extended state, which it has from now on. An invalid
+/// instruction may be one that writes the base of FS or GS: if it is another, it is back at once.
+fn is_first_use(cell: &mut Cell, thread: &mut Thread) -> bool {
+    match thread.registers.vector {
+        vector::NO_FLOAT => extended::use_float(cell, thread).is_ok(),
+        vector::INVALID_OPCODE => extended::use_bases(cell, thread),
+        _ => false,
     }
 }
 

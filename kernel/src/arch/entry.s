@@ -92,9 +92,11 @@ syscall_entry:
 .balign 16
 .global resume_thread
 resume_thread:
-    lea rsp, [rax + {FRAME_TOP}]
-    cmp byte ptr [rax + {THREAD_INTERRUPTED}], 0
-    jne 2f
+    cmp word ptr [rax + {THREAD_INTERRUPTED}], 0
+    jne 2f                                  # it was interrupted, or has extended state
+    cmp qword ptr gs:[{CELL_EXTENDED}], 0
+    jne 4f                                  # the CPU holds another one's extended state
+1:  lea rsp, [rax + {FRAME_TOP}]
     # It is inside a system call: the result is in its rax, a message's words are in its other registers (or
     # what they were when it last received one), and the rest of what a call does not keep is cleared.
     mov rax, [rsp + {RAX}]
@@ -115,12 +117,24 @@ resume_thread:
     xor r9d, r9d
     swapgs
     sysretq
-2:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
+2:  cmp byte ptr [rax + {THREAD_EXTENDED}], 0
+    jne 5f
+    cmp qword ptr gs:[{CELL_EXTENDED}], 0
+    jne 4f
+3:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
     lea rsp, [rax + {FRAME}]
     pop_registers
     add rsp, 16
     swapgs
     iretq
+5:  cmp gs:[{CELL_EXTENDED}], rax
+    je 6f
+4:  mov rsp, gs:[{CELL_KERNEL_STACK}]
+    mov rdi, rax
+    call {exchange}
+6:  cmp byte ptr [rax + {THREAD_INTERRUPTED}], 0
+    jne 3b
+    jmp 1b
 
 # ---------------------------------------------------------------------------------------------------------
 # Exceptions and interrupts. The CPU pushed ss, rsp, rflags, cs, rip and for some vectors an error code.
@@ -145,7 +159,7 @@ trap:
     # From the kernel itself: an interrupt while idle, or a fault that ends it.
 kernel_trap:
     push_registers
-    push 2                                  # as above: it may come from user mode, on an interrupt stack
+    push 2
     popfq
     mov rdi, rsp
     call {kernel_trap}
@@ -153,8 +167,26 @@ kernel_trap:
     add rsp, 16
     iretq
 
+# NMI, double fault, machine check: they are on stacks of their own and never return to the thread. They can come
+# between an entry and its `swapgs`, when GS is still what the program made it: the stack, which lies in the CPU's
+# own area, tells the cell.
+fatal_trap:
+    push_registers
+    push 2
+    popfq
+    mov rdi, rsp
+    mov rax, rsp
+    and rax, {AREA_MASK}
+    add rax, {CELL_OFFSET}
+    mov rdx, rax
+    shr rdx, 32
+    mov ecx, {GS_BASE}
+    wrmsr
+    call {kernel_trap}
+    ud2
+
 # One stub a vector, 16 bytes each: completes the frame with a zero where the CPU pushes no error code, and
-# the vector. NMI, double fault and machine check are on stacks of their own and never return to the thread.
+# the vector.
 .balign 16
 .global trap_stubs
 trap_stubs:
@@ -167,7 +199,7 @@ trap_stubs:
     .endif
     push vector
     .if (vector == 2) || (vector == 8) || (vector == 18)
-    jmp kernel_trap
+    jmp fatal_trap
     .else
     jmp trap
     .endif

@@ -14,6 +14,10 @@ pub mod vector {
     pub const BREAKPOINT: u64 = 3;
     /// Overflow instruction.
     pub const OVERFLOW: u64 = 4;
+    /// Invalid instruction.
+    pub const INVALID_OPCODE: u64 = 6;
+    /// x87 or SIMD instruction while its registers are not to be had.
+    pub const NO_FLOAT: u64 = 7;
     /// Double fault.
     pub const DOUBLE_FAULT: u64 = 8;
     /// Page fault.
@@ -53,8 +57,8 @@ fn build() -> InterruptDescriptorTable {
         table.breakpoint.set_handler_addr(stub(vector::BREAKPOINT)).set_privilege_level(user);
         table.overflow.set_handler_addr(stub(vector::OVERFLOW)).set_privilege_level(user);
         table.bound_range_exceeded.set_handler_addr(stub(5));
-        table.invalid_opcode.set_handler_addr(stub(6));
-        table.device_not_available.set_handler_addr(stub(7));
+        table.invalid_opcode.set_handler_addr(stub(vector::INVALID_OPCODE));
+        table.device_not_available.set_handler_addr(stub(vector::NO_FLOAT));
         table.double_fault.set_handler_addr(stub(vector::DOUBLE_FAULT)).set_stack_index(DOUBLE_FAULT_IST);
         table.invalid_tss.set_handler_addr(stub(10));
         table.segment_not_present.set_handler_addr(stub(11));
@@ -83,7 +87,7 @@ pub fn exception_name(vector: u64) -> &'static str {
         "overflow",
         "bound range exceeded",
         "invalid instruction",
-        "floating point or SIMD instruction (not available to programs yet)",
+        "x87 or SIMD instruction without memory for its registers",
         "double fault",
         "coprocessor segment overrun",
         "invalid task-state segment",

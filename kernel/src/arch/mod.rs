@@ -13,6 +13,7 @@ pub mod apic;
 pub mod boot;
 pub mod cpu;
 pub mod entry;
+pub mod extended;
 pub mod gdt;
 pub mod idt;
 pub mod pic;

@@ -18,6 +18,7 @@ use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use crate::arch::apic::Apic;
+use crate::arch::extended::Holder;
 use crate::arch::gdt::Segments;
 use crate::arch::idt;
 use crate::boot::topology::node_of;
@@ -70,6 +71,8 @@ pub struct Cell {
     pub frame_top: u64,
     /// Top of this CPU's kernel stack.
     pub kernel_stack: u64,
+    /// Whose extended state the CPU holds.
+    pub extended: Holder,
     running: *mut Thread,
     /// What CR3 holds.
     root: u64,
@@ -131,6 +134,7 @@ impl Cell {
                 user_rsp: 0,
                 frame_top: 0,
                 kernel_stack: STACK.end(number),
+                extended: Holder::nobody(),
                 running: ptr::null_mut(),
                 root: 0,
                 id,

@@ -17,6 +17,7 @@ use super::remote::{Request, ask};
 use super::thread::Notes;
 use super::wait::Cause;
 use super::{State, Thread};
+use crate::arch::extended::{self, Base};
 use crate::arch::smp::cpu_count;
 use crate::cell::Cell;
 use crate::object::{Object, Tag};
@@ -164,6 +165,8 @@ impl Cell {
             }
             ThreadOperation::Priority => Outcome::Done(self.set_priority(target, value)),
             ThreadOperation::Migrate => self.migrate(target, ptr::eq(target, asker), value),
+            ThreadOperation::FsBase => Outcome::Done(extended::set_base(self, target, Base::Fs, value)),
+            ThreadOperation::GsBase => Outcome::Done(extended::set_base(self, target, Base::Gs, value)),
             ThreadOperation::Join => self.join(target, asker),
             _ => Outcome::Done(Err(Error::BadArgument)),
         }
@@ -198,6 +201,7 @@ impl Cell {
             _ => return Outcome::Done(Err(Error::Busy)),
         }
         self.stop_charging(target);
+        extended::set_aside(self, target);
         let space = target.space;
         // The new CPU counts the thread when it adopts it; until then this keeps the program from ending.
         space.hold();

@@ -8,6 +8,7 @@ use super::remote::{Request, ask};
 use super::thread::{Notes, Start};
 use super::wait::Cause;
 use super::{State, Thread};
+use crate::arch::extended;
 use crate::arch::smp::cpus;
 use crate::boot::program;
 use crate::cell::Cell;
@@ -178,6 +179,7 @@ impl Cell {
             self.timers.remove(thread);
             thread.deadline = 0;
         }
+        extended::forget(self, thread);
         call::abandon(self, thread);
         thread.state = State::Ended;
         thread.status = status;

@@ -9,6 +9,7 @@ use smp::CpuId;
 use super::errand::Errand;
 
 use crate::arch::cpu::Registers;
+use crate::arch::extended::{Parts, Saved};
 use crate::arch::gdt::{USER_CODE, USER_DATA};
 use crate::ipc::replica::Replica;
 use crate::mem::space::Space;
@@ -60,6 +61,8 @@ pub struct Thread {
     /// True when it left user mode by an interrupt or exception (all registers count), false when by a
     /// system call.
     pub interrupted: bool,
+    /// What it has of extended state.
+    pub extended: Parts,
     /// What it does.
     pub state: State,
     /// Higher runs first. A worker has its caller's.
@@ -111,6 +114,8 @@ pub struct Thread {
     pub errand: Errand,
     /// Its status was taken; its memory may be used anew.
     pub is_reaped: bool,
+    /// Its extended state, while no CPU holds it.
+    pub saved: Saved,
     /// Link in the CPU's list of deadlines.
     pub later: *mut Thread,
 
@@ -181,6 +186,8 @@ impl Thread {
             rdx: start.arguments[2],
             ..Registers::default()
         };
+        thread.extended = Parts::empty();
+        thread.saved = Saved::default();
         thread.priority = priority;
         thread.root = 0;
         thread.caller = ptr::null_mut();

@@ -118,7 +118,10 @@ fn decode_control(
 ) -> Result<(ThreadOperation, &'static Thread, Tag), Error> {
     let table = &caller.space.table;
     let operation = ThreadOperation::from_number(operation)
-        .filter(|operation| (*operation as u64) < ThreadOperation::Join as u64)
+        .filter(|operation| {
+            use ThreadOperation::{FsBase, GsBase, Join};
+            (*operation as u64) < Join as u64 || matches!(operation, FsBase | GsBase)
+        })
         .ok_or(Error::BadArgument)?;
     let (thread, tag) = thread_with(table, handle, Rights::RECEIVE)?;
     let is_placing = match operation {

@@ -27,6 +27,10 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
     },
     Test { name: "user_control", kind: Kind::Programs(|cell| start(cell, Part::Control), none_failed) },
+    Test {
+        name: "user_extended_state",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Extended), none_failed),
+    },
     Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
     Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
     Test {
@@ -65,6 +69,7 @@ enum Part {
     MemoryOnAll = 34,
     Accounts = 35,
     FirstMemoryEnd = 40,
+    Extended = 60,
 }
 
 /// Exceptions that the test program can raise.

@@ -16,7 +16,10 @@ pub fn raise(kind: u64) {
             4 => core::arch::asm!("hlt"),
             5 => core::arch::asm!("div {0:e}", in(reg) 0, inout("eax") 1 => _, inout("edx") 0 => _),
             6 => core::arch::asm!("int3"),
-            7 => core::arch::asm!("fninit"),
+            // Division by zero, which the thread does not mask.
+            7 => core::arch::asm!(
+                "push 0x37b", "fldcw [rsp]", "pop {0}", "fld1", "fldz", "fdivp", "fwait", out(reg) _
+            ),
             8 => core::arch::asm!("mov {0}, 0x8000", "shl {0}, 32", "jmp {0}", out(reg) _),
             // With the direction flag set, and the one that lets the kernel access user pages.
             9 => core::arch::asm!("pushfq", "or qword ptr [rsp], 0x40400", "popfq", "mov [0x10], rax"),

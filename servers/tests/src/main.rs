@@ -9,6 +9,7 @@ mod calls;
 mod capabilities;
 mod control;
 mod exceptions;
+mod extended;
 mod ill_will;
 mod memory;
 mod notifications;
@@ -37,6 +38,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),
         34 => memory::from_all(cpus),
+        60 => extended::are_own(cpus),
         end @ 40..48 => memory::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }

@@ -201,6 +201,14 @@ fn bad_options() -> Vec<Case> {
 
 /// What happens to a run from outside.
 fn outside_events() -> Vec<Case> {
+    let registers: &[&str] = &["--cpus", "2", "--cmdline", "test=user_extended_state", "--", "-cpu"];
+    let registers_with = |model: &'static str| {
+        Trial::new(
+            &[registers, &[model]].concat(),
+            Expected::Exit(Exit::Success),
+            "user_extended_state ... ok",
+        )
+    };
     let hang: &[&str] = &["--cmdline", "test=provoke_hang"];
     let kvm: &[&str] = &["--accel", "kvm", "--cmdline", "test=boot"];
     let fallback = [&["--accel-fallback"], kvm].concat();
@@ -211,6 +219,10 @@ fn outside_events() -> Vec<Case> {
         ("interrupted", Trial::new(hang, exit(Exit::Interrupted), "").with(Meddle::Interrupt)),
         ("killed", Trial::new(hang, Expected::Killed, "").with(Meddle::Kill)),
         ("kvm", Trial::new(kvm, Expected::Kvm, "")),
+        // On a host without KVM the probe would end this as bad input.
+        ("kvm-print", Trial::new(&[&["--print"], kvm].concat(), exit(Exit::Success), "-accel kvm")),
+        ("registers-without-xsave", registers_with("max,-xsave,-avx,-fsgsbase")),
+        ("registers-without-avx", registers_with("max,-xsaveopt,-avx")),
         ("kvm-fallback", Trial::new(&fallback, exit(Exit::Success), "1 CPUs online")),
     ];
     trials.into_iter().map(|(name, trial)| Case::trial(format!("command/{name}"), trial)).collect()
