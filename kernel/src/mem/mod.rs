@@ -26,3 +26,4 @@ pub mod region;
 pub mod shootdown;
 pub mod space;
 pub mod tables;
+pub mod user;

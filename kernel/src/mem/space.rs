@@ -20,6 +20,7 @@ use crate::boot::program;
 use crate::boot::variant::{self, Variant};
 use crate::cap::table::Table;
 use crate::cell::Cell;
+use crate::ipc::address::Waiters;
 use crate::object::{Header, Object, Tag};
 use crate::sched::letter::Envelope;
 use crate::sched::{Thread, life};
@@ -39,6 +40,8 @@ pub struct Space {
     pub pages: PageMap,
     /// Who is asked about faults.
     pub regions: Regions,
+    /// Threads that wait at its addresses.
+    pub waiters: Waiters,
     /// What each CPU keeps of it, by CPU, made on first use.
     locals: AtomicPtr<AtomicPtr<Local>>,
     name: [u8; NAME],
@@ -117,6 +120,7 @@ impl Space {
             (&raw mut (*place).table).write(table);
             (&raw mut (*place).pages).write(PageMap::new());
             (&raw mut (*place).regions).write(Regions::new());
+            (&raw mut (*place).waiters).write(Waiters::new());
             (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
             (&raw mut (*place).name).write(stored);
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
@@ -375,6 +379,7 @@ impl Space {
         let mut frames = self.frames(cell);
         self.pages.clear(&mut frames);
         self.regions.clear(&mut frames);
+        self.waiters.clear(&mut frames);
         let directory = self.locals.load(Ordering::Relaxed);
         let shared = self.shared_root.load(Ordering::Relaxed);
         if shared != 0 {

@@ -12,7 +12,7 @@ use crate::arch::extended;
 use crate::arch::smp::cpus;
 use crate::boot::program;
 use crate::cell::Cell;
-use crate::ipc::call;
+use crate::ipc::{address, call};
 use crate::mem::space::Space;
 
 /// Status of a thread for which its CPU had no memory.
@@ -115,6 +115,8 @@ impl Cell {
             && let Cause::Notification(notification) = thread.waits_for
         {
             self.wake_with_bits(thread, notification);
+        } else if thread.state == State::Waiting && matches!(thread.waits_for, Cause::Address) {
+            self.wake(thread, 0);
         } else {
             thread.is_owed_wake = false;
             self.release_if_reaped(thread);
@@ -168,10 +170,12 @@ impl Cell {
             State::Calling | State::Queued => call::detach(self, thread),
             State::Idle => call::leave_pool(thread),
             State::Waiting => {
-                if let Cause::Notification(notification) = thread.waits_for {
-                    // If a wake is under way, the memory has to wait for it.
-                    thread.is_owed_wake = !notification.forget(thread);
-                }
+                // If a wake is under way, the memory has to wait for it.
+                thread.is_owed_wake = match thread.waits_for {
+                    Cause::Notification(notification) => !notification.forget(thread),
+                    Cause::Address => !address::forget(thread),
+                    _ => false,
+                };
             }
             State::Running => {}
         }

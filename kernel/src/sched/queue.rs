@@ -58,6 +58,19 @@ impl Queue {
         self.head = pointer;
     }
 
+    /// The first thread that is `wanted`.
+    pub fn find(&mut self, wanted: impl Fn(&Thread) -> bool) -> Option<&'static mut Thread> {
+        let mut next = self.head;
+        // SAFETY: threads in the queue are alive and ours.
+        while let Some(thread) = unsafe { next.as_mut() } {
+            if wanted(thread) {
+                return Some(thread);
+            }
+            next = thread.next;
+        }
+        None
+    }
+
     /// Takes the first thread out.
     #[inline]
     pub fn pop(&mut self) -> Option<&'static mut Thread> {

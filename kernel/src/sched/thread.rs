@@ -1,7 +1,7 @@
 //! A thread: its registers while it is not in user mode, its state, and its places in lists.
 
 use core::ptr;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use abi::{Kind, PRIORITIES};
 use smp::CpuId;
@@ -100,6 +100,10 @@ pub struct Thread {
     pub waits_for: super::wait::Cause,
     /// When its wait ends, in nanoseconds; 0 never.
     pub deadline: u64,
+    /// The address at which it waits, while it is in the bucket of that; the bucket's lock guards it.
+    pub address: AtomicU64,
+    /// Where it has its message buffer; 0 none.
+    pub buffer: u64,
     /// The address of its last page fault that a pager was asked about.
     pub fault_address: u64,
     /// When a page fault without a pager becomes an exception, in nanoseconds; 0 while there is none.
@@ -204,6 +208,8 @@ impl Thread {
         thread.status = 0;
         thread.deadline = 0;
         thread.fault_address = 0;
+        *thread.address.get_mut() = 0;
+        thread.buffer = 0;
         thread.fault_deadline = 0;
         thread.is_owed_wake = false;
         thread.is_reaped = false;

@@ -4,8 +4,8 @@ use abi::Error;
 
 use super::{State, Thread};
 use crate::cell::Cell;
-use crate::ipc::call;
 use crate::ipc::notification::Notification;
+use crate::ipc::{address, call};
 
 /// What a waiting thread waits for.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub enum Cause {
     Time,
     /// For bits of this notification.
     Notification(&'static Notification),
+    /// For a wake at the address that the thread remembers.
+    Address,
     /// To repeat an access that needs a pager.
     Fault,
     /// For the answer to its errand.
@@ -71,6 +73,13 @@ impl Cell {
             Cause::Notification(notification) => {
                 if !notification.forget(thread) {
                     // Bits came in between: the wake is under way.
+                    return;
+                }
+                Error::TimedOut.to_raw()
+            }
+            Cause::Address => {
+                if !address::forget(thread) {
+                    // It was woken in between.
                     return;
                 }
                 Error::TimedOut.to_raw()

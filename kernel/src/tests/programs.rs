@@ -31,6 +31,7 @@ pub const TESTS: &[Test] = &[
         name: "user_extended_state",
         kind: Kind::Programs(|cell| start_here(cell, Part::Extended), none_failed),
     },
+    Test { name: "user_addresses", kind: Kind::Programs(|cell| start(cell, Part::Addresses), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
     Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
     Test {
@@ -63,6 +64,7 @@ enum Part {
     Notifications = 7,
     IllWill = 8,
     Control = 9,
+    Addresses = 10,
     FirstException = 16,
     Memory = 32,
     MemoryRefused = 33,

@@ -4,6 +4,7 @@
 #![cfg_attr(target_os = "none", no_main)]
 
 mod accounts;
+mod addresses;
 mod bad_calls;
 mod calls;
 mod capabilities;
@@ -33,6 +34,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
         9 => control::works_from_afar(cpus),
+        10 => addresses::are_waited_at(cpus),
         8 => ill_will::is_contained(companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),

@@ -17,7 +17,7 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The parts that threads may play; a thread is told its index.
-const PARTS: [fn(u32); 7] = [
+const PARTS: [fn(u32); 8] = [
     super::null_calls,
     place_and_yield,
     create_and_join,
@@ -25,6 +25,7 @@ const PARTS: [fn(u32); 7] = [
     super::notifications::from_this_cpu,
     super::memory::from_this_cpu,
     super::accounts::from_this_cpu,
+    super::addresses::from_this_cpu,
 ];
 
 extern "C" fn run(cpu: u64) -> ! {
