@@ -127,7 +127,8 @@ pub fn stamp() -> u64 {
 #[must_use]
 pub fn nanos_of_stamps(stamps: u64) -> u64 {
     const NANOS_PER_MS: u64 = 1_000_000;
-    stamps.saturating_mul(NANOS_PER_MS) / STAMPS_PER_MS.get().copied().unwrap_or(NANOS_PER_MS).max(1)
+    let rate = STAMPS_PER_MS.get().copied().unwrap_or(NANOS_PER_MS).max(1);
+    (u128::from(stamps) * u128::from(NANOS_PER_MS) / u128::from(rate)) as u64
 }
 
 /// Ticks of the local APIC's timer until `deadline` (nanoseconds of [`now`]): at least one, and no more than

@@ -45,13 +45,21 @@ impl Capability<'_> {
     /// The object, if it is a `T` and alive.
     #[inline]
     pub fn object<T: Object>(&self) -> Result<&'static T, Error> {
+        // SAFETY: as in `pointer`.
+        self.pointer().map(|object| unsafe { &*object })
+    }
+
+    /// The same as a pointer, for an object that only its own CPU refers to.
+    #[inline]
+    pub fn pointer<T: Object>(&self) -> Result<*mut T, Error> {
         if !self.tag.is(T::KIND) {
             return Err(Error::WrongKind);
         }
+        let object = self.object.cast::<T>();
         // SAFETY: a slot with a tag of `T`'s kind points to a `T` (`insert` takes both from the object), whose
         // memory keeps that kind for good.
-        let object = unsafe { &*self.object.cast::<T>() };
-        if object.header().tag() == self.tag { Ok(object) } else { Err(Error::Destroyed) }
+        let is_alive = unsafe { &*object }.header().tag() == self.tag;
+        if is_alive { Ok(object) } else { Err(Error::Destroyed) }
     }
 
     /// What it holds instead of an object, if it is of `kind`: two words.
@@ -71,6 +79,16 @@ impl Capability<'_> {
         let parent = Parent { slot: self.slot, validity: self.validity };
         // SAFETY: slots are never unmapped nor used for anything else, see the module page.
         unsafe { parent.for_good() }
+    }
+
+    /// Gives the capability up, which `handle` of `table` was looked up for, and all that was derived from it.
+    #[inline]
+    pub fn delete(&self, cell: &Cell, table: &Table, handle: Handle) -> Result<(), Error> {
+        if !self.slot.end(self.validity) {
+            return Err(Error::StaleHandle);
+        }
+        table.give_back(cell, handle, self.slot);
+        Ok(())
     }
 
     /// Kind of the object, whether it is alive or not.

@@ -109,14 +109,13 @@ impl Part {
         badge: u64,
         parent: Option<Parent<'static>>,
     ) -> Result<Handle, Error> {
-        let number = self.take_free()?;
-        let slot = self.slot(number as usize).ok_or(Error::NoMemory)?;
+        let (number, slot) = self.take_free()?;
         let generation = slot.fill(object, tag, rights, badge, parent);
         Ok(Handle::new(self.local.cpu.index() as u32, number, generation))
     }
 
     #[inline]
-    fn take_free(&self) -> Result<u32, Error> {
+    fn take_free(&self) -> Result<(u32, &Slot), Error> {
         let free = &self.local.free;
         if free.load(Ordering::Relaxed) == NONE {
             self.refill()?;
@@ -124,7 +123,7 @@ impl Part {
         let number = free.load(Ordering::Relaxed);
         let slot = self.slot(number as usize).ok_or(Error::NoMemory)?;
         free.store(slot.next_free.load(Ordering::Relaxed), Ordering::Relaxed);
-        Ok(number)
+        Ok((number, slot))
     }
 
     #[cold]

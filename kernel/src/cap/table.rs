@@ -105,7 +105,7 @@ impl Table {
     }
 
     /// Returns an ended slot to the CPU whose part it is in; one without generations left stays ended.
-    pub fn give_back(&self, cell: &mut Cell, handle: Handle, slot: &Slot) {
+    pub fn give_back(&self, cell: &Cell, handle: Handle, slot: &Slot) {
         if slot.validity().is_used_up() {
             return;
         }

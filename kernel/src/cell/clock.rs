@@ -11,12 +11,12 @@ const SLICE: u64 = 1_000_000;
 
 impl Cell {
     /// Charges the time since the last choice of a thread to whom it was chosen for, and starts `next`'s.
+    #[inline]
     pub(super) fn charge(&mut self, next: *mut Thread) {
         let now = time::stamp();
-        // SAFETY: threads stay in memory for good; the one that pays is this CPU's (`stop_charging`), or ended,
-        // and then a few nanoseconds are charged that nobody reads.
+        // SAFETY: the one that pays is this CPU's thread, and lives (`stop_charging`, `forget_payer`).
         if let Some(payer) = unsafe { self.payer.as_mut() } {
-            payer.time += time::nanos_of_stamps(now.wrapping_sub(self.charged_until));
+            payer.stamps += now.wrapping_sub(self.charged_until);
         }
         self.charged_until = now;
         self.payer = next;
@@ -25,6 +25,14 @@ impl Cell {
             && !caller.is_null()
         {
             self.payer = caller;
+        }
+    }
+
+    /// Charges nobody for the time since the last choice of a thread if it was chosen for `thread`, which ended.
+    #[inline]
+    pub fn forget_payer(&mut self, thread: &Thread) {
+        if ptr::eq(self.payer, thread) {
+            self.payer = ptr::null_mut();
         }
     }
 

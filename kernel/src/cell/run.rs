@@ -58,22 +58,36 @@ impl Cell {
 
     /// The next thread to run; waits, with the kernel's own page table loaded, until there is one.
     pub fn next_thread(&mut self) -> *mut Thread {
+        if !self.is_asked()
+            && let Some(thread) = self.ready.pop_living()
+        {
+            return self.start_turn(thread);
+        }
+        self.wait_for_thread()
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait_for_thread(&mut self) -> *mut Thread {
         loop {
             self.serve_others();
-            if let Some(thread) = self.ready.pop() {
-                if thread.space.is_dead() {
-                    self.end_thread(thread, 0);
-                    continue;
-                }
-                thread.state = State::Running;
-                self.charge(thread);
-                self.running = thread;
-                self.slice_end = 0;
-                self.arm_slice();
-                return self.switch_to(thread);
+            match self.ready.pop() {
+                None => self.idle(),
+                Some(thread) if thread.space.is_dead() => self.end_thread(thread, 0),
+                Some(thread) => return self.start_turn(thread),
             }
-            self.idle();
         }
+    }
+
+    /// Runs `thread`, which was taken out of the queue.
+    #[inline(always)]
+    fn start_turn(&mut self, thread: &mut Thread) -> *mut Thread {
+        thread.state = State::Running;
+        self.charge(thread);
+        self.running = thread;
+        self.slice_end = 0;
+        self.arm_slice();
+        self.switch_to(thread)
     }
 
     /// Loads the kernel's own page table if this CPU has `root` loaded.
@@ -134,6 +148,13 @@ impl Cell {
         thread
     }
 
+    /// Whether [`serve_others`](Self::serve_others) may have something to do: loads of lines of this CPU's own.
+    #[inline]
+    fn is_asked(&self) -> bool {
+        let public = self.public();
+        !public.mailbox().is_empty() || !public.flushes().is_empty() || self.timers.soonest().is_some()
+    }
+
     /// Does what other CPUs asked and what time asks for.
     fn serve_others(&mut self) {
         let public = self.public();
@@ -144,11 +165,16 @@ impl Cell {
             self.read_letters();
         }
         if self.timers.soonest().is_some() {
-            let now = time::now();
-            while let Some(thread) = self.timers.pop_due(now) {
-                thread.deadline = 0;
-                self.time_out(thread);
-            }
+            self.end_due_waits();
+        }
+    }
+
+    #[cold]
+    fn end_due_waits(&mut self) {
+        let now = time::now();
+        while let Some(thread) = self.timers.pop_due(now) {
+            thread.deadline = 0;
+            self.time_out(thread);
         }
     }
 }

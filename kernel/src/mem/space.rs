@@ -227,39 +227,42 @@ impl Space {
         self.status.load(Ordering::Acquire) != 0
     }
 
+    #[inline]
     fn local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
         // SAFETY: the directory has an entry a CPU and lives as long as the space.
         let place = unsafe { &*self.locals.load(Ordering::Relaxed).add(cell.id().index()) };
         let mut local = place.load(Ordering::Relaxed);
         if local.is_null() {
-            let mut frames = self.frames(cell);
-            let frame = frames.take().ok_or(Error::NoMemory)?;
-            let tables = match self.make_tables(&mut frames) {
-                Ok(tables) => tables,
-                Err(error) => {
-                    frames.give(frame);
-                    return Err(error);
-                }
-            };
-            local = memory_at(frame);
-            // SAFETY: the frame is fresh and mapped, and larger than a part.
-            unsafe {
-                local.write(Local {
-                    threads: ptr::null_mut(),
-                    tables,
-                    mask: match variant::get() {
-                        // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
-                        Variant::SharedTables | Variant::Broadcast => mask_of_all(cell.id(), cpu_count()),
-                        _ => mask_of(cell.id()),
-                    },
-                    region_hint: 0,
-                    envelope: UnsafeCell::default(),
-                });
-            }
+            local = self.make_local(cell)?;
             place.store(local, Ordering::Release);
         }
         // SAFETY: just made or made before, and only this CPU, in one kernel entry, uses it.
         Ok(unsafe { &mut *local })
+    }
+
+    /// Makes the part of the calling CPU: its first use there.
+    #[cold]
+    #[inline(never)]
+    fn make_local(&self, cell: &Cell) -> Result<*mut Local, Error> {
+        let mut frames = self.frames(cell);
+        let frame = frames.take().ok_or(Error::NoMemory)?;
+        let tables = match self.make_tables(&mut frames) {
+            Ok(tables) => tables,
+            Err(error) => {
+                frames.give(frame);
+                return Err(error);
+            }
+        };
+        let mask = match variant::get() {
+            // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
+            Variant::SharedTables | Variant::Broadcast => mask_of_all(cell.id(), cpu_count()),
+            _ => mask_of(cell.id()),
+        };
+        let (threads, envelope) = (ptr::null_mut(), UnsafeCell::default());
+        let local: *mut Local = memory_at(frame);
+        // SAFETY: the frame is fresh and mapped, and larger than a part.
+        unsafe { local.write(Local { threads, tables, mask, region_hint: 0, envelope }) };
+        Ok(local)
     }
 
     /// The part of CPU `home`, if that CPU ever ran it. Only its links may be used.
@@ -272,12 +275,13 @@ impl Space {
         }
     }
 
-    /// Counts `thread` as one of its threads on this CPU.
+    /// Counts `thread` as one of its threads on this CPU, whose page table it will run on.
     pub fn add_thread(&self, cell: &mut Cell, thread: &mut Thread) -> Result<(), Error> {
         let local = self.local(cell)?;
         if local.threads.is_null() {
             self.users.fetch_add(1, Ordering::AcqRel);
         }
+        thread.root = local.tables.root();
         thread.sibling = local.threads;
         local.threads = thread;
         Ok(())

@@ -19,9 +19,33 @@ use super::wait::Cause;
 use super::{State, Thread};
 use crate::arch::extended::{self, Base};
 use crate::arch::smp::cpu_count;
+use crate::arch::time;
+use crate::cap::Capability;
 use crate::cell::Cell;
 use crate::object::{Object, Tag};
 use crate::syscall::Return;
+
+/// A thread that was alive when it was looked up, on whatever CPU.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    thread: *mut Thread,
+    tag: Tag,
+}
+
+impl Target {
+    /// The thread that `capability` names.
+    #[inline]
+    pub fn find(capability: &Capability<'_>) -> Result<Self, Error> {
+        Ok(Self { thread: capability.pointer()?, tag: capability.tag })
+    }
+
+    /// Whether it is `thread`.
+    #[inline]
+    #[must_use]
+    pub fn is(self, thread: &Thread) -> bool {
+        ptr::eq(self.thread, thread)
+    }
+}
 
 /// What a thread asks for, and the answer.
 #[derive(Debug)]
@@ -66,8 +90,7 @@ impl Cell {
     pub fn run_errand(
         &mut self,
         operation: ThreadOperation,
-        target: &Thread,
-        tag: Tag,
+        target: Target,
         value: u64,
         deadline: u64,
     ) -> Return {
@@ -75,7 +98,7 @@ impl Cell {
         if asker.is_owed_answer {
             return Return::error(Error::Busy);
         }
-        let target = ptr::from_ref(target).cast_mut();
+        let Target { thread: target, tag } = target;
         asker.errand = Errand { operation, target, tag: Some(tag), value, ..Errand::none() };
         match self.perform(asker) {
             Outcome::Done(result) => self.reschedule(result.unwrap_or_else(Error::to_raw)),
@@ -89,6 +112,27 @@ impl Cell {
                 self.begin_wait(Cause::Errand, deadline);
                 self.send(asker);
                 Return::switch(self.next_thread())
+            }
+        }
+    }
+
+    /// Waits for the end of `target`, which was alive when the running thread looked it up, until `deadline` (0: for
+    /// good).
+    pub fn run_join(&mut self, target: Target, deadline: u64) -> Return {
+        // SAFETY: threads stay in memory for good, and their home is an atomic.
+        if unsafe { (*target.thread).home() } != self.id() {
+            return self.run_errand(ThreadOperation::Join, target, 0, deadline);
+        }
+        let asker = self.running();
+        if asker.is_owed_answer {
+            return Return::error(Error::Busy);
+        }
+        // SAFETY: a thread whose home is this CPU is ours alone.
+        match self.join(unsafe { &mut *target.thread }, asker) {
+            Outcome::Done(result) => result.into(),
+            _ => {
+                asker.is_owed_answer = true;
+                Return::switch(self.wait(Cause::Errand, deadline))
             }
         }
     }
@@ -114,22 +158,26 @@ impl Cell {
 
     /// Tells `asker`, on whatever CPU, how its errand ended.
     pub(super) fn answer(&mut self, asker: *mut Thread, result: Result<u64, Error>) {
+        let result = result.unwrap_or_else(Error::to_raw);
         // SAFETY: an asker stays in memory until it is answered.
         let waiting = unsafe { &*asker };
-        waiting.errand.result.store(result.unwrap_or_else(Error::to_raw), Ordering::Release);
         let home = waiting.home();
         if home == self.id() {
             // SAFETY: it is this CPU's thread, and in no other use here.
-            self.take_answer(unsafe { &mut *asker });
-        } else {
-            ask(self, waiting, home, Request::Answer);
+            return self.go_on_with_answer(unsafe { &mut *asker }, result);
         }
+        waiting.errand.result.store(result, Ordering::Release);
+        ask(self, waiting, home, Request::Answer);
     }
 
-    /// Lets a thread of this CPU go on whose errand is done.
+    /// Lets a thread of this CPU go on whose errand was done by another CPU.
     pub fn take_answer(&mut self, asker: &mut Thread) {
-        asker.is_owed_answer = false;
         let result = asker.errand.result.load(Ordering::Acquire);
+        self.go_on_with_answer(asker, result);
+    }
+
+    fn go_on_with_answer(&mut self, asker: &mut Thread, result: u64) {
+        asker.is_owed_answer = false;
         if asker.state == State::Waiting && matches!(asker.waits_for, Cause::Errand) {
             self.wake(asker, result);
         } else {
@@ -152,7 +200,7 @@ impl Cell {
         // SAFETY: a thread whose home is this CPU is ours alone.
         let target = unsafe { &mut *target };
         match operation {
-            ThreadOperation::Time => Outcome::Done(Ok(target.time)),
+            ThreadOperation::Time => Outcome::Done(Ok(time::nanos_of_stamps(target.stamps))),
             ThreadOperation::Kill => {
                 // One that is on its way here ends as soon as it has arrived.
                 let is_coming = matches!((target.state, target.waits_for), (State::Waiting, Cause::Start));

@@ -83,9 +83,7 @@ impl Cell {
 
     /// Counts `thread` as one of its program's on this CPU.
     fn adopt(&mut self, thread: &mut Thread) -> Result<(), Error> {
-        let space = thread.space;
-        thread.root = space.tables(self)?.root();
-        space.add_thread(self, thread)
+        thread.space.add_thread(self, thread)
     }
 
     /// Does what other CPUs asked of a thread of this one.
@@ -224,6 +222,7 @@ impl Cell {
     }
 
     fn release(&mut self, thread: &mut Thread) {
+        self.forget_payer(thread);
         // SAFETY: the thread ended: it is in no list, nobody is about to wake it, and capabilities to it are
         // stale. Only calls on its own CPU, which is this one, act on a thread that they looked up.
         unsafe { self.pools.threads.release(thread) };

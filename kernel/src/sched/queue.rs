@@ -76,7 +76,13 @@ impl Queue {
     pub fn pop(&mut self) -> Option<&'static mut Thread> {
         // SAFETY: threads in the queue are alive and ours; taken out, it is the caller's.
         let thread = unsafe { self.head.as_mut()? };
-        self.remove(thread);
+        self.head = thread.next;
+        // SAFETY: as above.
+        match unsafe { self.head.as_mut() } {
+            Some(next) => next.previous = ptr::null_mut(),
+            None => self.tail = ptr::null_mut(),
+        }
+        thread.next = ptr::null_mut();
         Some(thread)
     }
 
@@ -151,6 +157,24 @@ impl RunQueue {
         let priority = usize::from(self.highest()?);
         let thread = self.queues[priority].pop();
         if self.queues[priority].is_empty() {
+            self.occupied &= !(1 << priority);
+        }
+        thread
+    }
+}
+
+impl RunQueue {
+    /// Takes the first thread of the highest priority out, unless its program is over.
+    #[inline]
+    pub fn pop_living(&mut self) -> Option<&'static mut Thread> {
+        let priority = usize::from(self.highest()?);
+        let queue = &mut self.queues[priority];
+        // SAFETY: threads in the queues are alive and ours.
+        if unsafe { queue.head.as_ref() }?.space.is_dead() {
+            return None;
+        }
+        let thread = queue.pop();
+        if queue.is_empty() {
             self.occupied &= !(1 << priority);
         }
         thread

@@ -112,8 +112,8 @@ pub struct Thread {
     pub is_owed_wake: bool,
     /// An errand of it is under way on another CPU.
     pub is_owed_answer: bool,
-    /// CPU time that it used, in nanoseconds, that of servers it called included.
-    pub time: u64,
+    /// CPU time that it used, in the CPU's time stamps, that of servers it called included.
+    pub stamps: u64,
     /// What it wants done with a thread of another CPU.
     pub errand: Errand,
     /// Its status was taken; its memory may be used anew.
@@ -202,7 +202,7 @@ impl Thread {
         thread.previous = ptr::null_mut();
         thread.set_home(home);
         thread.is_owed_answer = false;
-        thread.time = 0;
+        thread.stamps = 0;
         thread.errand = Errand::none();
         thread.joiner = ptr::null_mut();
         thread.status = 0;

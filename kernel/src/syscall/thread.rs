@@ -4,12 +4,11 @@ use super::{Return, memory};
 use crate::arch::smp::cpu_count;
 use crate::boot::program::CpuControl;
 use crate::cap;
-use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::mem::layout;
 use crate::mem::space::Space;
-use crate::object::Tag;
 use crate::sched::Thread;
+use crate::sched::errand::Target;
 use crate::sched::life::HIGHEST;
 use crate::sched::thread::Start;
 use abi::{Error, Handle, Rights, ThreadOperation};
@@ -87,24 +86,32 @@ pub fn exit(cell: &mut Cell, status: u64) -> Return {
 
 /// `Join(thread, deadline)`. The handle is of no use any more, whatever comes.
 pub fn join(cell: &mut Cell, handle: Handle, deadline: u64) -> Return {
-    let table = &cell.running().space.table;
-    let (thread, tag) = match thread_with(table, handle, Rights::USE) {
-        Ok(found) => found,
-        Err(error) => return Return::error(error),
-    };
-    if core::ptr::eq(thread, cell.running()) {
-        return Return::error(Error::Deadlock);
+    match find_for_join(cell, handle) {
+        Ok(target) => cell.run_join(target, deadline),
+        Err(error) => Return::error(error),
     }
-    if let Err(error) = cap::delete(cell, table, handle) {
-        return Return::error(error);
+}
+
+/// Finds the thread to join, and gives the handle up.
+fn find_for_join(cell: &Cell, handle: Handle) -> Result<Target, Error> {
+    let caller = cell.running();
+    let table = &caller.space.table;
+    let capability = cap::lookup(table, handle)?;
+    let target = Target::find(&capability)?;
+    if !capability.rights.contain(Rights::USE) {
+        return Err(Error::NoRight);
     }
-    cell.run_errand(ThreadOperation::Join, thread, tag, 0, deadline)
+    if target.is(caller) {
+        return Err(Error::Deadlock);
+    }
+    capability.delete(cell, table, handle)?;
+    Ok(target)
 }
 
 /// `ThreadControl(thread, operation, value, control)`.
 pub fn control(cell: &mut Cell, handle: Handle, operation: u64, value: u64, control: Handle) -> Return {
     match decode_control(cell.running(), handle, operation, value, control) {
-        Ok((operation, thread, tag)) => cell.run_errand(operation, thread, tag, value, 0),
+        Ok((operation, target)) => cell.run_errand(operation, target, value, 0),
         Err(error) => Return::error(error),
     }
 }
@@ -115,7 +122,7 @@ fn decode_control(
     operation: u64,
     value: u64,
     control: Handle,
-) -> Result<(ThreadOperation, &'static Thread, Tag), Error> {
+) -> Result<(ThreadOperation, Target), Error> {
     let table = &caller.space.table;
     let operation = ThreadOperation::from_number(operation)
         .filter(|operation| {
@@ -123,7 +130,11 @@ fn decode_control(
             (*operation as u64) < Join as u64 || matches!(operation, FsBase | GsBase)
         })
         .ok_or(Error::BadArgument)?;
-    let (thread, tag) = thread_with(table, handle, Rights::RECEIVE)?;
+    let capability = cap::lookup(table, handle)?;
+    let target = Target::find(&capability)?;
+    if !capability.rights.contain(Rights::RECEIVE) {
+        return Err(Error::NoRight);
+    }
     let is_placing = match operation {
         ThreadOperation::Migrate => true,
         ThreadOperation::Priority => value > caller.priority.into(),
@@ -132,13 +143,7 @@ fn decode_control(
     if is_placing {
         cap::object::<CpuControl>(table, control, Rights::USE)?;
     }
-    Ok((operation, thread, tag))
-}
-
-fn thread_with(table: &Table, handle: Handle, rights: Rights) -> Result<(&'static Thread, Tag), Error> {
-    let capability = cap::lookup(table, handle)?;
-    let thread = capability.object::<Thread>()?;
-    if capability.rights.contain(rights) { Ok((thread, capability.tag)) } else { Err(Error::NoRight) }
+    Ok((operation, target))
 }
 
 /// `Yield()`.
