@@ -28,7 +28,7 @@ pub use calls::Call;
 pub use errors::{Error, FIRST_ERROR, decode};
 pub use handle::{Handle, Kind, Rights, initial};
 pub use memory::{Access, fault};
-pub use message::{Buffer, ITEMS, Item, ItemKind, MAX_ITEMS, Window, exception, ports};
+pub use message::{Buffer, ITEMS, Item, ItemKind, MAX_BYTES, MAX_ITEMS, Window, exception, ports};
 
 /// Words of a message.
 pub const MESSAGE_WORDS: usize = 4;

@@ -4,6 +4,8 @@
 pub const ITEMS: u64 = 1 << 63;
 /// Items of a message at most.
 pub const MAX_ITEMS: usize = 8;
+/// Bytes of a message's items at most, all together.
+pub const MAX_BYTES: u64 = 64 << 10;
 
 /// What an item is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +102,15 @@ pub struct Buffer {
     pub window: Window,
     /// Of each item that came: the number of bytes, the new handle, or the number of pages.
     pub received: [u64; MAX_ITEMS],
+}
+
+impl Buffer {
+    /// Lists nothing and lets nothing in.
+    pub const EMPTY: Self = Self {
+        items: [Item { kind: ItemKind::End as u32, flags: 0, first: 0, second: 0, length: 0 }; MAX_ITEMS],
+        window: Window { bytes: 0, bytes_length: 0, pages: 0, pages_count: 0, capabilities: 0 },
+        received: [0; MAX_ITEMS],
+    };
 }
 
 const _: () = assert!(size_of::<Buffer>() == align_of::<Buffer>());

@@ -4,12 +4,12 @@
 //! and nothing is queued or scheduled (Liedtke, SOSP'93, "direct process switch"; Gamsa et al., OSDI'99,
 //! section 4, "protected procedure call"). A call runs on its caller's time and priority.
 
-use abi::{Call, Error, Handle, Rights};
+use abi::{Call, Error, Handle, ITEMS, Rights};
 use core::ptr;
 
 use super::endpoint::Endpoint;
-use super::invoke;
 use super::replica::Replica;
+use super::{invoke, items};
 use crate::boot::program;
 use crate::cap;
 use crate::cell::Cell;
@@ -31,15 +31,18 @@ pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> R
         Err(error) => return Return::error(error),
     };
     let Some(replica) = target.replica(cell) else {
-        return first_call(cell, target, words, badge, deadline);
+        return first_call(cell, target, endpoint, words, deadline);
     };
     if !replica.active.is_null() {
         return wait_for_replica(cell, replica, caller, endpoint, words, deadline);
     }
     let Some(worker) = replica.take_idle() else {
-        return call_with_new_worker(cell, replica, words, badge, deadline);
+        return call_with_new_worker(cell, replica, endpoint, words, deadline);
     };
-    enter(cell, replica, worker, caller, words, badge, deadline)
+    if deadline != 0 {
+        return enter_with_more(cell, replica, worker, words, badge, deadline);
+    }
+    enter(cell, replica, worker, caller, words, badge)
 }
 
 /// Gives the message to `worker` and runs it.
@@ -51,15 +54,11 @@ fn enter(
     caller: &mut Thread,
     words: Words,
     badge: u64,
-    deadline: u64,
 ) -> Return {
     caller.state = State::Calling;
     caller.callee = worker;
     if !caller.notes.is_empty() {
         leave_own_replica(cell, caller);
-    }
-    if deadline != 0 {
-        limit(cell, caller, deadline);
     }
     replica.active = worker;
     worker.caller = caller;
@@ -67,6 +66,35 @@ fn enter(
     worker.state = State::Running;
     deliver(worker, badge, words);
     Return::switch(cell.switch_to(worker))
+}
+
+/// The same for a call with a deadline or with items.
+#[cold]
+fn enter_with_more(
+    cell: &mut Cell,
+    replica: &mut Replica,
+    worker: &mut Thread,
+    words: Words,
+    badge: u64,
+    deadline: u64,
+) -> Return {
+    let caller = cell.running();
+    let mut items = 0;
+    if deadline & ITEMS != 0 {
+        match items::transfer(cell, caller, worker) {
+            Ok(count) => items = count,
+            Err(error) => {
+                replica.put_idle(worker);
+                return Return::error(error);
+            }
+        }
+    }
+    if deadline & !ITEMS != 0 {
+        limit(cell, caller, deadline & !ITEMS);
+    }
+    let entered = enter(cell, replica, worker, caller, words, badge);
+    worker.set_result(items);
+    entered
 }
 
 /// Lets the call of `caller` end at `deadline`.
@@ -99,31 +127,39 @@ fn deliver(thread: &mut Thread, first: u64, words: Words) {
 }
 
 #[cold]
-fn first_call(cell: &mut Cell, target: &'static Endpoint, words: Words, badge: u64, deadline: u64) -> Return {
+fn first_call(
+    cell: &mut Cell,
+    target: &'static Endpoint,
+    endpoint: Handle,
+    words: Words,
+    deadline: u64,
+) -> Return {
     match target.make_replica(cell) {
-        Ok(replica) => call_with_new_worker(cell, replica, words, badge, deadline),
+        Ok(replica) => call_with_new_worker(cell, replica, endpoint, words, deadline),
         Err(error) => Return::error(error),
     }
 }
 
+/// There is no idle worker: starts one, which sets itself up, while the caller waits for the replica.
 #[cold]
 fn call_with_new_worker(
     cell: &mut Cell,
     replica: &mut Replica,
+    endpoint: Handle,
     words: Words,
-    badge: u64,
     deadline: u64,
 ) -> Return {
-    match new_worker(cell, replica, words) {
+    match new_worker(cell, replica) {
         Ok(worker) => {
             let caller = cell.running();
-            enter(cell, replica, worker, caller, words, badge, deadline)
+            wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
+            Return::switch(start_worker(cell, replica, worker, caller))
         }
         Err(error) => Return::error(error),
     }
 }
 
-fn new_worker(cell: &mut Cell, replica: &mut Replica, words: Words) -> Result<&'static mut Thread, Error> {
+fn new_worker(cell: &mut Cell, replica: &mut Replica) -> Result<&'static mut Thread, Error> {
     // The server may be another program by now, which uses the same memory.
     let Endpoint { space, server, .. } = *replica.endpoint;
     if !space.try_hold(cell, server) {
@@ -131,10 +167,15 @@ fn new_worker(cell: &mut Cell, replica: &mut Replica, words: Words) -> Result<&'
     }
     let worker = if space.is_dead() { Err(Error::PeerDied) } else { replica.make_worker(cell) };
     space.let_go(cell);
-    let worker = worker?;
-    // A new worker starts at its entry point with the message as a function's arguments would be.
-    worker.registers.rcx = words[2];
-    Ok(worker)
+    worker
+}
+
+/// Runs a new worker until it first waits for a call, with the replica, on the time of `caller`, which queues for that.
+fn start_worker(cell: &mut Cell, replica: &mut Replica, worker: &mut Thread, caller: &Thread) -> *mut Thread {
+    replica.active = worker;
+    worker.priority = caller.priority;
+    worker.state = State::Running;
+    cell.switch_to(worker)
 }
 
 /// A worker that calls or waits gives its own replica up meanwhile.
@@ -143,6 +184,8 @@ pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { worker.replica.as_mut() }
         && ptr::eq(replica.active, worker)
+        // One that sets itself up keeps it: whoever comes would only start another one.
+        && !worker.notes.contains(Notes::NEW)
     {
         release(cell, replica);
     }
@@ -175,14 +218,26 @@ fn wait_for_replica(
     match holder_of(replica, caller) {
         Err(error) => Return::error(error),
         Ok(holder) => {
-            let [word0, word1, word2, word3] = words;
-            caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
-            queue(replica, caller);
-            if deadline != 0 {
-                limit(cell, caller, deadline);
-            }
+            wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
             Return::switch(help(cell, holder))
         }
+    }
+}
+
+/// Queues `caller`, which repeats its call when it has the replica.
+fn wait_to_repeat(
+    cell: &mut Cell,
+    replica: &mut Replica,
+    caller: &mut Thread,
+    endpoint: Handle,
+    words: Words,
+    deadline: u64,
+) {
+    let [word0, word1, word2, word3] = words;
+    caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
+    queue(replica, caller);
+    if deadline & !ITEMS != 0 {
+        limit(cell, caller, deadline & !ITEMS);
     }
 }
 
@@ -226,9 +281,10 @@ pub fn call_for_fault(
         queue(replica, caller);
         return Ok(help(cell, holder));
     }
-    let worker = match replica.take_idle() {
-        Some(worker) => worker,
-        None => new_worker(cell, replica, words)?,
+    let Some(worker) = replica.take_idle() else {
+        let worker = new_worker(cell, replica)?;
+        queue(replica, caller);
+        return Ok(start_worker(cell, replica, worker, caller));
     };
     caller.notes.insert(Notes::FAULT);
     caller.state = State::Calling;
@@ -268,6 +324,9 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else {
         return Return::error(Error::NoCaller);
     };
+    if label >= ITEMS {
+        return reply_with_items(cell, worker, label, words);
+    }
     let caller = core::mem::take(&mut worker.caller);
     replica.put_idle(worker);
     replica.active = ptr::null_mut();
@@ -276,6 +335,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     }
     // SAFETY: a caller that was not detached is alive, this CPU's, and waits for this reply.
     let Some(caller) = (unsafe { caller.as_mut() }) else {
+        worker.notes.remove(Notes::NEW);
         return Return::switch(cell.next_thread());
     };
     caller.callee = ptr::null_mut();
@@ -285,6 +345,26 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     deliver(caller, label, words);
     caller.state = State::Running;
     Return::switch(cell.switch_to(caller))
+}
+
+/// A reply with items: if they can't be given the worker is told and still has its caller.
+#[cold]
+fn reply_with_items(cell: &mut Cell, worker: &mut Thread, label: u64, words: Words) -> Return {
+    // SAFETY: as in `reply_wait`.
+    let Some(caller) = (unsafe { worker.caller.as_mut() }) else {
+        return reply_wait(cell, label & !ITEMS, words);
+    };
+    if caller.notes.contains(Notes::FAULT) {
+        return Return::error(Error::BadArgument);
+    }
+    match items::transfer(cell, worker, caller) {
+        Ok(count) => {
+            let replied = reply_wait(cell, label & !ITEMS, words);
+            caller.set_result(count);
+            replied
+        }
+        Err(error) => Return::error(error),
+    }
 }
 
 /// The reply to a caller that is more than switched back to.
@@ -339,7 +419,7 @@ pub fn time_out(cell: &mut Cell, caller: &mut Thread) {
             detach(cell, caller);
             caller.set_result(Error::TimedOut.to_raw());
         }
-        State::Queued if caller.callee.is_null() && caller.interrupted => {
+        State::Queued if caller.is_repeating() => {
             detach(cell, caller);
             caller.end_restarted_call(Error::TimedOut.to_raw());
         }
@@ -361,6 +441,24 @@ pub fn go_on(cell: &mut Cell, caller: &mut Thread) {
     cell.make_ready(caller);
 }
 
+/// A new worker ended before it could wait for a call: so that its server's callers do not start one after the other, the
+/// first one is told.
+fn refuse_first(cell: &mut Cell, replica: &mut Replica) {
+    let own = ptr::from_mut(replica);
+    if let Some(first) = replica.waiting.find(|thread| thread.replica != own) {
+        end_queued(cell, first, Error::PeerDied);
+    }
+}
+
+/// Ends the call that a thread waits to make, or lets it repeat its access.
+fn end_queued(cell: &mut Cell, caller: &mut Thread, error: Error) {
+    detach(cell, caller);
+    if caller.is_repeating() {
+        caller.end_restarted_call(error.to_raw());
+    }
+    go_on(cell, caller);
+}
+
 /// Takes an idle worker that is to end out of its replica's pool.
 pub fn leave_pool(worker: &mut Thread) {
     // SAFETY: as in `detach`.
@@ -377,6 +475,9 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     worker.replica = ptr::null_mut();
     replica.forget_worker();
     if ptr::eq(replica.active, worker) {
+        if worker.notes.contains(Notes::NEW) {
+            refuse_first(cell, replica);
+        }
         release(cell, replica);
     }
     // SAFETY: as in `reply_wait`.

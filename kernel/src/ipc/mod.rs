@@ -8,5 +8,6 @@ pub mod address;
 pub mod call;
 pub mod endpoint;
 pub mod invoke;
+pub mod items;
 pub mod notification;
 pub mod replica;

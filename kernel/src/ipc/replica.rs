@@ -86,7 +86,7 @@ impl Replica {
         self.workers -= 1;
     }
 
-    /// Makes another worker, which starts with its first message.
+    /// Makes another worker, which sets itself up and waits for its first message.
     #[cold]
     pub fn make_worker(&mut self, cell: &mut Cell) -> Result<&'static mut Thread, Error> {
         let template = &self.endpoint.template;
@@ -98,7 +98,7 @@ impl Replica {
         let start = Start { entry: template.entry, stack, arguments: [0; 3] };
         let worker = cell.make_thread(self.endpoint.space, 0, start)?;
         worker.replica = self;
-        worker.notes.insert(Notes::WORKER);
+        worker.notes.insert(Notes::WORKER | Notes::NEW);
         self.workers += 1;
         Ok(worker)
     }

@@ -101,12 +101,15 @@ pub struct Place<'a> {
     pub address: u64,
 }
 
-/// Copies `length` bytes from one program to another, which must not be the same bytes.
+/// Copies `length` bytes from one program to another.
+///
+/// # Errors
+/// [`Error::BadAddress`]: those of `from` are not mapped; [`Error::NoWindow`]: there is no place for them at `to`.
 pub fn copy(from: Place<'_>, to: Place<'_>, length: u64) -> Result<(), Error> {
     let mut done = 0;
     while done < length {
         let source = from.address.checked_add(done).ok_or(Error::BadAddress)?;
-        let target = to.address.checked_add(done).ok_or(Error::BadAddress)?;
+        let target = to.address.checked_add(done).ok_or(Error::NoWindow)?;
         let now = (PAGE - source % PAGE).min(PAGE - target % PAGE).min(length - done);
         copy_within_pages((from.space, source), (to.space, target), now as usize)?;
         done += now;
@@ -118,7 +121,7 @@ pub fn copy(from: Place<'_>, to: Place<'_>, length: u64) -> Result<(), Error> {
 /// another do not wait for one another.
 fn copy_within_pages(from: (&Space, u64), to: (&Space, u64), length: usize) -> Result<(), Error> {
     let source = page_at(from.0, from.1)?;
-    let target = page_at(to.0, to.1)?;
+    let target = page_at(to.0, to.1).map_err(|_| Error::NoWindow)?;
     if core::ptr::eq(source, target) {
         let state = source.lock();
         let result = move_bytes((state, from.1), (state, to.1), length);
@@ -137,7 +140,7 @@ fn copy_within_pages(from: (&Space, u64), to: (&Space, u64), length: usize) -> R
 
 fn move_bytes(from: (u64, u64), to: (u64, u64), length: usize) -> Result<(), Error> {
     let source = memory_behind(from.0, from.1, state::PRESENT)?;
-    let target = memory_behind(to.0, to.1, state::PRESENT | state::WRITE)?;
+    let target = memory_behind(to.0, to.1, state::PRESENT | state::WRITE).map_err(|_| Error::NoWindow)?;
     // SAFETY: both ranges lie in pages of users which the caller has locked, so they stay theirs; they are only bytes
     // to us, and may overlap where a program sends to itself.
     unsafe { core::ptr::copy(source, target, length) };

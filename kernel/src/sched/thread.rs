@@ -47,6 +47,8 @@ bitflags::bitflags! {
         const WORKER = 4;
         /// Its call is a page fault: the reply is for the kernel, and its registers stay as they are.
         const FAULT = 8;
+        /// It is a worker that sets itself up, and has not waited for a call yet.
+        const NEW = 16;
     }
 }
 
@@ -136,6 +138,8 @@ unsafe impl Object for Thread {
     }
 }
 
+/// Stands for a vector in the registers of a thread that repeats a system call.
+const REPEATED: u64 = u64::MAX;
 /// Length of the `syscall` instruction.
 const SYSCALL_BYTES: u64 = 2;
 /// Interrupts on; the reserved bit 1.
@@ -252,8 +256,25 @@ impl Thread {
     pub fn restart_call(&mut self, number: abi::Call, arguments: [u64; 6]) {
         let [rdi, rsi, rdx, r10, r8, r9] = arguments;
         let rip = self.registers.rip - SYSCALL_BYTES;
-        self.registers = Registers { rax: number as u64, rdi, rsi, rdx, r10, r8, r9, rip, ..self.registers };
+        self.registers = Registers {
+            rax: number as u64,
+            rdi,
+            rsi,
+            rdx,
+            r10,
+            r8,
+            r9,
+            rip,
+            vector: REPEATED,
+            ..self.registers
+        };
         self.interrupted = true;
+    }
+
+    /// Whether it is about to repeat a system call: its last entry was not an exception.
+    #[must_use]
+    pub fn is_repeating(&self) -> bool {
+        self.interrupted && self.registers.vector == REPEATED
     }
 
     /// Takes back a [`restart_call`](Self::restart_call): the call ends with `result` instead.

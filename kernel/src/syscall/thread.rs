@@ -11,7 +11,7 @@ use crate::sched::Thread;
 use crate::sched::errand::Target;
 use crate::sched::life::HIGHEST;
 use crate::sched::thread::Start;
-use abi::{Error, Handle, Rights, ThreadOperation};
+use abi::{Buffer, Error, Handle, Rights, ThreadOperation};
 use smp::CpuId;
 
 /// Where a thread is to run.
@@ -110,10 +110,27 @@ fn find_for_join(cell: &Cell, handle: Handle) -> Result<Target, Error> {
 
 /// `ThreadControl(thread, operation, value, control)`.
 pub fn control(cell: &mut Cell, handle: Handle, operation: u64, value: u64, control: Handle) -> Return {
+    if operation == ThreadOperation::Buffer as u64 {
+        return set_buffer(cell, handle, value).into();
+    }
     match decode_control(cell.running(), handle, operation, value, control) {
         Ok((operation, target)) => cell.run_errand(operation, target, value, 0),
         Err(error) => Return::error(error),
     }
+}
+
+/// A thread says for itself where it has its message buffer.
+fn set_buffer(cell: &mut Cell, handle: Handle, address: u64) -> Result<u64, Error> {
+    if handle != Handle(0) {
+        return Err(Error::BadArgument);
+    }
+    let end = address.saturating_add(size_of::<Buffer>() as u64);
+    let is_good = address.is_multiple_of(align_of::<Buffer>() as u64) && layout::is_user(&(address..end));
+    if address != 0 && !is_good {
+        return Err(Error::BadAddress);
+    }
+    cell.running().buffer = address;
+    Ok(0)
 }
 
 fn decode_control(

@@ -32,7 +32,8 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start_here(cell, Part::Extended), none_failed),
     },
     Test { name: "user_addresses", kind: Kind::Programs(|cell| start(cell, Part::Addresses), none_failed) },
-    Test { name: "user_ill_will", kind: Kind::Programs(ill_will, none_failed) },
+    Test { name: "user_items", kind: Kind::Programs(|cell| with_rogue(cell, Part::Items), none_failed) },
+    Test { name: "user_ill_will", kind: Kind::Programs(|cell| with_rogue(cell, Part::IllWill), none_failed) },
     Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
     Test {
         name: "user_memory_refused",
@@ -65,6 +66,7 @@ enum Part {
     IllWill = 8,
     Control = 9,
     Addresses = 10,
+    Items = 11,
     FirstException = 16,
     Memory = 32,
     MemoryRefused = 33,
@@ -91,9 +93,9 @@ fn start_here(cell: &mut Cell, part: Part) {
 }
 
 /// A program with a companion in another address space that does what it is told to, good or bad.
-fn ill_will(cell: &mut Cell) {
+fn with_rogue(cell: &mut Cell, part: Part) {
     let (companion, entry) = load_companion(cell, "rogue");
-    let arguments = [Part::IllWill as u64, cpu_count().into(), entry];
+    let arguments = [part as u64, cpu_count().into(), entry];
     let cpu = nth(cpu_count() - 1);
     program::start(cell, "tests", cpu, arguments, Some(companion))
         .expect("`rogue` was started, so can `tests`");

@@ -2,7 +2,7 @@
 
 use core::sync::atomic::AtomicU32;
 
-use abi::{Call, Error, Fact, Handle, Kind, Rights, ThreadOperation};
+use abi::{Buffer, Call, Error, Fact, Handle, ITEMS, Kind, Rights, ThreadOperation};
 
 /// Makes a system call without a message.
 #[inline(always)]
@@ -43,6 +43,8 @@ pub struct Message {
     pub first: u64,
     /// The words.
     pub words: [u64; 4],
+    /// How many items came with it; the receiver's message buffer has what of each.
+    pub items: u64,
 }
 
 #[inline(always)]
@@ -65,7 +67,7 @@ fn exchange(call: Call, first: u64, words: [u64; 4], deadline: u64) -> Result<Me
             options(nostack)
         );
     }
-    abi::decode(result).map(|_| Message { first: came, words: [word0, word1, word2, word3] })
+    abi::decode(result).map(|items| Message { first: came, words: [word0, word1, word2, word3], items })
 }
 
 /// Enters the kernel and comes back.
@@ -94,6 +96,26 @@ pub fn call_until(endpoint: Handle, words: [u64; 4], deadline: u64) -> Result<Me
 #[inline(always)]
 pub fn reply_wait(label: u64, words: [u64; 4]) -> Result<Message, Error> {
     exchange(Call::ReplyWait, label, words, 0)
+}
+
+/// [`call_until`] with the items that this thread's message buffer lists.
+pub fn call_with_items(endpoint: Handle, words: [u64; 4], deadline: u64) -> Result<Message, Error> {
+    exchange(Call::Call, endpoint.0, words, deadline | ITEMS)
+}
+
+/// [`reply_wait`] with the items that this thread's message buffer lists. If they can't be given, the worker still has
+/// its caller.
+pub fn reply_wait_with_items(label: u64, words: [u64; 4]) -> Result<Message, Error> {
+    exchange(Call::ReplyWait, label | ITEMS, words, 0)
+}
+
+/// Makes `buffer` the calling thread's message buffer.
+///
+/// # Safety
+/// It stays where it is and is this thread's alone, until the thread ends or has another one; what its window names may
+/// be written by the kernel whenever the thread receives a message.
+pub unsafe fn set_buffer(buffer: *mut Buffer) -> Result<(), Error> {
+    raw(Call::ThreadControl, [0, ThreadOperation::Buffer as u64, buffer as u64]).map(drop)
 }
 
 /// Adds bits to a notification.

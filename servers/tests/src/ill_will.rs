@@ -10,10 +10,10 @@ use crate::threads::child_stack;
 /// Where the kernel maps stacks into the companion, and their size.
 const STACKS: u64 = 0x6000_0000_0000;
 const STACK: u64 = 4096;
-const WORKERS: u32 = 2;
+pub const WORKERS: u32 = 2;
 
 /// What the companion does with a message that starts with this word.
-const ECHO: u64 = 0;
+pub const ECHO: u64 = 0;
 const SPIN_UNTIL: u64 = 1;
 const FAULT: u64 = 2;
 const SLEEP_UNTIL: u64 = 3;
@@ -24,11 +24,16 @@ const MILLISECOND: u64 = 1_000_000;
 /// Not reached even on a host that lets the machine wait for long.
 const FAR_AWAY: u64 = 1_000_000 * MILLISECOND;
 
+/// An endpoint of the companion, whose workers start at `entry`.
+pub fn rogue_endpoint(entry: u64, workers: u32) -> Handle {
+    // SAFETY: the stacks are the companion's, and nobody else uses them.
+    let endpoint = unsafe { call::create_endpoint(initial::COMPANION, entry, STACKS, STACK, workers) };
+    endpoint.expect("an endpoint of the companion")
+}
+
 /// Tries each kind on the companion, whose workers start at `entry`.
 pub fn is_contained(entry: u64) {
-    // SAFETY: the stacks are the companion's, and nobody else uses them.
-    let endpoint = unsafe { call::create_endpoint(initial::COMPANION, entry, STACKS, STACK, WORKERS) };
-    let rogue = endpoint.expect("an endpoint of the companion");
+    let rogue = rogue_endpoint(entry, WORKERS);
     assert_eq!(ask(rogue, ECHO, 5), Ok(6));
     never_replies(rogue);
     calls_its_caller(rogue);

@@ -12,6 +12,7 @@ mod control;
 mod exceptions;
 mod extended;
 mod ill_will;
+mod items;
 mod memory;
 mod notifications;
 mod threads;
@@ -34,6 +35,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
         9 => control::works_from_afar(cpus),
+        11 => items::go_where_they_may(companion),
         10 => addresses::are_waited_at(cpus),
         8 => ill_will::is_contained(companion),
         32 => memory::by_pager(),

@@ -3,10 +3,37 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
-use abi::Handle;
+use abi::{Buffer, Error, Handle, Item, Window};
 use rt::call::{self, Message};
 
-rt::server!(serve);
+rt::server!(serve, prepare);
+
+/// Where pages that come with messages are mapped.
+const PAGES: u64 = 0x7000_0000_0000;
+const BYTES: usize = 8192;
+
+/// The workers' message buffer: one for all, for they are called one after the other.
+static mut BUFFER: Buffer = Buffer::EMPTY;
+static mut AREA: [u8; BYTES] = [0; BYTES];
+
+fn area() -> *mut u8 {
+    (&raw mut AREA).cast()
+}
+
+fn prepare() {
+    // SAFETY: only the worker that runs uses buffer and area, and calls of this server come one after the other.
+    unsafe {
+        BUFFER.window = Window {
+            bytes: area() as u64,
+            bytes_length: BYTES as u64,
+            pages: PAGES,
+            pages_count: 2,
+            capabilities: 2,
+        };
+        // What can't be set shows when items come.
+        let _ = call::set_buffer(&raw mut BUFFER);
+    }
+}
 
 fn serve(mut message: Message) -> ! {
     loop {
@@ -19,13 +46,42 @@ fn serve(mut message: Message) -> ! {
             3 => call::sleep_until(word).map_or(0, |()| word),
             4 => call::thread_exit(0),
             5 => call_back(Handle(word)),
+            6 => {
+                let buffer = &raw const BUFFER;
+                // SAFETY: as in `prepare`.
+                let (received, first) = unsafe { ((*buffer).received, *area()) };
+                message = reply(command, [message.items, received[0], received[1], first.into()]);
+                continue;
+            }
+            7 => {
+                message = give_bytes(word);
+                continue;
+            }
+            // SAFETY: the caller says which of its pages are mapped there.
+            8 => unsafe { core::ptr::read_volatile((PAGES + word) as *const u64) },
+            // SAFETY: the pages were mapped for the caller.
+            9 => unsafe { rt::memory::unmap(Handle(0), PAGES, word) }.map_or_else(Error::to_raw, |()| 0),
             _ => call::exit(9),
         };
-        match call::reply_wait(command, [answer, 0, 0, 0]) {
-            Ok(next) => message = next,
-            Err(_) => call::exit(1),
-        }
+        message = reply(command, [answer, 0, 0, 0]);
     }
+}
+
+fn reply(label: u64, words: [u64; 4]) -> Message {
+    call::reply_wait(label, words).unwrap_or_else(|_| call::exit(1))
+}
+
+/// Replies with so many bytes, each the low byte of its number; with the error as a word if they can't be given.
+fn give_bytes(count: u64) -> Message {
+    // SAFETY: as in `prepare`.
+    unsafe {
+        for index in 0..BYTES {
+            *area().add(index) = index as u8;
+        }
+        BUFFER.items[0] = Item::bytes(area() as u64, count);
+        BUFFER.items[1] = Item::default();
+    }
+    call::reply_wait_with_items(7, [0; 4]).unwrap_or_else(|error| reply(7, [error.to_raw(), 0, 0, 0]))
 }
 
 fn spin_until(time: u64) -> u64 {
