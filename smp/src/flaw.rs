@@ -24,6 +24,10 @@ pub enum Flaw {
     TornWithdrawal,
     /// Credit that is taken back is loaded and cleared instead of exchanged.
     TornTakeBack,
+    /// Representatives are added to an object's list by a load and a store instead of an exchange.
+    TornList,
+    /// A clustered object's number is free before the entries are empty that it leads to.
+    EarlyNumber,
     /// A replica that was added is not brought up to date afterwards.
     NoRefresh,
     /// A CPU comes inside a grace period's reach without a full fence.
@@ -75,7 +79,7 @@ pub(crate) const fn release<V: Variant>() -> Ordering {
 }
 
 /// Declares a variant with one flaw, for a test.
-#[cfg(all(test, loom))]
+#[cfg(test)]
 macro_rules! broken {
     ($name:ident) => {
         struct $name;
@@ -84,5 +88,5 @@ macro_rules! broken {
         }
     };
 }
-#[cfg(all(test, loom))]
+#[cfg(test)]
 pub(crate) use broken;

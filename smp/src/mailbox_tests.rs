@@ -1,7 +1,10 @@
 #[cfg(not(loom))]
 mod host {
     use core::ptr::NonNull;
+    use std::collections::VecDeque;
     use std::vec::Vec;
+
+    use proptest::prelude::*;
 
     use crate::chain::{Chain, Node};
     use crate::host::Machine;
@@ -35,6 +38,55 @@ mod host {
         assert!(!mailbox.push_chain(Chain::new()));
         // SAFETY: as above.
         assert_eq!(mailbox.take().map(|node| unsafe { node.as_ref() }.value).collect::<Vec<_>>(), [0, 1, 2]);
+    }
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Push,
+        PushChain(usize),
+        Take,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![3 => Just(Step::Push), 1 => (0..5usize).prop_map(Step::PushChain), 2 => Just(Step::Take)]
+    }
+
+    proptest! {
+        #[test]
+        fn a_mailbox_agrees_with_a_queue(steps in proptest::collection::vec(step(), 0..60)) {
+            let mut nodes: Vec<_> = (0..5 * steps.len()).map(Node::new).collect();
+            let mut fresh = nodes.iter_mut().map(NonNull::from);
+            let mailbox = Mailbox::new();
+            let mut queue = VecDeque::new();
+            // SAFETY: each node outlives its stay, and is used once.
+            let number = |node: NonNull<Node<usize>>| unsafe { node.as_ref() }.value;
+            for step in steps {
+                prop_assert_eq!(mailbox.is_empty(), queue.is_empty());
+                match step {
+                    Step::Push => {
+                        let node = fresh.next().unwrap();
+                        // SAFETY: as above.
+                        let was_empty = unsafe { mailbox.push(node) };
+                        prop_assert_eq!(was_empty, queue.is_empty());
+                        queue.push_back(number(node));
+                    }
+                    Step::PushChain(count) => {
+                        let mut chain = Chain::new();
+                        let wakes = count > 0 && queue.is_empty();
+                        for node in fresh.by_ref().take(count) {
+                            // SAFETY: as above.
+                            unsafe { chain.push(node) };
+                            queue.push_back(number(node));
+                        }
+                        prop_assert_eq!(mailbox.push_chain(chain), wakes);
+                    }
+                    Step::Take => {
+                        let taken: VecDeque<_> = mailbox.take().map(number).collect();
+                        prop_assert_eq!(taken, core::mem::take(&mut queue));
+                    }
+                }
+            }
+        }
     }
 
     #[test]

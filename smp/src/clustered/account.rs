@@ -40,8 +40,9 @@ impl Credit {
 /// ([`Account`], or an array in a kernel's object).
 ///
 /// No more is ever paid than was deposited. A payment is refused only if the account as a whole has too little, not
-/// counting what other CPUs are about to move between it and their credit at that moment. Nobody waits for anybody:
-/// credit is taken back by its taker, without the CPU that holds it.
+/// counting what is between the balance and a credit at that moment: a batch that another CPU has taken and not
+/// entered yet, a few instructions later. Nobody waits for anybody: credit is taken back by its taker, without the CPU
+/// that holds it.
 #[derive(Debug)]
 pub struct Balance<V: Variant = Sound> {
     amount: AtomicU64,

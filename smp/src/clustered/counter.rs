@@ -2,6 +2,7 @@
 
 use crate::backing::{Backing, Exhausted};
 use crate::clustered::{Access, Degree, Found, Ref, Reps, Root};
+use crate::flaw::{Sound, Variant};
 use crate::platform::Cpu;
 use crate::sync::{AtomicU64, Ordering};
 
@@ -9,8 +10,8 @@ use crate::sync::{AtomicU64, Ordering};
 ///
 /// Adding with [`Degree::Cpu`] is four instructions and moves no line; with another degree it is a locked add.
 #[derive(Debug)]
-pub struct Counter<B: Backing> {
-    parts: Reps<AtomicU64, B>,
+pub struct Counter<B: Backing, V: Variant = Sound> {
+    parts: Reps<AtomicU64, B, V>,
     /// What CPUs added that had no memory for a part.
     rest: AtomicU64,
 }
@@ -18,7 +19,14 @@ pub struct Counter<B: Backing> {
 impl<B: Backing> Counter<B> {
     /// The counter at zero; parts come from `backing` when a CPU first adds.
     pub fn new(backing: B, degree: Degree) -> Self {
-        Self { parts: Reps::new(backing, degree), rest: AtomicU64::new(0) }
+        Self::of_variant(backing, degree)
+    }
+}
+
+impl<B: Backing, V: Variant> Counter<B, V> {
+    /// [`Counter::new`] of any variant.
+    pub fn of_variant(backing: B, degree: Degree) -> Self {
+        Self { parts: Reps::of_variant(backing, degree), rest: AtomicU64::new(0) }
     }
 
     /// The sum: a line for each part. Exact if nobody adds meanwhile; else it lies between the sums before and
@@ -30,7 +38,7 @@ impl<B: Backing> Counter<B> {
 }
 
 // SAFETY: the list keeps its representatives while it lives, and says `Own` only for one a CPU.
-unsafe impl<B: Backing + Sync> Root for Counter<B> {
+unsafe impl<B: Backing + Sync, V: Variant> Root for Counter<B, V> {
     type Rep = AtomicU64;
     const TELLS_OWN: bool = true;
 
@@ -39,7 +47,7 @@ unsafe impl<B: Backing + Sync> Root for Counter<B> {
     }
 }
 
-impl<'r, B: Backing + Sync> Ref<'r, Counter<B>> {
+impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Counter<B, V>> {
     /// Adds `count`. Never fails: without memory for a part of its own a CPU adds to the root.
     #[inline(always)]
     pub fn add(self, cpu: Cpu<'r>, count: u64) {

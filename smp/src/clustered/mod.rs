@@ -48,6 +48,7 @@ pub use value::Replicated;
 
 use crate::backing::Exhausted;
 use crate::cpu_set::AtomicCpuSet;
+use crate::flaw::{self, Flaw, Sound, Variant};
 use crate::platform::{Cpu, CpuId, Platform};
 use crate::sync::Ordering;
 
@@ -129,10 +130,20 @@ impl<R: Root> Clustered<R> {
     /// with the representatives. Since it is owned, no reference is left; a kernel that keeps references
     /// across calls comes here a grace period after it made the object unreachable.
     pub fn destroy<P: Platform>(self, platform: &P, ids: &Ids<'_>) {
+        self.destroy_variant::<P, Sound>(platform, ids);
+    }
+
+    /// [`Clustered::destroy`] of any variant.
+    pub fn destroy_variant<P: Platform, V: Variant>(self, platform: &P, ids: &Ids<'_>) {
+        if flaw::has::<V>(Flaw::EarlyNumber) {
+            ids.free(self.slot);
+        }
         for id in &self.users.take() {
             platform.table(id).clear(self.slot);
         }
-        ids.free(self.slot);
+        if !flaw::has::<V>(Flaw::EarlyNumber) {
+            ids.free(self.slot);
+        }
     }
 }
 
@@ -227,6 +238,10 @@ impl<'r, R: Root> Ref<'r, R> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 #[path = "clustered_tests.rs"]
 mod tests;
+
+#[cfg(all(test, loom))]
+#[path = "clustered_model.rs"]
+mod model;

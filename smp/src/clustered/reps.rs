@@ -1,12 +1,14 @@
 //! A list of representatives, one for each cluster of CPUs that has asked.
 
 use core::alloc::Layout;
+use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 use crossbeam_utils::CachePadded;
 
 use crate::backing::{Backing, Exhausted};
 use crate::clustered::Found;
+use crate::flaw::{self, Flaw, Sound, Variant};
 use crate::platform::{Cpu, CpuId};
 use crate::sync::{AtomicPtr, Ordering};
 
@@ -45,21 +47,29 @@ struct Entry<T> {
 
 /// The representatives of one object. They are never taken off the list, and go with it.
 #[derive(Debug)]
-pub struct Reps<T, B: Backing> {
+pub struct Reps<T, B: Backing, V: Variant = Sound> {
     newest: AtomicPtr<CachePadded<Entry<T>>>,
     degree: Degree,
     backing: B,
+    variant: PhantomData<V>,
 }
 
 // SAFETY: the list is only added to, by an atomic; it owns its values and shares them.
-unsafe impl<T: Send + Sync, B: Backing + Sync> Sync for Reps<T, B> {}
+unsafe impl<T: Send + Sync, B: Backing + Sync, V: Variant> Sync for Reps<T, B, V> {}
 // SAFETY: it owns its values.
-unsafe impl<T: Send, B: Backing + Send> Send for Reps<T, B> {}
+unsafe impl<T: Send, B: Backing + Send, V: Variant> Send for Reps<T, B, V> {}
 
 impl<T, B: Backing> Reps<T, B> {
     /// No representatives yet, with memory from `backing`.
     pub fn new(backing: B, degree: Degree) -> Self {
-        Self { newest: AtomicPtr::new(ptr::null_mut()), degree, backing }
+        Self::of_variant(backing, degree)
+    }
+}
+
+impl<T, B: Backing, V: Variant> Reps<T, B, V> {
+    /// [`Reps::new`] of any variant.
+    pub fn of_variant(backing: B, degree: Degree) -> Self {
+        Self { newest: AtomicPtr::new(ptr::null_mut()), degree, backing, variant: PhantomData }
     }
 
     /// The representative of `cpu`'s cluster; if there is none, makes the one that `make` returns. Two CPUs of
@@ -81,8 +91,12 @@ impl<T, B: Backing> Reps<T, B> {
         loop {
             // SAFETY: the entry is ours until the exchange succeeds.
             unsafe { &mut *memory.as_ptr() }.next = newest;
-            let add =
-                self.newest.compare_exchange(newest, memory.as_ptr(), Ordering::AcqRel, Ordering::Acquire);
+            let add = if flaw::has::<V>(Flaw::TornList) {
+                self.newest.store(memory.as_ptr(), Ordering::Release);
+                Ok(newest)
+            } else {
+                self.newest.compare_exchange(newest, memory.as_ptr(), Ordering::AcqRel, Ordering::Acquire)
+            };
             match add {
                 // SAFETY: the entry is on the list, and stays.
                 Ok(_) => return Ok(self.found(unsafe { memory.as_ref() })),
@@ -134,7 +148,7 @@ impl<T, B: Backing> Reps<T, B> {
     }
 }
 
-impl<T, B: Backing> Drop for Reps<T, B> {
+impl<T, B: Backing, V: Variant> Drop for Reps<T, B, V> {
     fn drop(&mut self) {
         let mut next = self.newest.load(Ordering::Acquire);
         while let Some(entry) = NonNull::new(next) {

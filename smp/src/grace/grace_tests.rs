@@ -91,6 +91,32 @@ mod host {
         assert_eq!(grace.reap(other, 1) + grace.reap(cpu, 1), 2);
     }
 
+    #[test]
+    fn expediting_is_not_forgotten_while_a_period_of_another_cpu_runs() {
+        let machine = Machine::new(2);
+        let mut memory = [const { PerCpu::<Local>::SLOT }; 2];
+        let tree = Grace::tree::<1>();
+        let grace = Grace::new(&mut memory, &tree, 100);
+        let [cpu, other] = [0, 1].map(|index| machine.claim(CpuId::new(index).unwrap()));
+        grace.enter(cpu);
+        grace.enter(other);
+        // SAFETY: fresh objects.
+        unsafe { grace.retire(cpu, object()) };
+        grace.expedite(cpu);
+        grace.quiescent(&machine, cpu);
+        // CPU 0's period runs; CPU 1 retires less than a batch, is in a hurry, and passes quiescent points.
+        // SAFETY: as above.
+        unsafe { grace.retire(other, object()) };
+        grace.expedite(other);
+        let mut freed = 0;
+        for _ in 0..8 {
+            grace.quiescent(&machine, other);
+            grace.quiescent(&machine, cpu);
+            freed += grace.reap(other, 1);
+        }
+        assert_eq!((freed, grace.is_waiting(other)), (1, false), "forgotten");
+    }
+
     /// An object that says whether it was freed.
     #[repr(C)]
     struct Guarded {
@@ -168,6 +194,7 @@ mod model {
     use crate::sync::{AtomicPtr, Ordering};
 
     broken!(NoEntryFence);
+    broken!(UnnamedPeriod);
     broken!(CurrentPeriodIsEnough);
 
     #[repr(C)]
@@ -249,6 +276,54 @@ mod model {
     #[should_panic(expected = "Causality violation")]
     fn must_fail_without_the_fence_at_the_entry() {
         a_reader_comes_in::<NoEntryFence>();
+    }
+
+    /// One CPU comes in twice, uses the object and leaves, while the other replaces it twice and frees what it may; in
+    /// the end everything can be freed. So a report for the first period may come when the second one runs. Two
+    /// threads, at most three preemptions.
+    fn two_periods<V: Variant>() {
+        check(3, || {
+            let world = world::<2, V>();
+            let reader = thread::spawn(move || {
+                let cpu = world.machine.claim(CpuId::new(1).unwrap());
+                for _ in 0..2 {
+                    world.grace.enter(cpu);
+                    use_object(world);
+                    world.grace.leave(&world.machine, cpu);
+                }
+            });
+            let cpu = world.machine.claim(CpuId::BOOT);
+            world.grace.enter(cpu);
+            let mut periods = 0;
+            let mut freed = 0;
+            let mut poll = || {
+                world.grace.poll(&world.machine, cpu);
+                freed += world.grace.reap(cpu, 2);
+                assert!(world.grace.periods() >= periods, "a period that was over runs again");
+                periods = world.grace.periods();
+            };
+            for _ in 0..2 {
+                let old = world.shared.swap(core::ptr::from_ref(object()).cast_mut(), Ordering::AcqRel);
+                // SAFETY: out of reach, and leaked.
+                unsafe { world.grace.retire(cpu, NonNull::new(old).unwrap().cast()) };
+                world.grace.expedite(cpu);
+                (0..2).for_each(|_| poll());
+            }
+            reader.join().unwrap();
+            (0..6).for_each(|_| poll());
+            assert_eq!(freed, 2, "a period never ends");
+        });
+    }
+
+    #[test]
+    fn a_late_report_does_not_count_for_the_next_period() {
+        two_periods::<Sound>();
+    }
+
+    #[test]
+    #[should_panic(expected = "a period ")]
+    fn must_fail_when_a_report_does_not_name_its_period() {
+        two_periods::<UnnamedPeriod>();
     }
 
     /// A period runs already, which the reader started and in which it reports before it uses the object. Another

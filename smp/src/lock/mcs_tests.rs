@@ -5,8 +5,10 @@ mod host {
     use std::thread::{self, Thread, ThreadId};
     use std::vec::Vec;
 
+    use proptest::prelude::*;
+
     use crate::host::Machine;
-    use crate::lock::{Mcs, Park, Parking, Spinning};
+    use crate::lock::{Mcs, Park, Parking, Place, Spinning};
 
     const CLASS: u8 = 1;
 
@@ -20,6 +22,47 @@ mod host {
             }
         });
         assert_eq!(lock.into_inner(), 6000);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Steps that do not commute, of three CPUs at once: the value is what the steps make of it in the order in which
+        /// the lock let them in, and that keeps each CPU's own order.
+        #[test]
+        fn the_lock_agrees_with_one_thread(
+            steps in proptest::array::uniform3(proptest::collection::vec(any::<u8>(), 0..50)),
+            apart in any::<bool>(),
+        ) {
+            let machine = Machine::new(3);
+            let lock: Mcs<(u64, Vec<(usize, u8)>), CLASS> = Mcs::new((0, Vec::new()));
+            let apply = |value: u64, by: u8| value.wrapping_mul(31).wrapping_add(by.into());
+            machine.run(|cpu| {
+                let (own, wait, place) = (cpu.id().index(), Spinning::new(&machine, cpu), Place::new(()));
+                let step = |(value, log): &mut (u64, Vec<_>), by| {
+                    *value = apply(*value, by);
+                    log.push((own, by));
+                };
+                for by in &steps[own] {
+                    if apart {
+                        // SAFETY: the place is in no other use and outlives the release; while the lock is held
+                        // nobody else reaches the value.
+                        unsafe {
+                            lock.acquire(&wait, &place);
+                            lock.value().with_mut(|value| step(&mut *value, *by));
+                            lock.release(&wait, &place);
+                        }
+                    } else {
+                        lock.with(&wait, |value| step(value, *by));
+                    }
+                }
+            });
+            let (value, log) = lock.into_inner();
+            prop_assert_eq!(value, log.iter().fold(0, |value, (_, by)| apply(value, *by)));
+            for (own, steps) in steps.iter().enumerate() {
+                let of_cpu: Vec<_> = log.iter().filter(|(cpu, _)| *cpu == own).map(|(_, by)| *by).collect();
+                prop_assert_eq!(&of_cpu, steps);
+            }
+        }
     }
 
     #[test]

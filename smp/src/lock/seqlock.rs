@@ -132,9 +132,98 @@ impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
 
 #[cfg(all(test, not(loom)))]
 mod tests {
+    use std::{sync::Mutex, vec::Vec};
+
+    use proptest::prelude::*;
+
     use super::*;
     use crate::host::Machine;
     use crate::lock::Spinning;
+    use crate::platform::{Cpu, CpuId, Platform, RemoteTable};
+
+    /// A machine on which whoever waits has the writer go on.
+    struct Held<'a>(Machine, &'a SeqLock<1, 2>);
+
+    // SAFETY: as the machine's.
+    unsafe impl Platform for Held<'_> {
+        fn cpu(&self) -> Cpu<'_> {
+            self.0.cpu()
+        }
+
+        fn cpus(&self) -> usize {
+            self.0.cpus()
+        }
+
+        fn wake(&self, _: CpuId) {}
+
+        fn table(&self, id: CpuId) -> RemoteTable<'_> {
+            self.0.table(id)
+        }
+
+        fn relax(&self, _: Cpu<'_>) {
+            self.1.number.store(2, Ordering::Release);
+        }
+    }
+
+    #[test]
+    fn who_waits_serves_its_own_cpu_meanwhile() {
+        let lock = SeqLock::new([5]);
+        let platform = Held(Machine::new(1), &lock);
+        let wait = Spinning::new(&platform, platform.0.claim(CpuId::BOOT));
+        // Somebody is writing, and goes on only if this CPU does what is asked of it.
+        lock.number.store(1, Ordering::Relaxed);
+        assert_eq!(lock.read(&wait), [5]);
+        lock.number.store(1, Ordering::Relaxed);
+        lock.update(&wait, |[word]| [word + 1]);
+        assert_eq!(lock.read(&wait), [6]);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+        /// Two writers and a reader at once: the states follow one another as one thread would make them, each writer's
+        /// steps in its order, and the reader sees some of them in their order.
+        #[test]
+        fn the_lock_agrees_with_one_thread(
+            steps in proptest::array::uniform2(proptest::collection::vec(any::<u64>(), 0..60)),
+        ) {
+            let lock: SeqLock<2, 2> = SeqLock::new([0; 2]);
+            let machine = Machine::new(3);
+            let states = Mutex::new(std::vec![[0; 2]]);
+            let apply = |[first, second]: [u64; 2], by: u64| [second.rotate_left(7) ^ by, first.wrapping_add(1)];
+            let log = Mutex::new(Vec::new());
+            let read = machine.run(|cpu| {
+                let (own, wait) = (cpu.id().index(), Spinning::new(&machine, cpu));
+                let Some(steps) = steps.get(own) else {
+                    return (0..200).map(|_| lock.read(&wait)).collect::<Vec<_>>();
+                };
+                for by in steps {
+                    lock.update(&wait, |words| {
+                        let new = apply(words, *by);
+                        states.lock().unwrap().push(new);
+                        log.lock().unwrap().push((own, *by));
+                        new
+                    });
+                }
+                Vec::new()
+            });
+            let (states, log) = (states.into_inner().unwrap(), log.into_inner().unwrap());
+            for (own, steps) in steps.iter().enumerate() {
+                let of_cpu: Vec<_> = log.iter().filter(|(cpu, _)| *cpu == own).map(|(_, by)| *by).collect();
+                prop_assert_eq!(&of_cpu, steps);
+            }
+            for (pair, (_, by)) in states.windows(2).zip(&log) {
+                prop_assert_eq!(apply(pair[0], *by), pair[1], "a write got lost");
+            }
+            let mut from = states.iter();
+            for words in &read[2] {
+                let found = from.clone().any(|state| state == words);
+                prop_assert!(found, "a state that was not, or not any more: {words:?}");
+                while from.clone().next().is_some_and(|state| state != words) {
+                    from.next();
+                }
+            }
+        }
+    }
 
     #[test]
     fn a_reader_sees_whole_writes_and_no_write_gets_lost() {

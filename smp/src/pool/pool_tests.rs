@@ -207,6 +207,8 @@ mod host {
 #[cfg(loom)]
 mod model {
     use core::alloc::Layout;
+    use core::cell::UnsafeCell;
+    use core::ptr::NonNull;
 
     use loom::thread;
 
@@ -215,7 +217,7 @@ mod model {
     use crate::mailbox::Mailbox;
     use crate::per_cpu::PerCpu;
     use crate::platform::CpuId;
-    use crate::pool::{Pool, Share, Slabs};
+    use crate::pool::{Pool, Share, Slabs, Store};
 
     broken!(RelaxedRelease);
 
@@ -249,6 +251,70 @@ mod model {
             assert!(more[0] != more[1] && more[1] != more[2] && more[0] != more[2], "two owners");
             other.join().unwrap();
         });
+    }
+
+    /// Two CPUs take a batch (of one block), mark it, and put it back, each of them twice, of three blocks. Two threads,
+    /// at most two preemptions.
+    fn two_take_and_put<V: Variant>() {
+        check(2, || {
+            let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));
+            let lists: &'static [_] = Box::leak(Box::new([Store::<6, V>::list()]));
+            let store: &'static Store<'static, 6, V> = Box::leak(Box::new(Store::new(lists, BLOCK)));
+            let memory: &'static [UnsafeCell<Block>; 3] =
+                Box::leak(Box::new([const { UnsafeCell::new(Block([0; BLOCK])) }; 3]));
+            let cpu = machine.claim(CpuId::BOOT);
+            // SAFETY: leaked.
+            unsafe { store.add(machine, cpu, 0, NonNull::from(memory).cast(), 3) };
+            let owners: &'static [_] = Box::leak(Box::new([0, 0, 0].map(|_| loom::cell::UnsafeCell::new(0))));
+            let owners = Owners(owners, core::ptr::from_ref(memory).addr());
+            let other = thread::spawn(move || owners.take_and_put(store, machine, 1));
+            owners.take_and_put(store, machine, 0);
+            other.join().unwrap();
+            // SAFETY: the other thread is through.
+            assert_eq!(store.free(machine, unsafe { machine.again(CpuId::BOOT) }), 3, "a block got lost");
+        });
+    }
+
+    const BLOCK: usize = 64;
+
+    #[repr(align(64))]
+    struct Block(#[expect(dead_code, reason = "only its memory is used")] [u8; BLOCK]);
+
+    /// Who owns each block, for the checker to find races on; and where the first block is.
+    #[derive(Clone, Copy)]
+    struct Owners(&'static [loom::cell::UnsafeCell<usize>], usize);
+
+    // SAFETY: the checker finds every race on the cells.
+    unsafe impl Send for Owners {}
+
+    impl Owners {
+        fn take_and_put<V: Variant>(self, store: &Store<'_, 6, V>, machine: &Machine, cpu: usize) {
+            // SAFETY: one thread only is each CPU.
+            let cpu = unsafe { machine.again(CpuId::new(cpu).unwrap()) };
+            for _ in 0..2 {
+                let mut batch = store.take(machine, cpu).unwrap();
+                let block = batch.pop().unwrap();
+                let owner = &self.0[(block.addr().get() - self.1) / BLOCK];
+                // SAFETY: the block is this CPU's now, which the checker checks.
+                owner.with_mut(|owner| unsafe { *owner = cpu.id().index() });
+                // SAFETY: just taken off its list; from this store.
+                unsafe {
+                    batch.push(block);
+                    store.put(machine, cpu, 0, batch);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_block_of_the_store_has_one_owner() {
+        two_take_and_put::<Sound>();
+    }
+
+    #[test]
+    #[should_panic(expected = "Causality violation")]
+    fn must_fail_when_the_lock_of_the_store_does_not_release() {
+        two_take_and_put::<RelaxedRelease>();
     }
 
     #[test]

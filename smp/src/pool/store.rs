@@ -6,6 +6,7 @@ use crossbeam_utils::CachePadded;
 
 use crate::backing::Exhausted;
 use crate::chain::{Chain, Node};
+use crate::flaw::{Sound, Variant};
 use crate::lock::{Class, Mcs, Spinning};
 use crate::platform::{Cpu, Platform};
 use crate::pool::BATCH;
@@ -29,8 +30,8 @@ pub struct NodeList {
 /// Equal blocks of memory, by NUMA node; they come and go in batches of [`BATCH`]. Each node has a lock of
 /// class `CLASS`, held for a few instructions; the lists are kept in the free blocks themselves.
 #[derive(Debug)]
-pub struct Store<'m, const CLASS: Class> {
-    nodes: &'m [CachePadded<Mcs<NodeList, CLASS>>],
+pub struct Store<'m, const CLASS: Class, V: Variant = Sound> {
+    nodes: &'m [CachePadded<Mcs<NodeList, CLASS, (), V>>],
     /// Bytes of a block.
     block: usize,
 }
@@ -38,22 +39,22 @@ pub struct Store<'m, const CLASS: Class> {
 /// The smallest block: it has to hold what a store keeps in it.
 const SMALLEST: usize = size_of::<Node<Chain<()>>>();
 
-impl<'m, const CLASS: Class> Store<'m, CLASS> {
+impl<'m, const CLASS: Class, V: Variant> Store<'m, CLASS, V> {
     /// A store without blocks, with a list for each node; `block` is the size and alignment of a block.
     ///
     /// # Panics
     ///
     /// If there is no node, or `block` is no power of two or below 32.
     #[must_use]
-    pub fn new(nodes: &'m [CachePadded<Mcs<NodeList, CLASS>>], block: usize) -> Self {
+    pub fn new(nodes: &'m [CachePadded<Mcs<NodeList, CLASS, (), V>>], block: usize) -> Self {
         assert!(!nodes.is_empty() && block.is_power_of_two() && block >= SMALLEST);
         Self { nodes, block }
     }
 
     /// An empty list, for the slice that [`Store::new`] is given.
     #[must_use]
-    pub fn list() -> CachePadded<Mcs<NodeList, CLASS>> {
-        CachePadded::new(Mcs::new(NodeList::default()))
+    pub fn list() -> CachePadded<Mcs<NodeList, CLASS, (), V>> {
+        CachePadded::new(Mcs::of_variant(NodeList::default()))
     }
 
     /// Adds `blocks` blocks from `start` on to `node`; the last node if there are fewer. Touches the first.

@@ -229,7 +229,7 @@ impl<B: Deferred, const CLASS: Class, V: Variant> RangeMap<B, CLASS, V> {
                 self.set_below(cpu, unsafe { child.as_ref() }, level - 1, &slot.part, word);
                 continue;
             }
-            slot.word.store(word.locked().0, Ordering::Release);
+            slot.word.store(word.locked().0, flaw::release::<V>());
             if let Some(child) = child {
                 // SAFETY: the slot no longer leads there, and all slots below are locked by the caller.
                 unsafe { self.take_out(cpu, child, level - 1) };

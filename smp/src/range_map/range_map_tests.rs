@@ -137,17 +137,21 @@ mod host {
 
 #[cfg(loom)]
 mod model {
+    use core::alloc::Layout;
     use core::mem::ManuallyDrop;
     use core::ops::Range;
+    use core::ptr::NonNull;
     use std::boxed::Box;
 
     use loom::cell::UnsafeCell;
     use loom::thread;
 
+    use crate::backing::{Backing, Exhausted};
     use crate::flaw::{Sound, Variant, broken};
     use crate::host::{Graveyard, Machine, check};
     use crate::platform::CpuId;
-    use crate::range_map::{PAGES, RangeMap, Value};
+    use crate::range_map::{Deferred, PAGES, RangeMap, SLOTS, Value};
+    use crate::sync::{AtomicU64, Ordering};
 
     broken!(RelaxedRelease);
     broken!(UnlockedSplit);
@@ -217,6 +221,112 @@ mod model {
     #[test]
     fn who_waits_in_a_node_that_is_taken_out_looks_again() {
         two_mark::<Sound>(Some(0..1), [0..4, 1..2]);
+    }
+
+    /// What a value leads to.
+    struct Region(UnsafeCell<u64>);
+
+    impl Region {
+        fn leak(content: u64) -> Value {
+            let region: &'static Region = Box::leak(Box::new(Region(UnsafeCell::new(content))));
+            Value::new(core::ptr::from_ref(region).expose_provenance() as u64).unwrap()
+        }
+
+        fn content(value: Value) -> u64 {
+            let region = core::ptr::with_exposed_provenance::<Region>(value.get() as usize);
+            // SAFETY: leaked; the checker finds a read that races with the writing of the content.
+            unsafe { &*region }.0.with(|content| unsafe { *content })
+        }
+    }
+
+    /// Page 0 has a value, in a slot of its own if `is_split`; one CPU looks it up while another gives `pages` a new one:
+    /// the first one finds the old value or the new, and what it leads to. Two threads, at most three preemptions.
+    fn look_up_meets_change<V: Variant, B>(backing: fn() -> B, is_split: bool, pages: Range<u64>)
+    where
+        B: Deferred + Send + Sync + 'static,
+    {
+        check(3, move || {
+            let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));
+            let cpu = machine.claim(CpuId::BOOT);
+            let map: &'static RangeMap<B, 6, V> =
+                Box::leak(Box::new(RangeMap::of_variant(backing(), cpu).unwrap()));
+            let before = if is_split { 0..1 } else { 0..PAGES };
+            map.lock(machine, cpu, before).unwrap().set(Some(Region::leak(1)));
+            let reader = thread::spawn(move || {
+                let found = map.get(0).map(Region::content);
+                assert!(found.is_some_and(|content| content == 1 || content == 2), "the page lost its value");
+            });
+            let mut guard = ManuallyDrop::new(map.lock(machine, cpu, pages.clone()).unwrap());
+            guard.set(Some(Region::leak(2)));
+            drop(ManuallyDrop::into_inner(guard));
+            reader.join().unwrap();
+            let now = map.get(0).map(Region::content);
+            assert_eq!(now, Some(if pages.start == 0 { 2 } else { 1 }));
+        });
+    }
+
+    fn graveyard() -> &'static Graveyard {
+        Box::leak(Box::default())
+    }
+
+    /// Memory that is in other use as soon as it is retired.
+    struct Hasty(&'static Graveyard);
+
+    // SAFETY: the graveyard keeps the promise.
+    unsafe impl Backing for Hasty {
+        fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+            self.0.take(layout, near)
+        }
+
+        unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+            // SAFETY: the caller's.
+            unsafe { self.0.give(memory, layout) }
+        }
+    }
+
+    // SAFETY: (broken on purpose) what is retired is written at once, as the nodes' words that it is.
+    unsafe impl Deferred for Hasty {
+        unsafe fn retire(&self, cpu: crate::Cpu<'_>, memory: NonNull<u8>, layout: Layout) {
+            for index in 0..SLOTS {
+                // SAFETY: the memory is a node, which is an array of atomics; the graveyard keeps it.
+                unsafe { memory.cast::<AtomicU64>().add(index).as_ref() }.store(0, Ordering::Relaxed);
+            }
+            // SAFETY: the caller's.
+            unsafe { self.0.retire(cpu, memory, layout) }
+        }
+    }
+
+    #[test]
+    fn a_look_up_during_a_change_finds_the_old_or_the_new() {
+        look_up_meets_change::<Sound, _>(graveyard, true, 0..1);
+    }
+
+    #[test]
+    fn a_look_up_in_a_node_that_is_taken_out_looks_again() {
+        look_up_meets_change::<Sound, _>(graveyard, true, 0..PAGES);
+    }
+
+    #[test]
+    fn a_look_up_in_a_slot_that_is_split_finds_its_value() {
+        look_up_meets_change::<Sound, _>(graveyard, false, 1..2);
+    }
+
+    #[test]
+    #[should_panic(expected = "Causality violation")]
+    fn must_fail_when_a_look_up_meets_a_value_that_was_not_released() {
+        look_up_meets_change::<RelaxedRelease, _>(graveyard, true, 0..1);
+    }
+
+    #[test]
+    #[should_panic(expected = "the page lost its value")]
+    fn must_fail_when_a_look_up_meets_a_node_without_a_tombstone() {
+        look_up_meets_change::<NoTombstone, _>(graveyard, true, 0..PAGES);
+    }
+
+    #[test]
+    #[should_panic(expected = "the page lost its value")]
+    fn must_fail_when_a_node_is_used_again_while_it_is_looked_up() {
+        look_up_meets_change::<Sound, _>(|| Hasty(graveyard()), true, 0..PAGES);
     }
 
     #[test]

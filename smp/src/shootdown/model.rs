@@ -4,7 +4,7 @@
 //! model does so as early as it can, when a root is loaded and after each flush, which is when it does most harm:
 //! what was cached then is used for as long as nobody flushes it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::vec::Vec;
 
@@ -37,8 +37,10 @@ pub struct SoftTlb {
     global: Vec<AtomicU64>,
     cpus: Vec<Mutex<Cached>>,
     pcids: usize,
-    /// A frame that must not be reached any more.
-    freed: AtomicU64,
+    /// Frames that must not be reached any more.
+    freed: Mutex<BTreeSet<u64>>,
+    /// How many: what the model checker sees of it.
+    frees: AtomicU64,
     made: core::sync::atomic::AtomicUsize,
 }
 
@@ -52,7 +54,8 @@ impl SoftTlb {
             global: entries(),
             cpus: (0..cpus).map(|_| Mutex::default()).collect(),
             pcids,
-            freed: AtomicU64::new(EMPTY),
+            freed: Mutex::default(),
+            frees: AtomicU64::new(0),
             made: core::sync::atomic::AtomicUsize::new(0),
         }
     }
@@ -79,24 +82,49 @@ impl SoftTlb {
 
     /// From now on it is an error if a CPU can reach `frame`.
     pub fn free(&self, frame: u64) {
-        self.freed.store(frame, Ordering::Release);
+        self.freed.lock().expect("nobody panics with it locked").insert(frame);
+        self.frees.fetch_add(1, Ordering::AcqRel);
     }
 
     /// The frame that an access of `cpu` to `page` reaches now.
+    ///
+    /// # Panics
+    ///
+    /// If that frame, or another one that the CPU could reach by a walk, was freed.
     pub fn translate(&self, cpu: Cpu<'_>, page: u64) -> Option<u64> {
         let mut cached = self.lock(cpu);
         let hit = |cached: &Cached| cached.own.get(&(cached.pcid, page)).copied();
-        hit(&cached).or_else(|| {
+        let found = hit(&cached).or_else(|| {
             self.walk(&mut cached);
             hit(&cached)
-        })
+        });
+        drop(cached);
+        self.check(found)
     }
 
     /// The frame that an access of `cpu` to the global page `page` reaches now.
+    ///
+    /// # Panics
+    ///
+    /// As for [`SoftTlb::translate`].
     pub fn translate_global(&self, cpu: Cpu<'_>, page: u64) -> Option<u64> {
         let mut cached = self.lock(cpu);
         self.walk(&mut cached);
-        cached.global.get(&page).copied()
+        let found = cached.global.get(&page).copied();
+        drop(cached);
+        self.check(found)
+    }
+
+    /// `frames`, none of which was freed.
+    fn check<F: IntoIterator<Item = u64> + Clone>(&self, frames: F) -> F {
+        if self.frees.load(Ordering::Acquire) > 0 {
+            let reached = {
+                let freed = self.freed.lock().expect("nobody panics with it locked");
+                frames.clone().into_iter().any(|frame| freed.contains(&frame))
+            };
+            assert!(!reached, "a freed frame is in use");
+        }
+        frames
     }
 
     fn lock(&self, cpu: Cpu<'_>) -> std::sync::MutexGuard<'_, Cached> {
@@ -122,9 +150,9 @@ impl SoftTlb {
                 cached.global.entry(page).or_insert(global);
             }
         }
-        let freed = self.freed.load(Ordering::Acquire);
-        let reached = cached.own.iter().any(|((of, _), frame)| *of == pcid && *frame == freed);
-        assert!(!reached, "a freed frame is in use");
+        let own = cached.own.iter().filter(|((of, _), _)| *of == pcid);
+        let all: Vec<_> = own.map(|(_, frame)| *frame).chain(cached.global.values().copied()).collect();
+        self.check(all);
     }
 }
 

@@ -41,6 +41,23 @@ mod host {
         assert_eq!(tlb.translate(other, 3), None, "came back to a stale translation");
     }
 
+    #[test]
+    #[should_panic(expected = "a freed frame is in use")]
+    fn must_fail_when_a_cached_translation_outlives_its_frame() {
+        let machine = Machine::new(1);
+        let cpu = machine.claim(CpuId::BOOT);
+        let mut loaded = [const { PerCpu::<Loaded>::SLOT }; 1];
+        let shootdown = Shootdown::new(&mut loaded);
+        let tlb = SoftTlb::new(1, 4);
+        let root = Root::new(1, tlb.table());
+        tlb.map(&root, 3, 30);
+        shootdown.switch(cpu, &tlb, &root);
+        tlb.unmap(&root, 3);
+        // Freed without a shootdown: the access hits.
+        tlb.free(30);
+        let _ = tlb.translate(cpu, 3);
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Switch { cpu: usize, root: usize },
@@ -95,18 +112,21 @@ mod host {
                         // One thread plays both CPUs, so only the one that has nothing to wait for initiates.
                         let cpu = if now[1 - cpu] == Some(root) { 1 - cpu } else { cpu };
                         if now == [Some(root); 2] { continue }
+                        let mut unmapped = Vec::new();
                         for page in (page..page + count).filter(|page| *page < 16) {
                             tlb.unmap(&roots[root], page);
-                            mapped.remove(&(root, page));
+                            unmapped.extend(mapped.remove(&(root, page)));
                         }
                         let pages = Pages::new(page, count);
                         prop_assert_eq!(invalidate(&shootdown, cpus[cpu], &tlb, &roots[root], pages), 0);
+                        unmapped.into_iter().for_each(|frame| tlb.free(frame));
                     }
                     Step::Global { cpu, page } => {
-                        if global.remove(&page).is_some() {
+                        if let Some(frame) = global.remove(&page) {
                             tlb.set_global(page, None);
                             // A global page is in every table, so nobody may be skipped.
                             [cpu, 1 - cpu].into_iter().for_each(|cpu| tlb.flush_global(cpus[cpu]));
+                            tlb.free(frame);
                         } else {
                             global.insert(page, frame);
                             tlb.set_global(page, Some(frame));
