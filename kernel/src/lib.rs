@@ -9,6 +9,7 @@
 //! - [`object`] and [`cap`]: kernel objects and how programs name them;
 //! - [`sched`]: threads and when they run;
 //! - [`ipc`]: calls between programs;
+//! - [`io`]: interrupts and I/O ports for drivers;
 //! - [`mem`]: where memory lies, frames, address spaces;
 //! - [`syscall`]: what user code may ask for;
 //! - [`arch`]: all that is x86-64, and the only place with inline assembly and registers' names;
@@ -21,6 +22,7 @@ pub mod arch;
 pub mod boot;
 pub mod cap;
 pub mod cell;
+pub mod io;
 pub mod ipc;
 pub mod log;
 pub mod mem;

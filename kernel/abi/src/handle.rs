@@ -99,7 +99,7 @@ pub struct Rights(pub u16);
 
 impl Rights {
     /// Endpoint: call, be the pager of a region. Notification: notify. Thread: join. Address space: make threads
-    /// in it, grant to it, map into it. Memory: map it.
+    /// in it, grant to it, map into it. Memory: map it. I/O ports: read them. Interrupt: acknowledge it; the first one, to all of them: bind them.
     pub const USE: Self = Self(1);
     /// Notification: wait for it. Thread: control it.
     pub const RECEIVE: Self = Self(2);
@@ -107,7 +107,7 @@ impl Rights {
     pub const GRANT: Self = Self(4);
     /// Destroy the object.
     pub const DESTROY: Self = Self(8);
-    /// Memory: map it writable.
+    /// Memory: map it writable. I/O ports: write them.
     pub const WRITE: Self = Self(16);
     /// Memory: map it executable.
     pub const EXECUTE: Self = Self(32);
@@ -140,13 +140,17 @@ pub mod initial {
     pub const CPU_CONTROL: Handle = Handle::new(0, 2, 1);
     /// The address space of its companion, a program without threads, where it has one.
     pub const COMPANION: Handle = Handle::new(0, 3, 1);
+    /// All I/O ports.
+    pub const PORTS: Handle = Handle::new(0, 4, 1);
+    /// The right to bind interrupts of devices.
+    pub const INTERRUPTS: Handle = Handle::new(0, 5, 1);
     /// Most capabilities to memory that there are at first.
     pub const MEMORY_RANGES: u32 = 16;
 
     /// The `index`th of the capabilities to all memory that the kernel did not keep, the largest first.
     #[must_use]
     pub const fn memory(index: u32) -> Handle {
-        Handle::new(0, 4 + index, 1)
+        Handle::new(0, 6 + index, 1)
     }
 }
 

@@ -28,7 +28,7 @@ pub use calls::Call;
 pub use errors::{Error, FIRST_ERROR, decode};
 pub use handle::{Handle, Kind, Rights, initial};
 pub use memory::{Access, fault};
-pub use message::{Buffer, ITEMS, Item, ItemKind, MAX_BYTES, MAX_ITEMS, Window, exception, ports};
+pub use message::{Buffer, ITEMS, Item, ItemKind, MAX_BYTES, MAX_ITEMS, Window, exception, interrupt, ports};
 
 /// Words of a message.
 pub const MESSAGE_WORDS: usize = 4;
@@ -60,6 +60,12 @@ pub enum Fact {
     AccountBalance = 6,
     /// Interrupts that the calling CPU sent to other CPUs since boot.
     InterruptsSent = 5,
+    /// Interrupts of devices that the calling CPU took since boot.
+    DeviceInterrupts = 32,
+    /// Where a device has to write for an interrupt that comes by a message: see [`interrupt`].
+    MessageAddress = 33,
+    /// What it has to write there.
+    MessageData = 34,
 }
 
 /// What is done with a thread by [`Call::ThreadControl`], for which its capability needs [`Rights::RECEIVE`].

@@ -136,3 +136,16 @@ pub mod ports {
     /// word 0.
     pub const WRITE: u64 = 1 << 8;
 }
+
+/// Arguments of a [`crate::Call::Create`] of an interrupt: `first` is the right to bind them
+/// ([`crate::initial::INTERRUPTS`]), `second` the source, `third` a notification with the right to notify it, `fourth` the
+/// CPU that takes the interrupt and, from bit 16 on, the number of the notification's bit. When the interrupt came it does
+/// not come again before it was acknowledged, by a [`crate::Call::Call`] of it. A source is the number of an interrupt line
+/// as the firmware counts them, or one of these.
+pub mod interrupt {
+    /// With the number of one of the 16 interrupts of the first PCs: the line by which it comes.
+    pub const ISA: u64 = 1 << 32;
+    /// A message that the device writes: [`crate::Fact::MessageAddress`] and [`crate::Fact::MessageData`] tell its driver
+    /// where and what.
+    pub const MESSAGE: u64 = 1 << 33;
+}

@@ -9,6 +9,7 @@ use acpi::{AcpiHandler, AcpiTable, AcpiTables, HpetInfo, PhysicalMapping};
 use core::ptr::NonNull;
 use x86_64::PhysAddr;
 
+use super::io_apic::Lines;
 use crate::boot::topology::Topology;
 use crate::mem::frames::FREE;
 use crate::mem::layout::physical_to_virtual;
@@ -44,6 +45,8 @@ pub struct Firmware {
     pub local_apic: u64,
     /// CPUs, in the order of the MADT, which gives them their numbers.
     pub topology: Topology,
+    /// Interrupt lines of devices.
+    pub lines: Lines,
     /// A clock to calibrate others by.
     pub timer: Option<ReferenceTimer>,
 }
@@ -56,10 +59,17 @@ pub fn read(rsdp: u64) -> Result<Firmware, &'static str> {
     let mut topology = Topology::default();
     let madt = tables.find_table::<Madt>().map_err(|_| "there is no MADT (ACPI table of CPUs)")?;
     let mut local_apic = u64::from(madt.get().local_apic_address);
+    let mut lines = Lines::default();
     for entry in madt.get().entries() {
         match entry {
             MadtEntry::LocalApic(cpu) if cpu.flags & 1 != 0 => topology.add_cpu(cpu.apic_id.into())?,
             MadtEntry::LocalX2Apic(cpu) if cpu.flags & 1 != 0 => topology.add_cpu(cpu.x2apic_id)?,
+            MadtEntry::IoApic(entry) => {
+                lines.add_controller(entry.io_apic_address.into(), entry.global_system_interrupt_base);
+            }
+            MadtEntry::InterruptSourceOverride(entry) => {
+                lines.add_override(entry.irq, entry.global_system_interrupt, entry.flags);
+            }
             MadtEntry::LocalApicAddressOverride(entry) => local_apic = entry.local_apic_address,
             _ => {}
         }
@@ -67,7 +77,7 @@ pub fn read(rsdp: u64) -> Result<Firmware, &'static str> {
     if let Ok(srat) = tables.find_table::<Srat>() {
         read_srat(&srat, &mut topology);
     }
-    Ok(Firmware { local_apic, topology, timer: reference_timer(&tables) })
+    Ok(Firmware { local_apic, topology, lines, timer: reference_timer(&tables) })
 }
 
 fn reference_timer(tables: &AcpiTables<PhysicalMap>) -> Option<ReferenceTimer> {

@@ -3,7 +3,7 @@
 use super::acpi::Firmware;
 use super::apic::{self, Apic};
 use super::cpu::{self, Features};
-use super::{acpi, entry, extended, pic, qemu, serial, smp, time};
+use super::{acpi, entry, extended, io_apic, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
 use crate::cell::{Cell, Public};
 use crate::log;
@@ -76,6 +76,7 @@ extern "C" fn start(start_info: u64) -> ! {
 
     let firmware = acpi::read(info.rsdp).unwrap_or_else(|why| refuse(format_args!("{why}")));
     prepare_cpus(&firmware, &mut space, features);
+    io_apic::prepare(firmware.lines, |physical| space.map_device(physical));
     share_kernel_half(&space);
     kernel_space::set_kernel_root(space.root());
     // SAFETY: CPU 0's stack was just mapped, and nothing on the boot stack is needed again.

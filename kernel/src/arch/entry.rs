@@ -207,6 +207,11 @@ pub fn interrupt(cell: &mut Cell, number: u64) {
             cell.apic().end_of_interrupt();
         }
         vector::SPURIOUS => {}
+        // A line that its device holds has to be masked before the local APIC takes the next interrupt.
+        device @ vector::FIRST_DEVICE..=vector::LAST_DEVICE => {
+            crate::io::interrupt::arrived(cell, device);
+            cell.apic().end_of_interrupt();
+        }
         vector::APIC_ERROR => {
             log!("local APIC error");
             cell.apic().end_of_interrupt();

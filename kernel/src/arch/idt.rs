@@ -26,6 +26,12 @@ pub mod vector {
     pub const MACHINE_CHECK: u64 = 18;
     /// First vector that is not the CPU's own.
     pub const FIRST_INTERRUPT: u64 = 32;
+    /// First vector of devices.
+    pub const FIRST_DEVICE: u64 = 0x30;
+    /// Vectors of devices.
+    pub const DEVICES: usize = (TIMER - FIRST_DEVICE) as usize;
+    /// Last vector of devices.
+    pub const LAST_DEVICE: u64 = TIMER - 1;
     /// The local APIC's timer.
     pub const TIMER: u64 = 0xe0;
     /// Another CPU put something into this CPU's mailbox.

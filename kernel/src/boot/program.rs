@@ -13,6 +13,7 @@ use crate::arch::smp::cpu_count;
 use crate::boot::command_line::CommandLine;
 use crate::boot::variant::{self, Variant};
 use crate::cell::Cell;
+use crate::io::{interrupt, ports};
 use crate::log;
 use crate::mem::account;
 use crate::mem::frames::{self, FREE};
@@ -156,6 +157,8 @@ pub fn start(
     // Without a companion its place names the program itself, so that the handles behind it stay where they are.
     let companion = companion.unwrap_or(space);
     crate::cap::insert(cell, table, companion, companion.tag)?;
+    crate::cap::insert_value(cell, table, Kind::Ports, ports::ALL)?;
+    interrupt::insert_all(cell, table)?;
     for range in USER_MEMORY.get().into_iter().flatten().filter(|range| range.start < range.end) {
         let pages = (range.end - range.start) / PAGE;
         crate::cap::insert_value(cell, table, Kind::Memory, [range.start, pages])?;

@@ -208,7 +208,7 @@ pub fn derive(
 ) -> Result<Handle, Error> {
     let capability = lookup(from, handle)?;
     let parent = check_derivable(&capability)?;
-    let holds_value = capability.tag.is(Kind::Memory);
+    let holds_value = capability.tag.is(Kind::Memory) || capability.tag.is(Kind::Ports);
     let badge = badge.filter(|_| !holds_value).unwrap_or(capability.badge);
     let part = to.part(cell)?;
     part.insert(capability.object, capability.tag, capability.rights.and(rights), badge, Some(parent))

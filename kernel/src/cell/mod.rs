@@ -88,6 +88,8 @@ pub struct Cell {
     pub timers: Timers,
     /// Free objects.
     pub pools: Pools,
+    /// Interrupts of devices that this CPU took.
+    pub device_interrupts: u64,
     segments: Segments,
 }
 
@@ -145,6 +147,7 @@ impl Cell {
                 ready: RunQueue::new(),
                 timers: Timers::new(),
                 pools: Pools::new(id, node),
+                device_interrupts: 0,
                 segments: Segments::new(number),
             });
         }

@@ -126,6 +126,13 @@ fn deliver(thread: &mut Thread, first: u64, words: Words) {
     [registers.rsi, registers.rdx, registers.r10, registers.r8] = words;
 }
 
+/// Returns words of the kernel's to the running thread, as the reply to its `Call`.
+pub fn answer(cell: &mut Cell, words: Words) -> Return {
+    let caller = cell.running();
+    deliver(caller, 0, words);
+    Return::switch(caller)
+}
+
 #[cold]
 fn first_call(
     cell: &mut Cell,

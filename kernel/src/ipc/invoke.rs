@@ -2,21 +2,30 @@
 
 use abi::{Error, Handle, Kind};
 
-use super::call::Words;
+use super::call::{self, Words};
 use crate::cap;
 use crate::cell::Cell;
+use crate::io::{interrupt, ports};
 use crate::syscall::Return;
 
 /// `Call(object, word0 … word3, last)` of an object that may be anything but a living endpoint. A kind that can be
 /// invoked has a line here, which checks the right and returns the object's answer.
 #[cold]
-pub fn invoke(cell: &mut Cell, handle: Handle, _words: Words, _last: u64) -> Return {
-    let kind = match cap::lookup(&cell.running().space.table, handle) {
-        Ok(capability) => capability.kind(),
+pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, _last: u64) -> Return {
+    let capability = match cap::lookup(&cell.running().space.table, handle) {
+        Ok(capability) => capability,
         Err(error) => return Return::error(error),
     };
-    match kind {
-        Some(Kind::Reply | Kind::Interrupt | Kind::Ports) => Return::error(Error::WrongKind),
+    match capability.kind() {
+        Some(Kind::Ports) => match ports::operate(&capability, words) {
+            Ok(value) => call::answer(cell, [value, 0, 0, 0]),
+            Err(error) => Return::error(error),
+        },
+        Some(Kind::Interrupt) => match interrupt::acknowledge(cell, &capability) {
+            Ok(value) => cell.reschedule(value),
+            Err(error) => Return::error(error),
+        },
+        Some(Kind::Reply) => Return::error(Error::WrongKind),
         _ => Return::error(Error::WrongKind),
     }
 }

@@ -1,7 +1,9 @@
 //! Messages of programs to the early console, and facts.
 
 use crate::arch::{smp, time};
+use crate::cap;
 use crate::cell::Cell;
+use crate::io::interrupt;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
 use abi::{Error, Fact, Handle, Rights};
@@ -38,6 +40,13 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             super::memory::account(cell, handle, Rights::USE).map(|account| account.gather())
         }
         what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
+        what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
+        what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
+        what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),
         _ => Err(Error::BadArgument),
     }
+}
+
+fn message(cell: &Cell, handle: Handle) -> Result<interrupt::Message, Error> {
+    interrupt::message(&cap::lookup(&cell.running().space.table, handle)?)
 }

@@ -3,6 +3,7 @@
 use super::{Return, memory};
 use crate::cap;
 use crate::cell::Cell;
+use crate::io::{interrupt, ports};
 use crate::ipc::endpoint::{Endpoint, Template};
 use crate::ipc::notification::Notification;
 use crate::mem::account::Account;
@@ -31,9 +32,9 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Account => memory::create_account(cell, Handle(arguments[0]), arguments[1])?,
         Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]))?,
-        Kind::Thread | Kind::CpuControl | Kind::Reply | Kind::Interrupt | Kind::Ports => {
-            return Err(Error::BadArgument);
-        }
+        Kind::Ports => ports::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
+        Kind::Interrupt => interrupt::create(cell, arguments)?,
+        Kind::Thread | Kind::CpuControl | Kind::Reply => return Err(Error::BadArgument),
     };
     Ok(handle.0)
 }
@@ -59,6 +60,7 @@ pub fn destroy(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
             }
             return space.destroy(cell, tag).map(|()| 0);
         }
+        Some(Kind::Interrupt) => return interrupt::destroy(&capability),
         _ => return Err(Error::WrongKind),
     };
     if was_alive { Ok(0) } else { Err(Error::Destroyed) }

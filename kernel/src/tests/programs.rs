@@ -34,6 +34,11 @@ pub const TESTS: &[Test] = &[
     Test { name: "user_addresses", kind: Kind::Programs(|cell| start(cell, Part::Addresses), none_failed) },
     Test { name: "user_items", kind: Kind::Programs(|cell| with_rogue(cell, Part::Items), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(|cell| with_rogue(cell, Part::IllWill), none_failed) },
+    Test { name: "user_ports", kind: Kind::Programs(|cell| start_here(cell, Part::Ports), none_failed) },
+    Test {
+        name: "user_interrupts",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Interrupts), none_failed),
+    },
     Test { name: "user_memory", kind: Kind::Programs(|cell| start_here(cell, Part::Memory), none_failed) },
     Test {
         name: "user_memory_refused",
@@ -74,6 +79,8 @@ enum Part {
     Accounts = 35,
     FirstMemoryEnd = 40,
     Extended = 60,
+    Ports = 61,
+    Interrupts = 62,
 }
 
 /// Exceptions that the test program can raise.

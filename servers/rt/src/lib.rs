@@ -5,6 +5,7 @@
 #![no_std]
 
 pub mod call;
+pub mod io;
 pub mod memory;
 pub mod start;
 

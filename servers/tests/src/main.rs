@@ -9,6 +9,7 @@ mod bad_calls;
 mod calls;
 mod capabilities;
 mod control;
+mod drivers;
 mod exceptions;
 mod extended;
 mod ill_will;
@@ -43,6 +44,8 @@ fn run([part, cpus, companion]: [u64; 3]) {
         35 => accounts::are_exact(cpus),
         34 => memory::from_all(cpus),
         60 => extended::are_own(cpus),
+        61 => drivers::use_ports(),
+        62 => drivers::get_interrupts(cpus),
         end @ 40..48 => memory::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
