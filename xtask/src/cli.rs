@@ -10,6 +10,7 @@ use lab::exit::bad_input;
 use lab::qemu::Accel;
 
 use crate::bench::args::{BenchArgs, ExplainArgs};
+use crate::results::report::ReportArgs;
 
 /// Stormcell's commands.
 #[derive(Parser)]
@@ -32,6 +33,8 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show which cache lines make a workload slower with more CPUs, and which code moves them
     Explain(ExplainArgs),
+    /// Make the dashboard and the figures of records
+    Report(ReportArgs),
     /// Check formatting and lints of all code, bare-metal code included
     Lint(LintArgs),
 }

@@ -9,6 +9,7 @@ mod cli;
 mod host;
 mod lint;
 mod programs;
+mod results;
 mod run;
 mod setup;
 mod test;
@@ -42,6 +43,7 @@ fn dispatch() -> Result<Exit> {
         Command::Test(args) => test::command(&args),
         Command::Bench(args) => bench::command(&args),
         Command::Explain(args) => bench::explain(&args),
+        Command::Report(args) => results::report::command(&args),
         Command::Lint(args) => lint::command(&args),
     }
 }

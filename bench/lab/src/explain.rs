@@ -31,11 +31,11 @@ pub struct Subject<'a> {
 
 /// Lines of one kind: the same object, on whatever CPU.
 #[derive(Default)]
-struct Object {
-    lines: u64,
-    transfers: u64,
-    queue_cycles: u64,
-    functions: BTreeMap<String, u64>,
+pub(crate) struct Object {
+    pub(crate) lines: u64,
+    pub(crate) transfers: u64,
+    pub(crate) queue_cycles: u64,
+    pub(crate) functions: BTreeMap<String, u64>,
 }
 
 impl Subject<'_> {
@@ -55,7 +55,7 @@ impl Subject<'_> {
         text
     }
 
-    fn per_op(&self, count: u64) -> f64 {
+    pub(crate) fn per_op(&self, count: u64) -> f64 {
         count as f64 / self.record.ops.max(1) as f64
     }
 
@@ -65,7 +65,7 @@ impl Subject<'_> {
         total.transfers_user + total.transfers_kernel + total.transfers_string
     }
 
-    fn share(&self, transfers: u64) -> f64 {
+    pub(crate) fn share(&self, transfers: u64) -> f64 {
         100.0 * transfers as f64 / self.transfers().max(1) as f64
     }
 
@@ -107,7 +107,8 @@ impl Subject<'_> {
         self.naming.data((line.virtual_address & !u64::from(LINE_BYTES - 1)) + offset)
     }
 
-    fn objects(&self, text: &mut String) {
+    /// The lines that moved, put together by what they hold, those that moved most first.
+    pub(crate) fn moved(&self) -> Vec<(String, Object)> {
         let mut objects: BTreeMap<String, Object> = BTreeMap::new();
         for line in &self.region.lines {
             let object = objects.entry(self.kind_of(line)).or_default();
@@ -120,12 +121,16 @@ impl Subject<'_> {
         }
         let mut sorted: Vec<_> = objects.into_iter().collect();
         sorted.sort_by_key(|(_, object)| std::cmp::Reverse((object.transfers, object.queue_cycles)));
+        sorted
+    }
+
+    fn objects(&self, text: &mut String) {
         let _ = writeln!(
             text,
             "by object:\n{:>9} {:>6} {:>9} {:>5}  object",
             "transfers", "share", "queueing", "lines"
         );
-        for (name, object) in sorted.iter().take(OBJECTS) {
+        for (name, object) in self.moved().iter().take(OBJECTS) {
             let _ = writeln!(
                 text,
                 "{:>9.2} {:>5.1}% {:>9.0} {:>5}  {name}",

@@ -11,13 +11,19 @@
 //! No command-line parsing and no building of programs lives here: that is `xtask`, which depends on this
 //! crate and on which this crate does not depend.
 
+pub mod chart;
 pub mod check;
 pub mod context;
+pub mod dashboard;
 pub mod exit;
+pub mod experiment;
 pub mod explain;
+pub mod gate;
 pub mod goals;
 pub mod guest_line;
+pub mod history;
 pub mod instrument;
+pub mod intake;
 pub mod interrupt;
 pub mod kallsyms;
 pub mod linux;
@@ -32,3 +38,4 @@ pub mod symbols;
 pub mod system;
 pub mod table;
 pub mod truth;
+pub mod why;

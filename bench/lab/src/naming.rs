@@ -51,6 +51,15 @@ impl Naming {
         self.programs.place(address).unwrap_or_else(|| format!("{address:#x}"))
     }
 
+    /// The same without file and line: a name that stays from one build to the next.
+    #[must_use]
+    pub fn routine(&self, address: u64) -> String {
+        if let Some((name, _)) = self.kernel.at(address) {
+            return name.to_owned();
+        }
+        self.programs.routine(address).unwrap_or_else(|| format!("{address:#x}"))
+    }
+
     /// The object that holds a data address, as far as it can be told: a symbol, a CPU's area, or the kind of
     /// memory.
     #[must_use]

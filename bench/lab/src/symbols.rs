@@ -94,6 +94,21 @@ impl Symbols {
         Some(format!("{}: {own}{within}", program.name))
     }
 
+    /// `program: function` for `address`: the innermost function that is not the language's own, without file and
+    /// line, so that the name stays when lines are added above it; `None` outside all programs.
+    #[must_use]
+    pub fn routine(&self, address: u64) -> Option<String> {
+        let program = self.holding(address)?;
+        let debug = program.debug()?;
+        let frames = debug.frames(address);
+        let own = frames.iter().find(|frame| !frame.is_of_the_language()).or(frames.last());
+        let function = match own {
+            Some(frame) => frame.function.clone(),
+            None => debug.names.find_symbol(address)?.to_owned(),
+        };
+        Some(format!("{}: {function}", program.name))
+    }
+
     /// The data or code symbol at or before `address`, and the distance from it; `None` outside all programs.
     #[must_use]
     pub fn data(&self, address: u64) -> Option<(String, u64)> {
@@ -242,6 +257,8 @@ mod tests {
         assert!(name.starts_with("lab: ") && name.contains("loaded_ranges"), "{name}");
         assert!(name.contains("symbols.rs:"), "{name}");
         assert_eq!(symbols.name(u64::MAX - 1), None);
+        let routine = symbols.routine(symbol.address()).unwrap();
+        assert!(routine.contains("loaded_ranges") && !routine.contains(".rs"), "{routine}");
         let place = symbols.place(symbol.address()).unwrap();
         assert!(place.starts_with("lab: ") && place.contains("loaded_ranges"), "{place}");
         assert!(!place.contains("inlined"), "{place}");

@@ -55,6 +55,10 @@ const SEEDS: u64 = u32::MAX as u64;
 /// The most repeats of a point.
 const REPEATS: i64 = 1000;
 
+/// Options that an experiment's file stands for.
+const EXPERIMENT_SAYS: [&str; 9] =
+    ["workloads", "modes", "cpus", "system", "repeats", "smoke", "variant", "profile", "linux_kernel"];
+
 /// Arguments of `bench`.
 #[derive(Args)]
 pub struct BenchArgs {
@@ -76,6 +80,15 @@ pub struct BenchArgs {
     /// A small fixed choice of points, to see that everything works; less than two minutes
     #[arg(long)]
     pub smoke: bool,
+    /// Measure what bench/experiments/NAME.toml says
+    #[arg(long, value_name = "NAME", conflicts_with_all = EXPERIMENT_SAYS)]
+    pub experiment: Option<String>,
+    /// Go on with the partial run whose records these are: only what is missing is measured
+    #[arg(long, value_name = "FILE")]
+    pub resume: Option<PathBuf>,
+    /// Append a summary of each metric to results/history.jsonl, if every point was measured
+    #[arg(long)]
+    pub record: bool,
     /// Folder for the records [default: results/runs]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,

@@ -9,8 +9,10 @@ use lab::sweep;
 use workloads::Mode;
 
 use super::args::{ExplainArgs, Systems};
+use super::order::{Leg, check_profile, check_variant};
+use super::output::report_failures;
 use super::progress::Bar;
-use super::{Amount, Request, plan, prepare, report_failures, scratch};
+use super::{Amount, Part, Request, plan, scratch, targets};
 
 /// `cargo xtask explain`.
 pub fn command(args: &ExplainArgs) -> Result<Exit> {
@@ -21,16 +23,24 @@ pub fn command(args: &ExplainArgs) -> Result<Exit> {
     if args.system == Systems::Both {
         return Err(bad_input("--system both: explain one system at a time"));
     }
-    let ready = prepare(&args.common, args.system)?;
-    let target = &ready.targets[0];
+    check_variant(&args.common.variant, args.system)?;
+    let identity = check_profile(args.common.profile.as_deref(), &args.common.set)?;
+    let targets = targets(&args.common, args.system, std::slice::from_ref(&args.common.linux_kernel))?;
+    let target = &targets[0];
+    let leg = Leg {
+        variant: args.common.variant.clone(),
+        profile: args.common.profile.clone(),
+        identity: Some(identity),
+    };
+    let part = Part::of(&args.common, &leg, &[])?;
     let ops = args.common.ops.unwrap_or_else(|| target.system.default_ops());
     let amount = Amount { ops, warmup: workloads::args::DEFAULT_WARMUP, repeats: 1 };
-    let plan = plan(&args.common, &ready, target, &request, &scratch(), amount);
+    let plan = plan(&args.common, &part, target, &request, &scratch(), amount);
     if plan.weight() == 0 {
         let (workload, mode) = (request.workloads[0].name, request.modes[0]);
         return Err(bad_input(format!("{} has no {workload} in mode {mode}", target.system.name())));
     }
-    let mut bar = Bar::new(plan.weight(), false, None);
+    let mut bar = Bar::new(plan.weight(), false, None, Vec::new());
     let measured = sweep::run(&plan, &mut bar)?;
     bar.finish();
     let mut records: Vec<Record> = measured.points.iter().map(|point| point.record.clone()).collect();

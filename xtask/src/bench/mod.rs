@@ -1,35 +1,44 @@
 //! `cargo xtask bench` and `explain`: thin commands over the sweeps of `lab`. Here the measured programs and
-//! the instrument are built ([`programs`]), progress is shown ([`progress`]), and results are written.
+//! the instrument are built ([`programs`]), progress is shown ([`progress`]), and results are written ([`output`]);
+//! what is measured is read from options or an experiment's file ([`order`]), and a partial run goes on ([`resume`]).
 pub mod args;
 mod explain;
+mod order;
+pub mod output;
 pub mod programs;
 mod progress;
+mod resume;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
 use lab::context::Context;
+use lab::dashboard::{self, Content};
 use lab::exit::{Exit, bad_input};
+use lab::experiment;
 use lab::instrument::Instrument;
 use lab::linux::Linux;
 use lab::linux::kernel::{self, Wanted};
 use lab::qemu::Accel;
-use lab::record::{self, Record};
+use lab::record::{BASELINE, Record};
+use lab::request;
 use lab::stormcell::{self, Parts, Stormcell};
 use lab::sweep::{self, Measured, Observer, Plan};
 use lab::system::System;
-use lab::{request, table};
 use workloads::{Mode, Workload};
 
 use crate::build::{self, Image, root};
 use crate::host::ThisHost;
 use crate::programs::{PROGRAMS, base_address};
+use crate::results::{history, report};
 use crate::setup;
 use args::{BenchArgs, Common, Systems};
 pub use explain::command as explain;
+use order::{Leg, Order};
 pub use programs::plugin;
 use progress::Bar;
+use resume::Resumed;
 
 /// The smoke run: enough to see every part work, within two minutes on two cores.
 const SMOKE_WORKLOADS: &str =
@@ -44,12 +53,6 @@ struct Request {
     cpus: Vec<u32>,
 }
 
-/// All that is needed to boot guests and measure them.
-struct Ready {
-    targets: Vec<Target>,
-    instrument: Option<Instrument>,
-}
-
 /// A system that is ready to be booted, and the circumstances for its records.
 struct Target {
     system: Box<dyn System>,
@@ -58,51 +61,106 @@ struct Target {
 
 /// `cargo xtask bench`.
 pub fn command(args: &BenchArgs) -> Result<Exit> {
-    let request = if args.smoke {
-        read_request(SMOKE_WORKLOADS, &args.modes, SMOKE_CPUS)?
-    } else {
-        read_request(&args.workloads, &args.modes, &args.cpus)?
-    };
-    let ready = prepare(&args.common, args.system)?;
+    let order = Order::of(args)?;
+    let resumed = args.resume.as_deref().map(Resumed::load).transpose()?;
+    let mut targets = targets(&args.common, order.systems, &order.kernels)?;
+    if let Some(resumed) = &resumed {
+        resumed.join(&mut targets)?;
+    }
     let folder = args.out.clone().unwrap_or_else(|| root().join("results/runs"));
-    let path = folder.join(format!("{}.jsonl", ready.targets[0].context.run));
-    let amount = |system: &dyn System| Amount {
-        ops: args
-            .common
-            .ops
-            .unwrap_or_else(|| if args.smoke { system.smoke_ops() } else { system.default_ops() }),
-        warmup: if args.smoke { SMOKE_WARMUP } else { workloads::args::DEFAULT_WARMUP },
-        repeats: if args.smoke { 1 } else { args.repeats },
+    let path = match (&resumed, &order.experiment) {
+        (Some(resumed), _) => resumed.path.clone(),
+        (None, Some((name, _))) => folder.join(format!("{name}-{}.jsonl", targets[0].context.run)),
+        (None, None) => folder.join(format!("{}.jsonl", targets[0].context.run)),
     };
-    let plans: Vec<Plan<'_>> = (ready.targets.iter())
-        .map(|target| plan(&args.common, &ready, target, &request, &folder, amount(&*target.system)))
-        .collect();
+    let had = resumed.as_ref().map_or(&[][..], |run| &run.records);
+    let parts: Vec<Part<'_>> =
+        order.legs.iter().map(|leg| Part::of(&args.common, leg, had)).collect::<Result<_>>()?;
+    let mut plans = Vec::new();
+    for part in &parts {
+        // Linux has no ablations.
+        let has = |target: &&Target| part.leg.variant == BASELINE || target.system.name() == stormcell::NAME;
+        for target in targets.iter().filter(has) {
+            plans.push(plan(
+                &args.common,
+                part,
+                target,
+                &order.request,
+                &folder,
+                amount(args, &order, &*target.system),
+            ));
+        }
+    }
     let weight = plans.iter().map(Plan::weight).sum();
-    if weight == 0 {
+    if weight == 0 && had.is_empty() {
         return Err(bad_input("no system that is to be measured has such points; see bench --help"));
     }
-    let mut bar = Bar::new(weight, args.quiet, Some(path.clone()));
-    let mut measured = Measured::default();
-    for plan in &plans {
-        tell_skipped(plan, &mut bar);
-        let more = match sweep::run(plan, &mut bar) {
-            Ok(more) => more,
-            Err(error) => {
-                bar.finish();
-                show(&measured, &path)?;
-                return Err(error);
-            }
+    if let Some((_, experiment)) = &order.experiment {
+        experiment::keep(&path, experiment)?;
+    }
+    let mut bar = Bar::new(weight, args.quiet, Some(path.clone()), had.to_vec());
+    let (measured, stopped) = sweep_all(&plans, &mut bar);
+    bar.finish();
+    let content = output::show(&measured, resumed.as_ref(), &targets, &path)?;
+    let records = content.records.clone();
+    if !records.is_empty() {
+        let page = match &args.out {
+            None => root().join(dashboard::FILE),
+            Some(_) => path.with_extension("html"),
         };
-        measured.points.extend(more.points);
-        measured.failed.extend(more.failed);
-        measured.interrupted |= more.interrupted;
+        let experiments = order.experiment.iter().map(|(_, experiment)| experiment.clone()).collect();
+        report::write(page, Content { experiments, ..content })?;
+    }
+    stopped?;
+    let exit = output::report_failures(&measured);
+    if args.record && exit == Exit::Success {
+        history::append(&records)?;
+    }
+    Ok(exit)
+}
+
+/// Runs all plans, as far as they come: an error leaves what was measured before it.
+fn sweep_all(plans: &[Plan<'_>], bar: &mut Bar) -> (Measured, Result<()>) {
+    let mut measured = Measured::default();
+    for plan in plans {
+        tell_skipped(plan, bar);
+        match sweep::run(plan, bar) {
+            Ok(more) => {
+                measured.points.extend(more.points);
+                measured.failed.extend(more.failed);
+                measured.interrupted |= more.interrupted;
+            }
+            Err(error) => return (measured, Err(error)),
+        }
         if measured.interrupted {
             break;
         }
     }
-    bar.finish();
-    show(&measured, &path)?;
-    Ok(report_failures(&measured))
+    (measured, Ok(()))
+}
+
+fn amount(args: &BenchArgs, order: &Order, system: &dyn System) -> Amount {
+    let usual = || if args.smoke { system.smoke_ops() } else { system.default_ops() };
+    Amount {
+        ops: order.ops.unwrap_or_else(usual),
+        warmup: if args.smoke { SMOKE_WARMUP } else { workloads::args::DEFAULT_WARMUP },
+        repeats: order.repeats,
+    }
+}
+
+/// A leg that is ready to be measured.
+struct Part<'a> {
+    leg: &'a Leg,
+    instrument: Option<Instrument>,
+    /// What an earlier, partial run brought of it.
+    have: Vec<Record>,
+}
+
+impl<'a> Part<'a> {
+    fn of(common: &Common, leg: &'a Leg, had: &[Record]) -> Result<Part<'a>> {
+        let have = had.iter().filter(|record| record.profile == leg.identity).cloned().collect();
+        Ok(Part { leg, instrument: instrument(common, leg.profile.clone())?, have })
+    }
 }
 
 /// Says which of the points asked for a system does not have.
@@ -114,20 +172,6 @@ fn tell_skipped(plan: &Plan<'_>, observer: &mut dyn Observer) {
     if !names.is_empty() {
         observer.note(&format!("{} has no {} in these modes: skipped", plan.system.name(), names.join(", ")));
     }
-}
-
-/// Prints the table and writes the records to `path`.
-fn show(measured: &Measured, path: &Path) -> Result<()> {
-    let speeds: Vec<f64> = measured.points.iter().filter_map(|point| point.instructions_per_second).collect();
-    let mut records: Vec<Record> = measured.points.iter().map(|point| point.record.clone()).collect();
-    record::fill_slowdowns(&mut records);
-    if !records.is_empty() {
-        record::write(path, &records)?;
-        print!("{}", table::slowdowns(&records));
-        show_speed(&speeds);
-        println!("{} records in {}", records.len(), path.display());
-    }
-    Ok(())
 }
 
 /// How much is measured of each point.
@@ -147,8 +191,8 @@ fn read_request(workloads: &str, modes: &str, cpus: &str) -> Result<Request> {
 }
 
 fn plan<'a>(
-    common: &'a Common,
-    ready: &'a Ready,
+    common: &Common,
+    part: &'a Part<'_>,
     target: &'a Target,
     request: &'a Request,
     folder: &Path,
@@ -163,24 +207,23 @@ fn plan<'a>(
         ops: amount.ops,
         warmup: amount.warmup,
         seed: common.seed,
-        variant: &common.variant,
+        variant: &part.leg.variant,
         accel: common.accel,
-        instrument: ready.instrument.as_ref(),
+        instrument: part.instrument.as_ref(),
         context: &target.context,
         folder: folder.to_owned(),
         silence: common.silence.map(Duration::from_secs),
+        have: &part.have,
     }
 }
 
-/// Checks the rest of the input, then builds and fetches what is missing.
-fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
-    check_variant(&common.variant, systems)?;
+/// Builds and fetches what is missing of the systems; of Linux each of `kernels`.
+fn targets(common: &Common, systems: Systems, kernels: &[Option<String>]) -> Result<Vec<Target>> {
     if common.accel == Accel::Kvm && systems != Systems::Linux {
         return Err(bad_input(
             "--accel kvm: Stormcell's workloads do not time themselves yet; give --system linux",
         ));
     }
-    check_profile(common.profile.as_deref(), &common.set)?;
     let mut targets = Vec::new();
     let gather = |rustc| Context::gather(root(), rustc);
     if systems != Systems::Linux {
@@ -189,34 +232,23 @@ fn prepare(common: &Common, systems: Systems) -> Result<Ready> {
         targets.push(Target { system: Box::new(stormcell), context: gather(Some(toolchain.version)) });
     }
     if systems != Systems::Stormcell {
-        let linux = linux(common.linux_kernel.as_deref(), common.no_install)?;
-        targets.push(Target { system: Box::new(linux), context: gather(programs::rustc()) });
+        for kernel in kernels {
+            let linux = linux(kernel.as_deref(), common.no_install)?;
+            targets.push(Target { system: Box::new(linux), context: gather(programs::rustc()) });
+        }
     }
     // All of one command is one run.
     let run = targets[0].context.run.clone();
     targets.iter_mut().for_each(|target| target.context.run.clone_from(&run));
-    let instrument = match common.accel {
-        Accel::Tcg => Some(Instrument {
-            plugin: programs::plugin()?,
-            profile: common.profile.clone(),
-            set: common.set.clone(),
-        }),
-        Accel::Kvm => None,
-    };
-    Ok(Ready { targets, instrument })
+    Ok(targets)
 }
 
-/// A variant that a system lacks is told before anything is built.
-fn check_variant(variant: &str, systems: Systems) -> Result<()> {
-    let known = workloads::stormcell::VARIANTS;
-    if !known.contains(&variant) {
-        return Err(bad_input(format!("--variant {variant}: give one of {}", known.join(", "))));
-    }
-    if variant != record::BASELINE && systems != Systems::Stormcell {
-        let only = record::BASELINE;
-        return Err(bad_input(format!("--variant {variant}: Linux has only {only}; add --system stormcell")));
-    }
-    Ok(())
+/// The instrument with the costs of `profile`; none where the guest times itself.
+fn instrument(common: &Common, profile: Option<PathBuf>) -> Result<Option<Instrument>> {
+    Ok(match common.accel {
+        Accel::Tcg => Some(Instrument { plugin: programs::plugin()?, profile, set: common.set.clone() }),
+        Accel::Kvm => None,
+    })
 }
 
 /// Stormcell, ready to be booted from `image`.
@@ -243,48 +275,6 @@ pub fn linux(kernel: Option<&str>, no_install: bool) -> Result<Linux> {
     let folder = root().join("target/linux");
     let kernel = kernel::get(&wanted, &folder)?;
     Linux::new(kernel, programs::twin()?, &folder)
-}
-
-/// A profile that the instrument would refuse is told before anything is booted.
-fn check_profile(path: Option<&Path>, set: &[String]) -> Result<()> {
-    let (name, text) = match path {
-        None => ("the default profile".to_owned(), model::profile::DEFAULT.to_owned()),
-        Some(path) => {
-            let name = format!("--profile {}", path.display());
-            let read = std::fs::read_to_string(path);
-            (name.clone(), read.map_err(|error| bad_input(format!("{name}: {error}; give a profile")))?)
-        }
-    };
-    model::profile::Profile::parse(&text, set).map_err(|error| bad_input(format!("{name}: {error}")))?;
-    Ok(())
-}
-
-/// How fast guests ran under the instrument.
-fn show_speed(speeds: &[f64]) {
-    const MILLION: f64 = 1e6;
-    let least = speeds.iter().copied().fold(f64::INFINITY, f64::min);
-    let most = speeds.iter().copied().fold(0.0, f64::max);
-    if most > 0.0 {
-        println!(
-            "the instrument ran {:.0} to {:.0} million guest instructions a second inside regions",
-            least / MILLION,
-            most / MILLION
-        );
-    }
-}
-
-/// Tells of points that could not be measured; the exit code is that of the first.
-fn report_failures(measured: &Measured) -> Exit {
-    for failed in &measured.failed {
-        eprintln!("error: {}: {}", failed.what, failed.why);
-        if let Some(log) = &failed.log {
-            eprintln!("  its console is in {}", log.display());
-        }
-    }
-    if measured.interrupted {
-        return Exit::Interrupted;
-    }
-    measured.failed.first().map_or(Exit::Success, |failed| failed.exit)
 }
 
 /// Where `explain` keeps its reports and logs.

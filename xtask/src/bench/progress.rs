@@ -19,8 +19,8 @@ pub struct Bar {
 }
 
 impl Bar {
-    /// A bar for a sweep of this weight.
-    pub fn new(weight: u64, quiet: bool, keep: Option<PathBuf>) -> Bar {
+    /// A bar for a sweep of this weight, which adds to `records`.
+    pub fn new(weight: u64, quiet: bool, keep: Option<PathBuf>, records: Vec<Record>) -> Bar {
         let bar = ProgressBar::with_draw_target(Some(weight), ProgressDrawTarget::stderr());
         let template = "[{elapsed_precise}] {bar:30} {percent:>3} %, about {eta} left: {msg}";
         if let Ok(style) = ProgressStyle::with_template(template) {
@@ -31,7 +31,7 @@ impl Bar {
         } else {
             bar.enable_steady_tick(TICK);
         }
-        Bar { bar, quiet, keep, records: Vec::new() }
+        Bar { bar, quiet, keep, records }
     }
 
     /// Removes the bar.

@@ -122,6 +122,7 @@ impl Figures {
             context: &context,
             folder: lab.folder().join(name.replace('/', "-")),
             silence: Some(SILENCE),
+            have: &[],
         };
         let measured = sweep::run(&plan, &mut Silent)?;
         if measured.interrupted {

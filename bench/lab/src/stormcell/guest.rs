@@ -17,6 +17,8 @@ use crate::qemu::{Console, Machine, Outcome};
 use crate::symbols::Symbols;
 use crate::system::{Boot, System, Verdict};
 
+/// The system's name in records.
+pub const NAME: &str = "stormcell";
 /// The kernel's symbol of its entry stubs, one a vector.
 const STUBS: &str = "trap_stubs";
 /// Bytes of a stub.
@@ -102,7 +104,7 @@ fn symbol(path: &Path, name: &str) -> Result<u64> {
 
 impl System for Stormcell {
     fn name(&self) -> &'static str {
-        "stormcell"
+        NAME
     }
 
     fn version(&self) -> String {

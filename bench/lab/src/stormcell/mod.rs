@@ -3,4 +3,4 @@
 pub mod guest;
 pub mod memory;
 
-pub use guest::{Parts, Program, Stormcell};
+pub use guest::{NAME, Parts, Program, Stormcell};

@@ -31,7 +31,7 @@ const FAREWELL: Duration = Duration::from_secs(20);
 
 /// The points of one CPU count in one repeat.
 pub struct Group<'p, 's> {
-    plan: &'p Plan<'s>,
+    pub(super) plan: &'p Plan<'s>,
     cpus: u32,
     repeat: u32,
     boots: u32,
@@ -59,7 +59,8 @@ impl<'p, 's> Group<'p, 's> {
     /// Measures all of them.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
         let fresh = |entry| Pending { entry, tries: 0 };
-        let mut pending: Vec<Pending> = self.plan.entries(self.cpus).into_iter().map(fresh).collect();
+        let mut pending: Vec<Pending> =
+            self.plan.missing(self.cpus, self.repeat).into_iter().map(fresh).collect();
         while !pending.is_empty() && !interrupt::requested() {
             let batch = take_batch(&mut pending);
             let boot = self.boot(&batch);

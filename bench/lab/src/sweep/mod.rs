@@ -61,6 +61,8 @@ pub struct Plan<'a> {
     pub folder: PathBuf,
     /// Time-out of a guest that prints nothing, in place of the usual one.
     pub silence: Option<Duration>,
+    /// Points that an earlier, partial run of the same measurement brought: they are not measured again.
+    pub have: &'a [Record],
 }
 
 impl Plan<'_> {
@@ -77,11 +79,32 @@ impl Plan<'_> {
             .collect()
     }
 
+    /// Those of them that repeat `repeat` has not brought yet.
+    #[must_use]
+    pub fn missing(&self, cpus: u32, repeat: u32) -> Vec<Entry> {
+        let (system, version) = (self.system.name(), self.system.version());
+        let of_this = |record: &&Record| {
+            (record.system == system && record.system_version.as_ref() == Some(&version))
+                && (record.variant == self.variant && record.accel == self.accel.to_string())
+                && (record.cpus, record.repeat) == (cpus, repeat)
+        };
+        let had = |entry: &Entry| {
+            let is_it = |record: &Record| {
+                (record.workload.as_str(), record.mode.as_str()) == (entry.workload.name, entry.mode.name())
+            };
+            self.have.iter().filter(of_this).any(is_it)
+        };
+        let mut entries = self.entries(cpus);
+        entries.retain(|entry| !had(entry));
+        entries
+    }
+
     /// How much work the plan is, in CPUs times points: the unit of [`Observer::done`].
     #[must_use]
     pub fn weight(&self) -> u64 {
-        let weight = |&cpus: &u32| self.entries(cpus).len() as u64 * u64::from(cpus);
-        self.cpus.iter().map(weight).sum::<u64>() * u64::from(self.repeats)
+        let weight = |cpus, repeat| self.missing(cpus, repeat).len() as u64 * u64::from(cpus);
+        let repeats = (0..self.repeats).flat_map(|repeat| self.cpus.iter().map(move |&cpus| (cpus, repeat)));
+        repeats.map(|(cpus, repeat)| weight(cpus, repeat)).sum()
     }
 
     /// How long a guest may print nothing, while it boots and later.

@@ -96,6 +96,7 @@ fn with_group(test: impl FnOnce(&mut Group<'_, '_>, Boot, Vec<Pending>)) {
         context: &context,
         folder: folder.path().into(),
         silence: None,
+        have: &[],
     };
     assert_eq!(plan.weight(), 6);
     let mut measured = Measured::default();
@@ -238,4 +239,27 @@ fn entries_that_are_no_product_are_booted_mode_by_mode() {
     assert_eq!(first.len(), 2);
     assert!(first.iter().all(|one| one.entry.mode == Mode::Mp));
     assert_eq!(take_batch(&mut pending).len(), 1);
+}
+
+#[test]
+fn what_an_earlier_run_brought_is_not_measured_again() {
+    use crate::record::tests::sample;
+    with_group(|group, _, _| {
+        let brought = Record { system_version: Some("0".into()), ..sample("munmap", 2, 0, 1.0) };
+        let names = |have: &[Record]| {
+            let plan = Plan { have, folder: PathBuf::new(), ..*group.plan };
+            let missing = plan.missing(2, 0);
+            missing.iter().map(|entry| entry.workload.name).collect::<Vec<_>>().join(",")
+        };
+        assert_eq!(names(std::slice::from_ref(&brought)), "fstat,mutex");
+        for other in [
+            Record { repeat: 1, ..brought.clone() },
+            Record { cpus: 4, ..brought.clone() },
+            Record { mode: "mp".into(), ..brought.clone() },
+            Record { variant: "sharedpt".into(), ..brought.clone() },
+            Record { system_version: Some("1".into()), ..brought.clone() },
+        ] {
+            assert_eq!(names(&[other]), "fstat,munmap,mutex");
+        }
+    });
 }
