@@ -57,7 +57,7 @@ calls! {
     /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle. Of memory it derives a
     /// range: `first` is the handle of the whole, `second` the range's first page in it, `third` the pages. An
     /// account takes `second` bytes of the account `first` (0: the caller's own); an address space pays by the
-    /// account `first`, and is taken apart when it was destroyed and its last thread has ended.
+    /// account `first`, has one page table for every `second` CPUs (0: as the boot argument `tables` says), and is taken apart when it was destroyed and its last thread has ended.
     Create(kind, first, second, third, fourth) = create;
     /// Destroys an object: whoever waits for it gets an error that names it.
     Destroy(handle) = destroy;

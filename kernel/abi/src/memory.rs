@@ -15,6 +15,9 @@ impl Access {
     pub const ZERO: Self = Self(8);
     /// Take out what is mapped there already.
     pub const REPLACE: Self = Self(16);
+    /// Map a large page where address and memory are aligned to one and all of it is mapped by this call: it takes
+    /// one entry of a page table instead of 512. Each of its pages can still be unmapped alone.
+    pub const LARGE: Self = Self(32);
 
     /// The three rights.
     pub const RIGHTS: Self = Self(7);

@@ -18,6 +18,7 @@ use crate::log;
 use crate::mem::account;
 use crate::mem::frames::{self, FREE};
 use crate::mem::layout::{self, PAGE, memory_at};
+use crate::mem::local;
 use crate::mem::mapping;
 use crate::mem::page_map::{Frames, state};
 use crate::mem::space::Space;
@@ -120,7 +121,7 @@ struct Loaded {
 fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> Result<Loaded, LoadError> {
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
-    let space = Space::create(cell, name, account::root())?;
+    let space = Space::create(cell, name, account::root(), 0)?;
     space.table.start_fresh();
     let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {
@@ -295,6 +296,7 @@ pub fn share_memory() {
     account::root().deposit(free.bytes());
     USER_MEMORY.call_once(|| ranges);
     drop(free);
+    local::choose();
     frames::go_local(variant::get() == Variant::SharedPool);
 }
 

@@ -4,10 +4,12 @@
 use abi::{Access, Error, Handle, fault};
 use core::sync::atomic::Ordering;
 
+use super::large;
 use super::layout::{self, PAGE};
 use super::mapping::{self, Memory};
 use super::page_map::state;
 use super::region::Region;
+use super::space::Space;
 use super::tables;
 use crate::arch::time;
 use crate::boot::program;
@@ -56,8 +58,10 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
         return program::exception(cell, thread, address);
     }
     let access = access_of(thread.registers.error);
-    if fill(cell, thread, address, access) {
-        return thread;
+    match fill(cell, thread.space, address, access) {
+        Ok(true) => return thread,
+        Ok(false) => {}
+        Err(_) => return make_room(cell, thread, address, access),
     }
     match thread.space.region(cell, address) {
         Some(region) if region.access.contains(access) => ask(cell, thread, &region, address, access),
@@ -65,24 +69,39 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
     }
 }
 
-/// Enters the page at `address` into this CPU's table, if it is mapped and allows `access`.
+/// Enters the page at `address` into this CPU's table; false if it is not mapped or does not allow `access`.
+/// [`Error::NoMemory`] if there is none for the table.
 #[inline]
-fn fill(cell: &mut Cell, thread: &Thread, address: u64, access: Access) -> bool {
-    let space = thread.space;
-    let Some(page) = space.pages.find(address / PAGE) else { return false };
-    if !allows(page.peek(), access) {
-        return false;
+fn fill(cell: &mut Cell, space: &Space, address: u64, access: Access) -> Result<bool, Error> {
+    let Some(page) = space.pages.find(address / PAGE) else { return Ok(false) };
+    let seen = page.peek();
+    if !allows(seen, access) {
+        return Ok(false);
     }
-    let Ok((tables, mask)) = space.tables_and_mask(cell) else { return false };
-    let Ok(entry) = tables.find_or_make(address, &mut space.frames(cell)) else { return false };
+    if seen & state::PART != 0
+        && large::fill_large(cell, space, address / PAGE, |whole| allows(whole, access))
+    {
+        return Ok(true);
+    }
+    let entry = space.local(cell)?.tables().find_or_make(address, &mut space.frames(cell))?;
     let now = page.lock();
     let fits = allows(now, access);
     if fits {
-        page.add_cpu(cell.id(), mask);
+        page.add_cpu(cell.id());
         entry.store(tables::entry_of(now), Ordering::Relaxed);
     }
     page.unlock(now);
-    fits
+    Ok(fits)
+}
+
+/// The same when the account had nothing left for a table: others are discarded for it. A program that needs more
+/// tables for one instruction than its account can pay at a time ends.
+#[cold]
+fn make_room(cell: &mut Cell, thread: &mut Thread, address: u64, access: Access) -> *mut Thread {
+    let space = thread.space;
+    let gets_on = space.local(cell).is_ok_and(|local| local.gets_on(thread.registers.rip));
+    let filled = gets_on && space.discard_tables(cell) && fill(cell, space, address, access).is_ok();
+    if filled { thread } else { program::exception(cell, thread, address) }
 }
 
 /// Calls the pager.

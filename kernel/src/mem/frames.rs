@@ -11,7 +11,7 @@ use x86_64::PhysAddr;
 use x86_64::structures::paging::{FrameAllocator, PhysFrame, Size4KiB};
 
 use super::frame::Frame;
-use super::layout::{PAGE, memory_at};
+use super::layout::{LARGE_PAGE, PAGE, memory_at};
 use super::page_map::Frames;
 use crate::cell::{self, Public};
 
@@ -24,8 +24,6 @@ const EARLY_LIMIT: u64 = 1 << 30;
 const BATCH: u64 = 64;
 /// Frames that a CPU keeps at most.
 const KEEP: u64 = 3 * BATCH;
-/// Ranges for the first program start at a multiple of this, so that large pages fit them.
-const LARGE_PAGE: u64 = 2 << 20;
 
 /// A range of free physical memory on one node, page-aligned.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,6 +106,7 @@ impl FreeMemory {
         for (range, given) in self.ranges[..self.count].iter_mut().zip(&mut given) {
             let length = range.end - range.start;
             let kept = (u128::from(length) * u128::from(keep.min(all)) / u128::from(all)) as u64;
+            // So that large pages fit what is the first program's.
             let border = (range.start + kept).next_multiple_of(LARGE_PAGE).min(range.end);
             *given = Range { start: border, ..*range };
             range.end = border;

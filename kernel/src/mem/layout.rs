@@ -12,6 +12,8 @@ use x86_64::{PhysAddr, VirtAddr};
 
 /// Bytes of a page, of a frame.
 pub const PAGE: u64 = abi::PAGE;
+/// Bytes of a large page.
+pub const LARGE_PAGE: u64 = 2 << 20;
 /// Where physical address 0 is mapped.
 pub const PHYS_MAP: u64 = 0xffff_8000_0000_0000;
 /// The CPUs' areas, one after the other.

@@ -4,23 +4,23 @@
 //! The order of locks is page, then frame; whoever comes from the frame only tries the page's. No lock is held
 //! while another CPU is waited for.
 //!
-//! Mapping and revoking meet without a lock: whoever maps enters the page into the frame's list and then looks
-//! whether the capability is still valid; whoever revokes makes it invalid and then looks at the lists. So one of
-//! them sees the other.
+//! Mapping meets revoking ([`super::revoke`]) without a lock: whoever maps enters the page into the frame's list and then looks
+//! whether the capability is still valid.
 
+use core::sync::atomic::AtomicU64;
 use smp::cpu_set::CpuSet;
 use smp::sync::fence_after_rmw;
 
 use super::frame::Frame;
-use super::layout::{PAGE, PHYS_MAP, memory_at};
+use super::large;
+use super::layout::{PAGE, memory_at};
 use super::page_map::{Frames, LEAF, Page, state};
 use super::shootdown;
 use super::space::Space;
 use super::tables;
 use crate::arch::smp::cpu_count;
-use crate::boot::variant::{self, Variant};
 use crate::cap;
-use crate::cap::slot::{Parent, Slot};
+use crate::cap::slot::Parent;
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use abi::{Access, Error, Handle, Kind, Rights};
@@ -95,12 +95,9 @@ pub fn map(
     access: Access,
     fill: bool,
 ) -> Result<(), Error> {
-    let page = space.page(cell, number)?;
-    let entry = if fill {
-        let (tables, mask) = space.tables_and_mask(cell)?;
-        Some((tables.find_or_make(number * PAGE, &mut space.frames(cell))?, mask))
-    } else {
-        None
+    let (page, entry) = match prepare(cell, space, number, fill) {
+        Err(Error::NoMemory) if space.discard_tables(cell) => prepare_sparingly(cell, space, number, fill)?,
+        prepared => prepared?,
     };
     if access.contains(Access::ZERO) {
         zero(state)?;
@@ -116,9 +113,9 @@ pub fn map(
     }
     page.set_via(via);
     Frame::at(state & state::FRAME).link(page);
-    if let Some((entry, mask)) = entry {
+    if let Some(entry) = entry {
         entry.store(tables::entry_of(state), core::sync::atomic::Ordering::Relaxed);
-        page.add_cpu(cell.id(), mask);
+        page.add_cpu(cell.id());
     }
     page.unlock(state);
     if let Some(via) = via {
@@ -131,11 +128,46 @@ pub fn map(
     Ok(())
 }
 
-/// Takes a locked page out of its map and its frame's list; adds the CPUs that may have it to `cpus`. Returns
-/// the frame if it is the kernel's, which takes it back when those CPUs have forgotten it.
+/// The page `number` of `space`, and with `fill` the place for it in this CPU's table, with all that they need.
 #[inline]
-fn remove(page: &Page, state: u64, cpus: &mut CpuSet) -> Option<u64> {
+fn prepare(
+    cell: &mut Cell,
+    space: &Space,
+    number: u64,
+    fill: bool,
+) -> Result<(&'static Page, Option<&'static AtomicU64>), Error> {
+    let page = space.page(cell, number)?;
+    if !fill {
+        return Ok((page, None));
+    }
+    let entry = space.local(cell)?.tables().find_or_make(number * PAGE, &mut space.frames(cell))?;
+    Ok((page, Some(entry)))
+}
+
+/// The same of an account that is nearly used up: what the program needs to run at all is left.
+#[cold]
+fn prepare_sparingly(
+    cell: &mut Cell,
+    space: &Space,
+    number: u64,
+    fill: bool,
+) -> Result<(&'static Page, Option<&'static AtomicU64>), Error> {
+    /// Frames of the tables for four pages far from each other: code, data, stack, and what an instruction copies.
+    const LEAST: u64 = 12;
+    space.account.pay(LEAST * PAGE)?;
+    let prepared = prepare(cell, space, number, fill);
+    space.account.refund(LEAST * PAGE);
+    prepared
+}
+
+/// Takes the locked page `number` out of the map of `space` and its frame's list; adds the CPUs that may have it to
+/// `cpus`. Returns the frame if it is the kernel's, which takes it back when those CPUs have forgotten it.
+#[inline]
+pub(super) fn remove(space: &Space, number: u64, page: &Page, state: u64, cpus: &mut CpuSet) -> Option<u64> {
     let frame = state & state::FRAME;
+    if state & state::PART != 0 {
+        large::split(space, number, cpus);
+    }
     page.take_cpus(cpus, cpu_count() as usize);
     Frame::at(frame).unlink(page);
     page.unlock(0);
@@ -165,16 +197,14 @@ impl Freed {
 
 /// Makes all of `cpus` forget pages of `space`.
 #[inline]
-fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u64, count: u64) {
-    if cpus.remove(cell.id())
-        && let Some(tables) = space.tables_of(cell.id())
-    {
-        shootdown::forget_here(cell, tables, first, count);
+pub(super) fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u64, count: u64) {
+    if !space.locals.are_exact() {
+        space.locals.widen(&mut cpus);
+    }
+    if cpus.remove(cell.id()) {
+        shootdown::forget_here(cell, space, first, count);
     }
     if !cpus.is_empty() {
-        if variant::get() == Variant::SharedTables {
-            cpus = cpus.iter().filter(|&id| space.tables_of(id).is_some()).collect();
-        }
         shootdown::forget_there(cell, space, &cpus, first, count);
     }
 }
@@ -189,15 +219,16 @@ pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
     let mut next = space.pages.next_leaf(number);
     while let Some(leaf) = next.filter(|&leaf| leaf < end) {
         let leaf_end = end.min(leaf + LEAF as u64);
+        let Some(pages) = space.pages.leaf(leaf) else { break };
         for number in leaf.max(number)..leaf_end {
-            let Some(page) = space.pages.find(number) else { break };
+            let page = &pages[(number - leaf) as usize];
             if page.peek() & state::PRESENT == 0 {
                 continue;
             }
             let state = page.lock();
             if state & state::PRESENT == 0 {
                 page.unlock(state);
-            } else if let Some(frame) = remove(page, state, &mut cpus) {
+            } else if let Some(frame) = remove(space, number, page, state, &mut cpus) {
                 freed.add(frame);
             }
         }
@@ -215,81 +246,16 @@ pub fn remove_all(cell: &Cell, space: &Space) {
     let mut forgotten = CpuSet::EMPTY;
     let mut next = pages.next_leaf(0);
     while let Some(leaf) = next {
-        for page in (leaf..leaf + LEAF as u64).filter_map(|number| pages.find(number)) {
+        for (number, page) in (leaf..).zip(pages.leaf(leaf).into_iter().flatten()) {
             let state = page.lock();
             if state & state::PRESENT == 0 {
                 page.unlock(state);
-            } else if let Some(frame) = remove(page, state, &mut forgotten) {
+            } else if let Some(frame) = remove(space, number, page, state, &mut forgotten) {
                 space.frames(cell).give(frame);
             }
         }
         next = pages.next_leaf(leaf + LEAF as u64);
     }
-}
-
-/// Pages of one space, one after the other, that were taken out and are still to be forgotten. The space is held.
-struct Batch {
-    space: &'static Space,
-    first: u64,
-    count: u64,
-    cpus: CpuSet,
-}
-
-impl Batch {
-    fn finish(self, cell: &mut Cell) {
-        forget(cell, self.space, self.cpus, self.first, self.count);
-        self.space.let_go(cell);
-    }
-}
-
-/// Unmaps `count` frames from physical `start` on wherever they are mapped through a capability that is no longer
-/// valid, or through `ending`.
-pub fn sweep(cell: &mut Cell, start: u64, count: u64, ending: Option<&Slot>) {
-    let is_over = |page: &Page| {
-        let by = |via: Parent<'_>| ending.is_some_and(|ending| core::ptr::eq(via.slot, ending));
-        page.via().is_some_and(|via| by(via) || !cap::is_valid(via))
-    };
-    fence_after_rmw();
-    let mut batch: Option<Batch> = None;
-    for frame in (0..count).map(|index| start + index * PAGE) {
-        while let Some((page, state)) = Frame::at(frame).lock_mapper(is_over) {
-            let mut cpus = CpuSet::EMPTY;
-            let (space, number) = owner(page);
-            // The page is locked, so its space is not gone; if it is being taken apart, no CPU uses it any more.
-            let space = space.filter(|space| space.try_hold_by_page());
-            // Frames that were mapped through capabilities are never the kernel's.
-            let _ = remove(page, state, &mut cpus);
-            let Some(space) = space else { continue };
-            match &mut batch {
-                Some(batch) if core::ptr::eq(batch.space, space) && batch.first + batch.count == number => {
-                    batch.count += 1;
-                    batch.cpus.extend_from(&cpus);
-                    // The batch holds it already.
-                    space.let_go(cell);
-                }
-                _ => {
-                    let last = batch.replace(Batch { space, first: number, count: 1, cpus });
-                    if let Some(last) = last {
-                        last.finish(cell);
-                    }
-                }
-            }
-        }
-    }
-    if let Some(last) = batch {
-        last.finish(cell);
-    }
-}
-
-/// The space that a page belongs to, and its number there.
-fn owner(page: &Page) -> (Option<&'static Space>, u64) {
-    let address = core::ptr::from_ref(page) as u64;
-    let leaf = address & !(PAGE - 1);
-    let frame = Frame::at(leaf - PHYS_MAP);
-    let index = (address - leaf) / size_of::<Page>() as u64;
-    let number = frame.first_page.load(core::sync::atomic::Ordering::Relaxed) + index;
-    // SAFETY: the leaf's line was written before its pages could be found, and spaces stay in memory for good.
-    (unsafe { frame.space.load(core::sync::atomic::Ordering::Relaxed).as_ref() }, number)
 }
 
 /// Copies bytes that the user named into `to`, as far as they are mapped; returns how many.

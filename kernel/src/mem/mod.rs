@@ -2,10 +2,11 @@
 //!
 //! - [`frames`]: free physical memory, and each CPU's list of it; [`frame`]: the line that the kernel keeps for
 //!   each frame.
-//! - [`space`]: a program; [`page_map`]: what it maps, a line a page; [`tables`]: the page tables that each CPU
-//!   has for it, caches of the former; [`region`]: which pager is asked about which addresses.
-//! - [`mapping`]: memory capabilities, mapping and unmapping; [`shootdown`]: what unmapping asks of other CPUs;
-//!   [`fault`]: page faults; [`account`]: who pays for the kernel's part of it.
+//! - [`space`]: a program; [`page_map`]: what it maps, a line a page; [`local`]: what each CPU has of it, its page
+//!   tables ([`tables`]) above all, caches of the former; [`region`]: which pager is asked about which addresses.
+//! - [`mapping`]: memory capabilities, mapping and unmapping; [`large`]: large pages; [`revoke`]: taking memory back;
+//!   [`shootdown`]: what unmapping asks of other CPUs; [`fault`]: page faults; [`account`]: who pays for the kernel's
+//!   part of it.
 //!
 //! # What touches what
 //!
@@ -19,10 +20,13 @@ pub mod fault;
 pub mod frame;
 pub mod frames;
 pub mod kernel_space;
+pub mod large;
 pub mod layout;
+pub mod local;
 pub mod mapping;
 pub mod page_map;
 pub mod region;
+pub mod revoke;
 pub mod shootdown;
 pub mod space;
 pub mod tables;

@@ -44,6 +44,10 @@ pub mod state {
     pub const LOCKED: u64 = 8;
     /// The frame is the kernel's and goes back to it with the page.
     pub const OWNED: u64 = 16;
+    /// The page is one of those that were mapped as a large page. The first of them says whether they still are.
+    pub const PART: u64 = 32;
+    /// Of the first page of a large one: all its pages are mapped with the same rights onto neighbouring frames.
+    pub const LARGE: u64 = 64;
     /// What is no flag.
     pub const FRAME: u64 = !0xfff;
 }
@@ -130,14 +134,14 @@ impl Page {
         self.validity.store(via.map_or(0, |via| via.validity.raw()), Ordering::Relaxed);
     }
 
-    /// Notes that CPU `id` may have the page in its table, and with it those that `mask` ([`mask_of`], unless more
-    /// are meant) names in the same word. The page is locked.
+    /// Notes that CPU `id` may have the page in its table. The page is locked.
     #[inline]
-    pub fn add_cpu(&self, id: CpuId, mask: u64) {
+    pub fn add_cpu(&self, id: CpuId) {
         let word = &self.cpus[id.index() / 64 % WORDS];
         let bits = word.load(Ordering::Relaxed);
-        if bits & mask != mask {
-            word.store(bits | mask, Ordering::Relaxed);
+        let with = bits | 1 << (id.index() % 64);
+        if bits != with {
+            word.store(with, Ordering::Relaxed);
         }
     }
 
@@ -145,33 +149,32 @@ impl Page {
     #[inline]
     pub fn take_cpus(&self, all: &mut CpuSet, machine: usize) {
         for (index, word) in self.cpus.iter().enumerate() {
-            let mut bits = word.load(Ordering::Relaxed);
-            if bits == 0 {
-                continue;
+            let bits = word.load(Ordering::Relaxed);
+            if bits != 0 {
+                word.store(0, Ordering::Relaxed);
+                add_word(all, index, bits, machine);
             }
-            word.store(0, Ordering::Relaxed);
-            while bits != 0 {
-                let first = index * 64 + bits.trailing_zeros() as usize;
-                bits &= bits - 1;
-                for id in (first..machine).step_by(SET_CPUS).filter_map(CpuId::new) {
-                    all.insert(id);
-                }
-            }
+        }
+    }
+
+    /// Adds the CPUs that may have the page to `all`. The page is locked.
+    pub fn copy_cpus(&self, all: &mut CpuSet, machine: usize) {
+        for (index, word) in self.cpus.iter().enumerate() {
+            add_word(all, index, word.load(Ordering::Relaxed), machine);
         }
     }
 }
 
-/// The bit of CPU `id` in its word of a page's set.
-#[must_use]
-pub const fn mask_of(id: CpuId) -> u64 {
-    1 << (id.index() % 64)
-}
-
-/// The bits of all CPUs of a machine of `machine` that are in the same word as CPU `id`.
-#[must_use]
-pub const fn mask_of_all(id: CpuId, machine: u32) -> u64 {
-    let behind = machine as usize - id.index() / 64 * 64;
-    if behind < 64 { (1 << behind) - 1 } else { u64::MAX }
+/// Adds the CPUs of a machine of `machine` for which `bits` stand in the word `index` of a page's set.
+#[inline]
+fn add_word(all: &mut CpuSet, index: usize, mut bits: u64, machine: usize) {
+    while bits != 0 {
+        let first = index * 64 + bits.trailing_zeros() as usize;
+        bits &= bits - 1;
+        for id in (first..machine).step_by(SET_CPUS).filter_map(CpuId::new) {
+            all.insert(id);
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -229,6 +232,15 @@ impl PageMap {
             node = Self::place(node, number, level).load(Ordering::Acquire);
         }
         if node == 0 { None } else { Some(Self::page(node, number)) }
+    }
+
+    /// The pages of the leaf that `number` lies in, if anything near it was ever mapped. Any CPU; writes nothing.
+    #[inline]
+    #[must_use]
+    pub fn leaf(&self, number: u64) -> Option<&'static [Page; LEAF]> {
+        let first: *const Page = self.find(number & !(LEAF as u64 - 1))?;
+        // SAFETY: a leaf is an array of `LEAF` pages, and this is its first.
+        Some(unsafe { &*first.cast() })
     }
 
     /// The page of this number, with whatever has to be made for it. `made` is told of a new leaf (its frame and

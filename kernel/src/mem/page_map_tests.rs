@@ -44,7 +44,7 @@ fn a_map_without_memory_says_so_and_can_be_cleared() {
 fn a_cpu_set_gives_back_exactly_those_that_were_added() {
     let page = Page::default();
     let all: Vec<CpuId> = [0, 1, 63, 64, 200, 255].into_iter().filter_map(CpuId::new).collect();
-    all.iter().for_each(|&id| page.add_cpu(id, mask_of(id)));
+    all.iter().for_each(|&id| page.add_cpu(id));
     let mut set = CpuSet::EMPTY;
     page.take_cpus(&mut set, 256);
     assert_eq!(set.iter().collect::<Vec<_>>(), all);
@@ -57,19 +57,10 @@ fn a_cpu_set_gives_back_exactly_those_that_were_added() {
 fn on_a_larger_machine_a_bit_stands_for_all_that_share_it() {
     let page = Page::default();
     let id = CpuId::new(300).unwrap();
-    page.add_cpu(id, mask_of(id));
+    page.add_cpu(id);
     let mut set = CpuSet::EMPTY;
     page.take_cpus(&mut set, 600);
     assert_eq!(set.iter().map(CpuId::index).collect::<Vec<_>>(), [44, 300, 556]);
-}
-
-#[test]
-fn the_mask_of_all_has_no_cpu_that_does_not_exist() {
-    let id = |index| CpuId::new(index).unwrap();
-    assert_eq!(mask_of_all(id(0), 1), 1);
-    assert_eq!(mask_of_all(id(3), 16), 0xffff);
-    assert_eq!(mask_of_all(id(3), 64), u64::MAX);
-    assert_eq!(mask_of_all(id(70), 66 + 5), 0x7f);
 }
 
 #[test]

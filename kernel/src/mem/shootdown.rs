@@ -13,11 +13,9 @@ use crossbeam_utils::CachePadded;
 use smp::CpuId;
 use smp::cpu_set::{AtomicCpuSet, CpuSet};
 
-use super::layout::PAGE;
 use super::space::Space;
 use super::tables::Tables;
 use crate::arch::entry;
-use crate::boot::variant::{self, Variant};
 use crate::cell::{Cell, Public};
 
 /// From so many pages on, the whole of the CPU's cache of translations is flushed instead of each page.
@@ -50,20 +48,27 @@ impl Flushes {
     }
 }
 
-/// Clears pages of `space` in this CPU's own table.
+/// Clears pages of `space` in this CPU's table.
 #[inline]
-pub fn forget_here(cell: &Cell, tables: Tables, first: u64, count: u64) {
+pub fn forget_here(cell: &Cell, space: &Space, first: u64, count: u64) {
+    let Some(tables) = space.tables_of(cell.id()) else { return };
     let in_use = cell.root() == tables.root();
-    let mut forgotten = 0;
-    for number in first..first + count {
-        if tables.forget(number * PAGE) {
-            forgotten += 1;
-            if in_use && count < FLUSH_ALL {
-                entry::flush_page(number * PAGE);
-            }
+    let (mut forgotten, one_by_one) = (0, in_use && count < FLUSH_ALL);
+    tables.forget(first, count, |address| {
+        forgotten += 1;
+        if one_by_one {
+            entry::flush_page(address);
         }
+    });
+    // Where others use the table, too, one of them may have cleared it already.
+    if in_use && (forgotten > 0 && !one_by_one || !space.locals.are_private()) {
+        entry::load_root(cell.root());
     }
-    if in_use && forgotten > 0 && count >= FLUSH_ALL {
+}
+
+/// Makes this CPU forget all that it has cached by `tables`.
+pub fn flush_here(cell: &Cell, tables: Tables) {
+    if cell.root() == tables.root() {
         entry::load_root(cell.root());
     }
 }
@@ -99,14 +104,10 @@ fn serve_one(cell: &Cell, asker: CpuId) {
     let request = &Public::of(asker).flushes().request;
     // SAFETY: spaces stay in memory for good, and the asker waits.
     let space = unsafe { request.space.load(Ordering::Relaxed).as_ref() };
-    if let Some(tables) = space.and_then(|space| space.tables_of(cell.id())) {
+    if let Some(space) = space {
         let first = request.first.load(Ordering::Relaxed);
         let count = request.count.load(Ordering::Relaxed);
-        forget_here(cell, tables, first, count);
-        if variant::get() == Variant::SharedTables && cell.root() == tables.root() {
-            // Another CPU cleared the entries already, so nothing was found to flush.
-            entry::load_root(cell.root());
-        }
+        forget_here(cell, space, first, count);
     }
     request.pending.fetch_sub(1, Ordering::AcqRel);
 }

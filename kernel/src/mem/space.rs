@@ -2,27 +2,22 @@
 //!
 //! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
 
-use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::account::{Account, Paid};
 use super::frame::Frame;
-use super::kernel_space::kernel_root;
-use super::layout::{PAGE, address_of, memory_at};
+use super::local::Locals;
 use super::mapping;
-use super::page_map::{Frames, Page, PageMap, mask_of, mask_of_all};
-use super::region::{Region, Regions};
-use super::tables::Tables;
+use super::page_map::{Page, PageMap};
+use super::region::Regions;
 use crate::arch::smp::cpu_count;
 use crate::boot::program;
-use crate::boot::variant::{self, Variant};
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::ipc::address::Waiters;
 use crate::object::{Header, Object, Tag};
-use crate::sched::letter::Envelope;
 use crate::sched::{Thread, life};
 use abi::{Error, Kind};
 
@@ -42,15 +37,13 @@ pub struct Space {
     pub regions: Regions,
     /// Threads that wait at its addresses.
     pub waiters: Waiters,
-    /// What each CPU keeps of it, by CPU, made on first use.
-    locals: AtomicPtr<AtomicPtr<Local>>,
+    /// What each CPU keeps of it.
+    pub locals: Locals,
     name: [u8; NAME],
     /// Its life, as capabilities know it.
     pub tag: Tag,
     /// CPUs that have threads of it, its maker, and who works on it from outside; at 0 it is taken apart.
     users: CachePadded<AtomicU32>,
-    /// The page table of all CPUs, in the variant `sharedpt`; else 0.
-    shared_root: AtomicU64,
     /// Who pays for what the kernel keeps of it.
     pub account: &'static Account,
     /// Whether it counts as a program of the machine's first ones.
@@ -68,45 +61,28 @@ unsafe impl Object for Space {
     }
 }
 
-/// One CPU's part of a space. Only that CPU touches it.
-#[derive(Debug)]
-#[repr(C)]
-pub struct Local {
-    /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
-    threads: *mut Thread,
-    /// Its page table on this CPU.
-    tables: Tables,
-    /// CPUs that a page becomes known to when it is entered into this table: see [`mask_of`].
-    mask: u64,
-    /// Where this CPU found a region last.
-    region_hint: u32,
-    /// Place of the letter by which that CPU is told of the program's end.
-    envelope: UnsafeCell<Envelope>,
-}
-
-impl Local {
-    /// Where that CPU is told that the program died. Once a life.
-    #[must_use]
-    pub fn envelope(&self) -> *mut Envelope {
-        self.envelope.get()
-    }
-}
-
 impl Space {
-    /// Makes a space named `name`, which maps nothing and has no threads yet. Its maker holds it; that ends by
-    /// [`Space::release`].
-    pub fn create(cell: &mut Cell, name: &str, account: &'static Account) -> Result<&'static Self, Error> {
+    /// Makes a space named `name`, which maps nothing and has no threads yet. `degree` CPUs share a page table of it,
+    /// or as many as the boot argument says if it is 0. Its maker holds it; that ends by [`Space::release`].
+    pub fn create(
+        cell: &mut Cell,
+        name: &str,
+        account: &'static Account,
+        degree: u32,
+    ) -> Result<&'static Self, Error> {
         let table = Table::new(cpu_count(), cell.node(), account)?;
         let mut frames = Paid { account, node: cell.node() };
-        let Some(locals) = frames.take() else {
-            table.clear(cell);
-            return Err(Error::NoMemory);
+        let locals = match Locals::new(degree, &mut frames) {
+            Ok(locals) => locals,
+            Err(error) => {
+                table.clear(cell);
+                return Err(error);
+            }
         };
-        const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
         let place = match cell.pools.spaces.allocate() {
             Ok(place) => place,
             Err(error) => {
-                frames.give(locals);
+                locals.free(&mut frames);
                 table.clear(cell);
                 return Err(error);
             }
@@ -121,10 +97,9 @@ impl Space {
             (&raw mut (*place).pages).write(PageMap::new());
             (&raw mut (*place).regions).write(Regions::new());
             (&raw mut (*place).waiters).write(Waiters::new());
-            (&raw mut (*place).locals).write(AtomicPtr::new(memory_at(locals)));
+            (&raw mut (*place).locals).write(locals);
             (&raw mut (*place).name).write(stored);
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
-            (&raw mut (*place).shared_root).write(AtomicU64::new(0));
             (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
@@ -160,51 +135,6 @@ impl Space {
         })
     }
 
-    /// Its page table on the calling CPU, made if need be.
-    #[inline]
-    pub fn tables(&self, cell: &mut Cell) -> Result<Tables, Error> {
-        self.local(cell).map(|local| local.tables)
-    }
-
-    /// The same with the CPUs that a page becomes known to by being entered.
-    #[inline]
-    pub fn tables_and_mask(&self, cell: &mut Cell) -> Result<(Tables, u64), Error> {
-        self.local(cell).map(|local| (local.tables, local.mask))
-    }
-
-    /// A page table for the calling CPU: its own; or that which all CPUs share, in the variant `sharedpt`.
-    fn make_tables(&self, frames: &mut Paid<'_>) -> Result<Tables, Error> {
-        let kernel = kernel_root().start_address().as_u64();
-        if variant::get() != Variant::SharedTables {
-            return Tables::new(kernel, frames);
-        }
-        let shared = self.shared_root.load(Ordering::Acquire);
-        if shared != 0 {
-            return Ok(Tables::at(shared));
-        }
-        let fresh = Tables::new(kernel, frames)?;
-        match self.shared_root.compare_exchange(0, fresh.root(), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(fresh),
-            Err(other) => {
-                fresh.free(frames);
-                Ok(Tables::at(other))
-            }
-        }
-    }
-
-    /// The region that `address` lies in.
-    #[inline]
-    pub fn region(&self, cell: &mut Cell, address: u64) -> Option<Region> {
-        let local = self.local(cell).ok()?;
-        self.regions.find(address, &mut local.region_hint)
-    }
-
-    /// Its page table on CPU `id`, if that CPU ever ran it.
-    #[must_use]
-    pub fn tables_of(&self, id: smp::CpuId) -> Option<Tables> {
-        self.local_of(id).map(|local| local.tables)
-    }
-
     /// True once its threads must not run any more.
     #[inline]
     #[must_use]
@@ -225,54 +155,6 @@ impl Space {
     #[must_use]
     pub fn has_failed(&self) -> bool {
         self.status.load(Ordering::Acquire) != 0
-    }
-
-    #[inline]
-    fn local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
-        // SAFETY: the directory has an entry a CPU and lives as long as the space.
-        let place = unsafe { &*self.locals.load(Ordering::Relaxed).add(cell.id().index()) };
-        let mut local = place.load(Ordering::Relaxed);
-        if local.is_null() {
-            local = self.make_local(cell)?;
-            place.store(local, Ordering::Release);
-        }
-        // SAFETY: just made or made before, and only this CPU, in one kernel entry, uses it.
-        Ok(unsafe { &mut *local })
-    }
-
-    /// Makes the part of the calling CPU: its first use there.
-    #[cold]
-    #[inline(never)]
-    fn make_local(&self, cell: &Cell) -> Result<*mut Local, Error> {
-        let mut frames = self.frames(cell);
-        let frame = frames.take().ok_or(Error::NoMemory)?;
-        let tables = match self.make_tables(&mut frames) {
-            Ok(tables) => tables,
-            Err(error) => {
-                frames.give(frame);
-                return Err(error);
-            }
-        };
-        let mask = match variant::get() {
-            // Whoever uses the table may have cached what another CPU entered; see `shootdown`.
-            Variant::SharedTables | Variant::Broadcast => mask_of_all(cell.id(), cpu_count()),
-            _ => mask_of(cell.id()),
-        };
-        let (threads, envelope) = (ptr::null_mut(), UnsafeCell::default());
-        let local: *mut Local = memory_at(frame);
-        // SAFETY: the frame is fresh and mapped, and larger than a part.
-        unsafe { local.write(Local { threads, tables, mask, region_hint: 0, envelope }) };
-        Ok(local)
-    }
-
-    /// The part of CPU `home`, if that CPU ever ran it. Only its links may be used.
-    #[must_use]
-    pub fn local_of(&self, home: smp::CpuId) -> Option<&'static Local> {
-        // SAFETY: as in `local`; parts stay in memory for good.
-        unsafe {
-            let place = &*self.locals.load(Ordering::Relaxed).add(home.index());
-            place.load(Ordering::Acquire).as_ref()
-        }
     }
 
     /// Counts `thread` as one of its threads on this CPU, whose page table it will run on.
@@ -384,24 +266,7 @@ impl Space {
         self.pages.clear(&mut frames);
         self.regions.clear(&mut frames);
         self.waiters.clear(&mut frames);
-        let directory = self.locals.load(Ordering::Relaxed);
-        let shared = self.shared_root.load(Ordering::Relaxed);
-        if shared != 0 {
-            Tables::at(shared).free(&mut frames);
-        }
-        for index in 0..cpu_count() as usize {
-            // SAFETY: the directory has an entry a CPU, and a part is a frame that nobody uses any more.
-            unsafe {
-                let local = (*directory.add(index)).swap(ptr::null_mut(), Ordering::Relaxed);
-                if let Some(part) = local.as_ref() {
-                    if part.tables.root() != shared {
-                        part.tables.free(&mut frames);
-                    }
-                    frames.give(address_of(local));
-                }
-            }
-        }
-        frames.give(address_of(directory));
+        self.locals.free(&mut frames);
         self.table.clear(cell);
         self.account.let_go();
         let place = ptr::from_ref(self).cast_mut();

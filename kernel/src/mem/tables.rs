@@ -22,6 +22,8 @@ const TOP: u32 = 3;
 const PRESENT: u64 = 1;
 const WRITE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
+/// Of an entry one level above the last: it maps a large page.
+const LARGE: u64 = 1 << 7;
 const NO_EXECUTE: u64 = 1 << 63;
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 
@@ -91,7 +93,7 @@ impl Tables {
         let mut table = self.root;
         for level in (1..=TOP).rev() {
             let entry = Self::place_at(table, address, level).load(Ordering::Relaxed);
-            if entry & PRESENT == 0 {
+            if entry & PRESENT == 0 || (level == 1 && entry & LARGE != 0) {
                 return None;
             }
             table = entry & ADDRESS;
@@ -110,47 +112,119 @@ impl Tables {
 
     #[cold]
     fn make(self, address: u64, frames: &mut impl Frames) -> Result<&'static AtomicU64, Error> {
-        let mut table = self.root;
-        for level in (1..=TOP).rev() {
-            let place = Self::place_at(table, address, level);
-            let mut entry = place.load(Ordering::Acquire);
-            if entry & PRESENT == 0 {
-                let frame = frames.take().ok_or(Error::NoMemory)?;
-                let fresh = frame | PRESENT | WRITE | USER;
-                match place.compare_exchange(entry, fresh, Ordering::AcqRel, Ordering::Acquire) {
-                    Ok(_) => entry = fresh,
-                    Err(other) => {
-                        frames.give(frame);
-                        entry = other;
-                    }
-                }
-            }
-            table = entry & ADDRESS;
+        let place = self.make_above(address, frames)?;
+        let entry = place.load(Ordering::Acquire);
+        if entry & LARGE == 0 {
+            let table = Self::follow(place, entry, frames, |_| {})?;
+            return Ok(Self::place_at(table, address, 0));
         }
+        // The large page becomes as many small ones, so that what is cached of it stays right.
+        let table = Self::follow(place, entry, frames, |fresh| {
+            for index in 0..PLACES {
+                let small = (entry & !LARGE) + index as u64 * PAGE;
+                Self::place(fresh, index).store(small, Ordering::Relaxed);
+            }
+        })?;
         Ok(Self::place_at(table, address, 0))
     }
 
-    /// Forgets the user's page at `address`; true if it was there, so that the CPU may have it cached.
-    #[inline]
-    pub fn forget(self, address: u64) -> bool {
-        match self.find(address) {
-            Some(entry) if entry.load(Ordering::Relaxed) & PRESENT != 0 => {
-                entry.store(0, Ordering::Relaxed);
-                true
-            }
-            _ => false,
+    fn make_above(self, address: u64, frames: &mut impl Frames) -> Result<&'static AtomicU64, Error> {
+        let mut table = self.root;
+        for level in (2..=TOP).rev() {
+            let place = Self::place_at(table, address, level);
+            table = Self::follow(place, place.load(Ordering::Acquire), frames, |_| {})?;
         }
+        Ok(Self::place_at(table, address, 1))
+    }
+
+    /// The table that `place` leads to, which holds `entry`; made, and filled by `fill`, if it leads to none.
+    fn follow(
+        place: &AtomicU64,
+        mut entry: u64,
+        frames: &mut impl Frames,
+        fill: impl Fn(u64),
+    ) -> Result<u64, Error> {
+        if entry & PRESENT == 0 || entry & LARGE != 0 {
+            let frame = frames.take().ok_or(Error::NoMemory)?;
+            fill(frame);
+            let fresh = frame | PRESENT | WRITE | USER;
+            match place.compare_exchange(entry, fresh, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => entry = fresh,
+                Err(other) => {
+                    frames.give(frame);
+                    entry = other;
+                }
+            }
+        }
+        Ok(entry & ADDRESS)
+    }
+
+    /// The entry for the large page at `address`, with the tables above it; for [`enter_large`](Self::enter_large).
+    pub fn large_place(self, address: u64, frames: &mut impl Frames) -> Result<&'static AtomicU64, Error> {
+        self.make_above(address, frames)
+    }
+
+    /// Enters a large page at `place`, whose first small page would have the entry `small`. Returns the table of
+    /// small pages that it took the place of, if there was one: it goes back when the CPU has forgotten it.
+    pub fn enter_large(place: &AtomicU64, small: u64) -> Option<u64> {
+        let old = place.swap(small | LARGE, Ordering::AcqRel);
+        (old & PRESENT != 0 && old & LARGE == 0).then_some(old & ADDRESS)
+    }
+
+    /// Forgets `count` pages of the user's from number `first` on; calls `flush` with an address of each that was
+    /// there, which the CPU may have cached. A large page goes as a whole. What is missing costs a step for the
+    /// largest table that is.
+    #[inline]
+    pub fn forget(self, first: u64, count: u64, mut flush: impl FnMut(u64)) {
+        let end = first + count;
+        let mut number = first;
+        'next: while number < end {
+            let mut table = self.root;
+            for level in (1..=TOP).rev() {
+                let place = Self::place_at(table, number * PAGE, level);
+                let entry = place.load(Ordering::Relaxed);
+                let is_large = level == 1 && entry & LARGE != 0;
+                if is_large && entry & PRESENT != 0 {
+                    place.store(0, Ordering::Relaxed);
+                    flush(number * PAGE);
+                }
+                if entry & PRESENT == 0 || is_large {
+                    number = (number | ((PLACES as u64).pow(level) - 1)) + 1;
+                    continue 'next;
+                }
+                table = entry & ADDRESS;
+            }
+            let table_end = end.min((number | (PLACES as u64 - 1)) + 1);
+            for number in number..table_end {
+                let place = Self::place(table, number as usize);
+                if place.load(Ordering::Relaxed) & PRESENT != 0 {
+                    place.store(0, Ordering::Relaxed);
+                    flush(number * PAGE);
+                }
+            }
+            number = table_end;
+        }
+    }
+
+    /// Gives all tables but the top level back, with what is in them. In between, `flush` makes the CPU whose table
+    /// it is forget them. True if there were any.
+    pub fn discard(self, flush: impl FnOnce(), frames: &mut impl Frames) -> bool {
+        let mut taken = [0; USER_PLACES];
+        for (index, taken) in taken.iter_mut().enumerate() {
+            let place = Self::place(self.root, index);
+            *taken = place.load(Ordering::Relaxed);
+            place.store(0, Ordering::Relaxed);
+        }
+        flush();
+        let tables = || taken.iter().filter(|&&entry| entry & PRESENT != 0);
+        tables().for_each(|entry| Self::free_below(entry & ADDRESS, TOP - 1, frames));
+        tables().next().is_some()
     }
 
     /// Gives all its frames back; no CPU has it loaded, and its owner forgets it. The cost follows the number of
     /// its tables.
     pub fn free(self, frames: &mut impl Frames) {
-        for index in 0..USER_PLACES {
-            let entry = Self::place(self.root, index).load(Ordering::Relaxed);
-            if entry & PRESENT != 0 {
-                Self::free_below(entry & ADDRESS, TOP - 1, frames);
-            }
-        }
+        self.discard(|| {}, frames);
         frames.give(self.root);
     }
 
@@ -158,7 +232,7 @@ impl Tables {
         if level > 0 {
             for index in 0..PLACES {
                 let entry = Self::place(table, index).load(Ordering::Relaxed);
-                if entry & PRESENT != 0 {
+                if entry & PRESENT != 0 && entry & LARGE == 0 {
                     Self::free_below(entry & ADDRESS, level - 1, frames);
                 }
             }

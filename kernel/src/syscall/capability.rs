@@ -4,7 +4,8 @@ use super::{Return, memory};
 use crate::cap;
 use crate::cell::Cell;
 use crate::mem::layout::PAGE;
-use crate::mem::mapping::{self, Memory};
+use crate::mem::mapping::Memory;
+use crate::mem::revoke;
 use abi::{Call, Error, Handle, Rights};
 
 /// `Mint(handle, rights, badge)`.
@@ -48,7 +49,7 @@ fn take_memory_back(cell: &mut Cell, call: Call, handle: Handle, memory: &Memory
     let end = from.saturating_add(PIECE).min(memory.pages);
     let ending = (call == Call::Delete).then_some(memory.via.slot);
     if from < end {
-        mapping::sweep(cell, memory.start + from * PAGE, end - from, ending);
+        revoke::sweep(cell, memory.start + from * PAGE, end - from, ending);
     }
     if end < memory.pages {
         caller.restart_call(call, [handle.0, end, 0, 0, 0, 0]);

@@ -5,6 +5,7 @@ use crate::cap;
 use crate::cell::Cell;
 use crate::ipc::endpoint::Endpoint;
 use crate::mem::account::Account;
+use crate::mem::large;
 use crate::mem::layout::{self, PAGE};
 use crate::mem::mapping::{self, Memory};
 use crate::mem::region::Region;
@@ -96,7 +97,9 @@ fn map_into(
     if target.is_dead() {
         return Err(Error::Destroyed);
     }
-    let fill = core::ptr::eq(target, own);
+    let is_large = access.contains(Access::LARGE);
+    // A large page is entered as a whole, when it is used.
+    let fill = core::ptr::eq(target, own) && !is_large;
     for done in 0..pages.count {
         let index = first.checked_add(done).ok_or(Error::BadArgument);
         let mapped = index.and_then(|index| memory.page(index, access)).and_then(|state| {
@@ -106,6 +109,12 @@ fn map_into(
             mapping::unmap(cell, target, number, done);
             return Err(error);
         }
+    }
+    if is_large
+        && pages.count * PAGE == layout::LARGE_PAGE
+        && pages.address.is_multiple_of(layout::LARGE_PAGE)
+    {
+        large::join(target, number);
     }
     Ok(0)
 }
@@ -218,11 +227,12 @@ pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Han
     inserted
 }
 
-/// `Create(AddressSpace, account)`.
-pub fn create_space(cell: &mut Cell, payer: Handle) -> Result<Handle, Error> {
+/// `Create(AddressSpace, account, degree)`.
+pub fn create_space(cell: &mut Cell, payer: Handle, degree: u64) -> Result<Handle, Error> {
     let payer = account(cell, payer, Rights::USE)?;
     let own = cell.running().space;
-    let made = Space::create(cell, own.name(), payer)?;
+    let degree = u32::try_from(degree).map_err(|_| Error::BadArgument)?;
+    let made = Space::create(cell, own.name(), payer, degree)?;
     let inserted = cap::insert(cell, &own.table, made, made.tag);
     if inserted.is_err() {
         made.destroy(cell, made.tag)?;

@@ -4,6 +4,7 @@ use super::{Kind, Test};
 use crate::arch::smp::cpu_count;
 use crate::boot::program::{self, load_companion, start_or_refuse};
 use crate::cell::Cell;
+use crate::mem::local;
 use smp::CpuId;
 
 /// The tests of this file. Each runs `bin/tests` of the boot archive, whose first argument chooses the part
@@ -46,11 +47,28 @@ pub const TESTS: &[Test] = &[
     },
     Test {
         name: "user_memory_all",
-        kind: Kind::Programs(|cell| start_here(cell, Part::MemoryOnAll), none_failed),
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::MemoryOnAll), none_failed),
     },
     Test {
         name: "user_accounts",
         kind: Kind::Programs(|cell| start_here(cell, Part::Accounts), none_failed),
+    },
+    Test {
+        name: "user_large_pages",
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::LargePages), none_failed),
+    },
+    Test {
+        name: "user_large_pages_all",
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::LargePagesOnAll), none_failed),
+    },
+    Test {
+        name: "user_memory_pressure",
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::Pressure), none_failed),
+    },
+    Test { name: "user_pagers", kind: Kind::Programs(|cell| start_here(cell, Part::Pagers), none_failed) },
+    Test {
+        name: "user_code_is_executed",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Execute), none_failed),
     },
     Test { name: "user_memory_ends", kind: Kind::Programs(memory_ends, every_end_came) },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
@@ -77,7 +95,12 @@ enum Part {
     MemoryRefused = 33,
     MemoryOnAll = 34,
     Accounts = 35,
+    LargePages = 36,
+    LargePagesOnAll = 37,
+    Pressure = 38,
+    Pagers = 39,
     FirstMemoryEnd = 40,
+    Execute = 59,
     Extended = 60,
     Ports = 61,
     Interrupts = 62,
@@ -97,6 +120,12 @@ fn start(cell: &mut Cell, part: Part) {
 
 fn start_here(cell: &mut Cell, part: Part) {
     start_or_refuse(cell, "tests", CpuId::BOOT, [part as u64, cpu_count().into()]);
+}
+
+/// The program is also told how many CPUs share a page table.
+fn start_with_degree(cell: &mut Cell, part: Part) {
+    let arguments = [part as u64, cpu_count().into(), local::degree().into()];
+    program::start(cell, "tests", CpuId::BOOT, arguments, None).expect("`tests` can be started");
 }
 
 /// A program with a companion in another address space that does what it is told to, good or bad.
@@ -125,7 +154,7 @@ fn exceptions(cell: &mut Cell) {
 }
 
 /// Ways in which a page fault can end the test program.
-const MEMORY_ENDS: u64 = 6;
+const MEMORY_ENDS: u64 = 12;
 
 fn memory_ends(cell: &mut Cell) {
     for end in 0..MEMORY_ENDS {

@@ -10,12 +10,16 @@ mod calls;
 mod capabilities;
 mod control;
 mod drivers;
+mod ends;
 mod exceptions;
 mod extended;
 mod ill_will;
 mod items;
+mod large;
 mod memory;
 mod notifications;
+mod pagers;
+mod pressure;
 mod threads;
 
 use rt::call;
@@ -25,7 +29,9 @@ rt::program!(run);
 /// Null calls that each thread makes.
 const CALLS: u32 = 10_000;
 
+/// The third word is what the part needs besides: an address, or how many CPUs share a page table.
 fn run([part, cpus, companion]: [u64; 3]) {
+    let degree = companion;
     match part {
         0 => threads::on_every_cpu(cpus, null_calls),
         1 => threads::on_every_cpu(cpus, threads::place_and_yield),
@@ -42,11 +48,16 @@ fn run([part, cpus, companion]: [u64; 3]) {
         32 => memory::by_pager(),
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),
-        34 => memory::from_all(cpus),
         60 => extended::are_own(cpus),
         61 => drivers::use_ports(),
         62 => drivers::get_interrupts(cpus),
-        end @ 40..48 => memory::end_by(end - 40),
+        34 => memory::from_all(cpus, degree),
+        36 => large::are_entered_and_split(degree),
+        37 => large::are_shot_down(cpus, degree),
+        38 => pressure::discards_tables(degree),
+        39 => pagers::harm_only_who_depends_on_them(cpus),
+        59 => ends::code_is_executed(),
+        end @ 40..59 => ends::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
 }

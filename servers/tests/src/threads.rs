@@ -6,7 +6,8 @@ use rt::call::{self, Placement};
 
 const STACK: usize = 4096;
 const MOST_CPUS: usize = 256;
-const PRIORITY: u8 = 32;
+/// Of the tests' threads.
+pub const PRIORITY: u8 = 32;
 
 #[repr(C, align(4096))]
 struct Stacks([[u8; STACK]; MOST_CPUS]);
@@ -17,7 +18,7 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The parts that threads may play; a thread is told its index.
-const PARTS: [fn(u32); 8] = [
+const PARTS: [fn(u32); 10] = [
     super::null_calls,
     place_and_yield,
     create_and_join,
@@ -26,6 +27,8 @@ const PARTS: [fn(u32); 8] = [
     super::memory::from_this_cpu,
     super::accounts::from_this_cpu,
     super::addresses::from_this_cpu,
+    super::large::shot_down_here,
+    super::pagers::unmapped_during_a_call,
 ];
 
 extern "C" fn run(cpu: u64) -> ! {

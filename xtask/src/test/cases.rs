@@ -22,6 +22,8 @@ use crate::toolchain::Toolchain;
 const BOOT_CPUS: &[u32] = &[1, 2, 3, 8, 64, 255];
 /// CPUs at which the kernel's own tests run.
 const KERNEL_TEST_CPUS: &[u32] = &[1, 2, 8, 33];
+/// CPUs at which page tables are shared: the last cluster of two is not full.
+const DEGREE_CPUS: u32 = 5;
 /// CPUs and number of the boots of the soak.
 const SOAK: (u32, u32) = (16, 100);
 const SOAK_NAME: &str = "soak";
@@ -120,6 +122,7 @@ impl Case {
 pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> Result<Vec<Case>> {
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
+    cases.extend(degrees());
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
     cases.extend(figures::cases());
     cases.extend(provocations());
@@ -154,6 +157,17 @@ fn kernel_tests(names: &str, cpus: Option<u32>) -> Vec<Case> {
         Case::guest(format!("{KERNEL_PREFIX}{names}-{cpus}-cpus"), guest)
     };
     counts.into_iter().map(guest).collect()
+}
+
+/// The tests of memory with page tables that several CPUs share: clusters of two, and one in all.
+fn degrees() -> Vec<Case> {
+    let tests = "user_memory*,user_large_pages*,user_accounts,user_pagers,memory_comes_back";
+    let case = |degree: &str| {
+        let cmdline = format!("test={tests} tables={degree}");
+        let guest = Guest { cpus: DEGREE_CPUS, cmdline, timeout: TESTS_TIMEOUT, expect: Expect::Tests };
+        Case::guest(format!("{KERNEL_PREFIX}tables-{degree}-{DEGREE_CPUS}-cpus"), guest)
+    };
+    ["2", "all"].map(case).into()
 }
 
 /// Guests that come out wrong on purpose; each must be told apart from the others.

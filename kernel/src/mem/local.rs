@@ -1,0 +1,309 @@
+//! What each CPU keeps of a space, made when that CPU first has to do with it: its page table above all.
+//!
+//! *Hardware does not tell which CPU cached a translation*, so by default every CPU has a table of its own for every
+//! space, and only its own page faults enter pages there. How many neighbouring CPUs share a table is the space's
+//! *degree*: 1, or that of clusters, or all of the machine. Who shares a table may have cached what another one
+//! entered, so an unmapping then reaches all CPUs of each cluster in which the page was used.
+
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use smp::CpuId;
+use smp::cpu_set::CpuSet;
+
+use super::account::Paid;
+use super::kernel_space::kernel_root;
+use super::layout::{MAX_CPUS, PAGE, address_of, memory_at};
+use super::page_map::Frames;
+use super::region::Region;
+use super::shootdown;
+use super::space::Space;
+use super::tables::Tables;
+use crate::arch::boot::refuse;
+use crate::arch::smp::cpu_count;
+use crate::boot::command_line::CommandLine;
+use crate::boot::variant::{self, Variant};
+use crate::cell::Cell;
+use crate::sched::letter::Envelope;
+use abi::Error;
+
+/// One CPU's part of a space. Only that CPU touches it.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Local {
+    /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
+    pub(super) threads: *mut crate::sched::Thread,
+    /// Its page table on this CPU.
+    pub(super) tables: Tables,
+    /// Where this CPU found a region last.
+    region_hint: u32,
+    /// Where the program was when tables were discarded for it last, and how often in a row.
+    discarded_at: u64,
+    discarded: u32,
+    /// Place of the letter by which that CPU is told of the program's end.
+    envelope: UnsafeCell<Envelope>,
+}
+
+/// CPUs that share a page table of a space, where nothing else is said for the space; see [`choose`].
+static DEGREE: AtomicU32 = AtomicU32::new(1);
+
+/// Reads the degree of page tables from the command line: `tables=N` for one a cluster of N CPUs, `tables=all` for
+/// one in all. Boot CPU, once.
+pub fn choose() {
+    let degree = match (CommandLine::get().value("tables"), variant::get()) {
+        (_, Variant::SharedTables) | (Some("all"), _) => MAX_CPUS as u32,
+        (None, _) => 1,
+        (Some(number), _) => match number.parse() {
+            Ok(number @ 1..=MAX_DEGREE) => number,
+            _ => refuse(format_args!(
+                "`tables={number}` is no number of CPUs that share a page table: give 1 to {MAX_DEGREE}, or all"
+            )),
+        },
+    };
+    DEGREE.store(degree, Ordering::Relaxed);
+}
+
+/// CPUs that share a page table, where nothing else is said for the space.
+#[must_use]
+pub fn degree() -> u32 {
+    DEGREE.load(Ordering::Relaxed)
+}
+
+/// Largest degree that there is.
+const MAX_DEGREE: u32 = MAX_CPUS as u32;
+
+/// All CPUs' parts of a space.
+#[derive(Debug)]
+pub struct Locals {
+    /// By CPU.
+    parts: AtomicPtr<AtomicPtr<Local>>,
+    /// Page tables by cluster, where CPUs share them; else null.
+    shared: AtomicPtr<AtomicU64>,
+    /// CPUs that share a page table.
+    degree: u32,
+    /// CPUs that an unmapping reaches when one of them used the page.
+    reach: u32,
+}
+
+impl Locals {
+    /// No parts yet; `degree` CPUs share a page table, or as many as the boot argument says if it is 0.
+    pub fn new(degree: u32, frames: &mut Paid<'_>) -> Result<Self, Error> {
+        const { assert!(MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
+        let degree = match degree {
+            0 => self::degree(),
+            degree @ 1..=MAX_DEGREE => degree,
+            _ => return Err(Error::BadArgument),
+        };
+        // A zeroed frame is an array of null pointers.
+        let parts = frames.take().ok_or(Error::NoMemory)?;
+        let shared = match degree {
+            1 => ptr::null_mut(),
+            _ => match frames.take() {
+                Some(frame) => memory_at(frame),
+                None => {
+                    frames.give(parts);
+                    return Err(Error::NoMemory);
+                }
+            },
+        };
+        let reach = if variant::get() == Variant::Broadcast { MAX_DEGREE } else { degree };
+        Ok(Self { parts: AtomicPtr::new(memory_at(parts)), shared: AtomicPtr::new(shared), degree, reach })
+    }
+
+    /// Gives all memory back. Nobody uses the space any more.
+    pub fn free(&self, frames: &mut Paid<'_>) {
+        for index in 0..cpu_count() as usize {
+            let local = self.place(index).swap(ptr::null_mut(), Ordering::Relaxed);
+            // SAFETY: a part is a frame that nobody uses any more.
+            if let Some(part) = unsafe { local.as_ref() } {
+                if self.degree == 1 {
+                    part.tables.free(frames);
+                }
+                frames.give(address_of(local));
+            }
+        }
+        let shared = self.shared.load(Ordering::Relaxed);
+        if !shared.is_null() {
+            for cluster in 0..cpu_count().div_ceil(self.degree) as usize {
+                // SAFETY: the array has a place for each cluster.
+                let root = unsafe { &*shared.add(cluster) }.load(Ordering::Relaxed);
+                if root != 0 {
+                    Tables::at(root).free(frames);
+                }
+            }
+            frames.give(address_of(shared));
+        }
+        frames.give(address_of(self.parts.load(Ordering::Relaxed)));
+    }
+
+    #[inline]
+    fn place(&self, index: usize) -> &AtomicPtr<Local> {
+        // SAFETY: the directory has an entry a CPU and lives as long as the space.
+        unsafe { &*self.parts.load(Ordering::Relaxed).add(index) }
+    }
+
+    /// A page table for CPU `id`: its own, or that of its cluster.
+    fn make_tables(&self, id: CpuId, frames: &mut Paid<'_>) -> Result<Tables, Error> {
+        let kernel = kernel_root().start_address().as_u64();
+        let shared = self.shared.load(Ordering::Relaxed);
+        if shared.is_null() {
+            return Tables::new(kernel, frames);
+        }
+        // SAFETY: as in `free`.
+        let place = unsafe { &*shared.add(id.index() / self.degree as usize) };
+        let root = place.load(Ordering::Acquire);
+        if root != 0 {
+            return Ok(Tables::at(root));
+        }
+        let fresh = Tables::new(kernel, frames)?;
+        match place.compare_exchange(0, fresh.root(), Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => Ok(fresh),
+            Err(other) => {
+                fresh.free(frames);
+                Ok(Tables::at(other))
+            }
+        }
+    }
+
+    /// True when a page table is one CPU's alone.
+    #[inline]
+    #[must_use]
+    pub fn are_private(&self) -> bool {
+        self.degree == 1
+    }
+
+    /// True when exactly the CPUs that used a page can have it cached.
+    #[inline]
+    #[must_use]
+    pub fn are_exact(&self) -> bool {
+        self.reach == 1
+    }
+
+    /// Adds to the CPUs that used a page those that may have it cached because they share a table with one; in the
+    /// variant `broadcast` all.
+    #[cold]
+    pub fn widen(&self, cpus: &mut CpuSet) {
+        let machine = cpu_count() as usize;
+        let reach = self.reach as usize;
+        let users = *cpus;
+        for used in &users {
+            let first = used.index() / reach * reach;
+            let all = (first..machine.min(first + reach)).filter_map(CpuId::new);
+            let is_told = |id: &CpuId| self.reach != self.degree || self.of(*id).is_some();
+            all.filter(is_told).for_each(|id| {
+                cpus.insert(id);
+            });
+        }
+    }
+
+    /// The part of CPU `id`, if that CPU ever had to do with the space. Only its links and the root of its table may
+    /// be used.
+    #[must_use]
+    pub fn of(&self, id: CpuId) -> Option<&'static Local> {
+        // SAFETY: parts stay in memory while the space does.
+        unsafe { self.place(id.index()).load(Ordering::Acquire).as_ref() }
+    }
+}
+
+impl Local {
+    /// Where that CPU is told that the program died. Once a life.
+    #[must_use]
+    pub fn envelope(&self) -> *mut Envelope {
+        self.envelope.get()
+    }
+
+    /// The page table.
+    #[inline]
+    #[must_use]
+    pub fn tables(&self) -> Tables {
+        self.tables
+    }
+}
+
+impl Local {
+    /// Whether it makes sense to discard tables once more for the instruction at `rip`: not if that was done so often
+    /// that its pages can't be in the table together.
+    pub fn gets_on(&mut self, rip: u64) -> bool {
+        /// More pages than an instruction can touch.
+        const ENOUGH: u32 = 16;
+        self.discarded = if self.discarded_at == rip { self.discarded + 1 } else { 0 };
+        self.discarded_at = rip;
+        self.discarded < ENOUGH
+    }
+}
+
+impl Space {
+    /// The calling CPU's part, made if need be.
+    #[inline]
+    pub fn local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
+        let local = self.locals.place(cell.id().index()).load(Ordering::Relaxed);
+        // SAFETY: only this CPU, in one kernel entry, uses it.
+        match unsafe { local.as_mut() } {
+            Some(local) => Ok(local),
+            None => self.make_local(cell),
+        }
+    }
+
+    #[cold]
+    fn make_local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
+        let mut frames = self.frames(cell);
+        let frame = frames.take().ok_or(Error::NoMemory)?;
+        let tables = match self.locals.make_tables(cell.id(), &mut frames) {
+            Ok(tables) => tables,
+            Err(error) => {
+                frames.give(frame);
+                return Err(error);
+            }
+        };
+        let local: *mut Local = memory_at(frame);
+        // SAFETY: the frame is fresh and mapped, and larger than a part; nobody else knows it yet.
+        unsafe {
+            local.write(Local {
+                threads: ptr::null_mut(),
+                tables,
+                region_hint: 0,
+                discarded_at: 0,
+                discarded: 0,
+                envelope: UnsafeCell::default(),
+            });
+        }
+        self.locals.place(cell.id().index()).store(local, Ordering::Release);
+        // SAFETY: as in `local`.
+        Ok(unsafe { &mut *local })
+    }
+
+    /// Its page table on the calling CPU, made if need be.
+    #[inline]
+    pub fn tables(&self, cell: &mut Cell) -> Result<Tables, Error> {
+        self.local(cell).map(|local| local.tables)
+    }
+
+    /// Discards this CPU's page table but for its top level, which gives memory back to the account: tables are a
+    /// cache, and faults fill them again. False if that gave nothing back, or others use the table, too.
+    #[cold]
+    pub fn discard_tables(&self, cell: &mut Cell) -> bool {
+        let Some(tables) = self.tables_of(cell.id()).filter(|_| self.locals.are_private()) else {
+            return false;
+        };
+        tables.discard(|| shootdown::flush_here(cell, tables), &mut self.frames(cell))
+    }
+
+    /// The region that `address` lies in.
+    #[inline]
+    pub fn region(&self, cell: &mut Cell, address: u64) -> Option<Region> {
+        let local = self.local(cell).ok()?;
+        self.regions.find(address, &mut local.region_hint)
+    }
+
+    /// Its page table on CPU `id`, if that CPU ever ran it.
+    #[must_use]
+    pub fn tables_of(&self, id: CpuId) -> Option<Tables> {
+        self.locals.of(id).map(Local::tables)
+    }
+
+    /// The part of CPU `home`, if that CPU ever ran it. Only its links may be used.
+    #[must_use]
+    pub fn local_of(&self, home: CpuId) -> Option<&'static Local> {
+        self.locals.of(home)
+    }
+}
