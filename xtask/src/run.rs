@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lab::exit::{Exit, bad_input};
-use lab::linux::Linux;
+use lab::linux::amount;
 use lab::qemu::outcome::Outcome;
 use lab::qemu::process::{Finished, Input, Limits};
 use lab::qemu::{Accel, Console, Machine, process};
@@ -89,8 +89,9 @@ fn linux(args: &RunArgs) -> Result<Exit> {
         return Err(bad_input(message));
     }
     let linux = bench::linux(args.linux_kernel.as_deref(), args.no_install)?;
-    let ops = BootArgs::parse(&args.cmdline).map_or(workloads::args::DEFAULT_OPS, |asked| asked.ops);
-    let memory = args.memory.unwrap_or_else(|| Linux::memory(args.cpus, ops));
+    let needed = BootArgs::parse(&args.cmdline)
+        .map_or(0, |asked| amount::memory(args.cpus, asked.ops, asked.entries().map(|entry| entry.workload)));
+    let memory = args.memory.unwrap_or_else(|| needed.max(amount::memory(args.cpus, 0, std::iter::empty())));
     let mut machine = linux.machine_with(args.cpus, memory, args.accel, &args.cmdline);
     machine.extra = extra(args);
     let Some((finished, console)) = boot(args, &machine, None)? else { return Ok(Exit::Success) };

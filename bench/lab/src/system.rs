@@ -119,12 +119,12 @@ pub trait System {
     /// Whether the system has `workload` in `mode`.
     fn defines(&self, workload: &Workload, mode: Mode) -> bool;
 
-    /// Operations of a worker where the user gives none.
-    fn default_ops(&self) -> u64;
+    /// Operations of a worker of `workload` on `cpus` CPUs where the user gives none.
+    fn default_ops(&self, workload: &Workload, cpus: u32) -> u64;
 
-    /// The same in a run that only shows that everything works.
-    fn smoke_ops(&self) -> u64 {
-        self.default_ops()
+    /// The same in a run that only shows that everything works; where there are none, as usual.
+    fn smoke_ops(&self) -> Option<u64> {
+        None
     }
 
     /// How long a guest may print nothing inside an entry, for each operation of a worker and each pair of CPUs.

@@ -65,6 +65,8 @@ pub struct Slot {
 /// The shared memory of one entry.
 #[repr(C)]
 pub struct Control {
+    /// Workers that have prepared, where they do that in turn.
+    pub prepared: Gate,
     /// Workers that are warm.
     pub warm: Gate,
     /// 1 when the starter lets them go.

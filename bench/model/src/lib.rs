@@ -9,6 +9,7 @@ pub mod block;
 pub mod cpu;
 pub mod decode;
 pub mod directory;
+mod flag;
 pub mod futex;
 pub mod lines;
 pub mod machine;

@@ -1,6 +1,7 @@
 //! The machine: everything that the CPUs share, and what happens to them all.
 use crate::block::{Blocks, Layout};
 use crate::directory::Directory;
+use crate::flag::Flag;
 use crate::futex::host_nanoseconds;
 use crate::lines::Lines;
 use crate::order::Synchroniser;
@@ -10,7 +11,7 @@ use crate::report::Report;
 use crate::virtual_time::VirtualTime;
 use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::Ordering::Relaxed;
 
 /// IPIs remembered to explain wake-ups.
 const SENDS: usize = 64;
@@ -66,7 +67,7 @@ pub struct Machine {
     pub blocks: Blocks,
     /// The guest's virtual time.
     pub time: VirtualTime,
-    armed: AtomicBool,
+    armed: Flag,
     sends: Mutex<VecDeque<u64>>,
     started: u64,
 }
@@ -83,7 +84,7 @@ impl Machine {
             regions: Regions::default(),
             blocks: Blocks::default(),
             time: VirtualTime::new(options.profile.machine.megahertz),
-            armed: AtomicBool::new(!options.arm_on_syscall),
+            armed: Flag::new(!options.arm_on_syscall),
             sends: Mutex::default(),
             started: host_nanoseconds(),
             options,
@@ -94,12 +95,14 @@ impl Machine {
     #[inline]
     #[must_use]
     pub fn is_armed(&self) -> bool {
-        self.armed.load(Relaxed)
+        self.armed.is_set()
     }
 
     /// The guest's workloads begin: from now on memory is tracked, and virtual time follows the model.
     pub fn arm(&self) {
-        self.armed.store(true, SeqCst);
+        if !self.armed.is_set() {
+            self.armed.set(true);
+        }
         self.time.follow_model(self.order.lowest_position());
     }
 

@@ -33,8 +33,7 @@ pub fn command(args: &ExplainArgs) -> Result<Exit> {
         identity: Some(identity),
     };
     let part = Part::of(&args.common, &leg, &[])?;
-    let ops = args.common.ops.unwrap_or_else(|| target.system.default_ops());
-    let amount = Amount { ops, warmup: workloads::args::DEFAULT_WARMUP, repeats: 1 };
+    let amount = Amount { ops: args.common.ops, warmup: workloads::args::DEFAULT_WARMUP, repeats: 1 };
     let plan = plan(&args.common, &part, target, &request, &scratch(), amount);
     if plan.weight() == 0 {
         let (workload, mode) = (request.workloads[0].name, request.modes[0]);

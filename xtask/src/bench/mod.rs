@@ -140,9 +140,9 @@ fn sweep_all(plans: &[Plan<'_>], bar: &mut Bar) -> (Measured, Result<()>) {
 }
 
 fn amount(args: &BenchArgs, order: &Order, system: &dyn System) -> Amount {
-    let usual = || if args.smoke { system.smoke_ops() } else { system.default_ops() };
+    let smoke = || if args.smoke { system.smoke_ops() } else { None };
     Amount {
-        ops: order.ops.unwrap_or_else(usual),
+        ops: order.ops.or_else(smoke),
         warmup: if args.smoke { SMOKE_WARMUP } else { workloads::args::DEFAULT_WARMUP },
         repeats: order.repeats,
     }
@@ -177,7 +177,7 @@ fn tell_skipped(plan: &Plan<'_>, observer: &mut dyn Observer) {
 /// How much is measured of each point.
 #[derive(Clone, Copy)]
 struct Amount {
-    ops: u64,
+    ops: Option<u64>,
     warmup: u64,
     repeats: u32,
 }

@@ -113,7 +113,7 @@ impl Figures {
             modes: &Mode::ALL,
             cpus: self.cpus,
             repeats: 1,
-            ops: self.ops.unwrap_or(DEFAULT_OPS),
+            ops: self.ops,
             warmup: workloads::args::DEFAULT_WARMUP,
             seed: 1,
             variant: record::BASELINE,

@@ -9,8 +9,8 @@ use workloads::line::{FAILURE, SUCCESS};
 use workloads::table::number;
 use workloads::{Mode, Workload};
 
-use super::initramfs;
 use super::kernel::Kernel;
+use super::{amount, initramfs};
 use crate::kallsyms::Kallsyms;
 use crate::naming::Naming;
 use crate::qemu::process::{End, Input, Limits};
@@ -28,17 +28,11 @@ const FAULT_ENTRY: &str = "asm_exc_page_fault";
 const PER_CPU_TABLE: &str = "__per_cpu_offset";
 /// With what the twin's line of per-CPU areas begins.
 const PER_CPU_LINE: &str = "lab-percpu ";
-/// Memory of the guest in MiB: a base, and what workers' prepared pages take.
-const BASE_MEMORY_MIB: u64 = 512;
-const WORKER_MEMORY_MIB: u64 = 32;
-/// Prepared memory of a worker grows with the operations: 64 KiB each, four times over.
-const OPS_PER_MIB: u64 = 2;
 /// Time-out of the boot that reads the symbols.
 const SYMBOLS_TIMEOUT: Duration = Duration::from_secs(180);
 /// Time to boot in which the memory of that boot is enough.
 const SYMBOLS_MEMORY_MIB: u64 = 512;
-/// Operations of a worker where none are given: Linux claims nothing, so few are enough.
-const DEFAULT_OPS: u64 = 200;
+/// Operations of a worker that only show that everything works.
 const SMOKE_OPS: u64 = 50;
 
 /// The programs that the guest runs.
@@ -105,12 +99,6 @@ impl Linux {
         Ok(symbols)
     }
 
-    /// Memory in MiB that workers on `cpus` CPUs need to prepare `ops` operations each.
-    #[must_use]
-    pub fn memory(cpus: u32, ops: u64) -> u64 {
-        BASE_MEMORY_MIB + u64::from(cpus) * (WORKER_MEMORY_MIB + ops / OPS_PER_MIB)
-    }
-
     /// The machine for a guest with these boot arguments.
     #[must_use]
     pub fn machine_with(&self, cpus: u32, memory_mib: u64, accel: Accel, arguments: &str) -> Machine {
@@ -155,16 +143,16 @@ impl System for Linux {
             )
     }
 
-    fn default_ops(&self) -> u64 {
-        DEFAULT_OPS
+    fn default_ops(&self, workload: &Workload, cpus: u32) -> u64 {
+        amount::ops(workload, cpus)
     }
 
-    fn smoke_ops(&self) -> u64 {
-        SMOKE_OPS
+    fn smoke_ops(&self) -> Option<u64> {
+        Some(SMOKE_OPS)
     }
 
     fn machine(&self, boot: &Boot) -> Machine {
-        let memory = Linux::memory(boot.cpus, boot.ops);
+        let memory = amount::memory(boot.cpus, boot.ops, boot.entries.iter().map(|entry| entry.workload));
         self.machine_with(boot.cpus, memory, boot.accel, &boot.arguments())
     }
 
@@ -266,11 +254,5 @@ mod tests {
         let console = ["lab-percpu 0xffff888010000000 0xffff888010080000".to_owned()];
         let naming = linux().naming(&console).unwrap();
         assert_eq!(naming.per_cpu, [0xffff_8880_1000_0000, 0xffff_8880_1008_0000]);
-    }
-
-    #[test]
-    fn memory_grows_with_workers_and_operations() {
-        assert!(Linux::memory(2, 200) > Linux::memory(1, 200));
-        assert!(Linux::memory(32, 2000) > Linux::memory(32, 200));
     }
 }

@@ -115,7 +115,7 @@ impl System for Stormcell {
         workloads::stormcell::has(workload.number, mode)
     }
 
-    fn default_ops(&self) -> u64 {
+    fn default_ops(&self, _workload: &Workload, _cpus: u32) -> u64 {
         DEFAULT_OPS
     }
 

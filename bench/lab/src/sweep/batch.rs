@@ -9,18 +9,20 @@ use crate::system::Boot;
 pub struct Pending {
     /// What is run.
     pub entry: Entry,
+    /// Marked operations of each worker.
+    pub ops: u64,
     /// How often it failed.
     pub tries: u32,
 }
 
-/// What to boot next: everything that has not failed yet, as far as one command line can ask for it; then
-/// what has failed, each alone.
+/// What to boot next: everything that has not failed yet and takes as many operations as the first of it, as far
+/// as one command line can ask for it; then what has failed, each alone.
 pub fn take_batch(pending: &mut Vec<Pending>) -> Vec<Pending> {
-    let fresh = |pending: &Pending| pending.tries == 0;
-    if !pending.iter().any(fresh) {
+    let Some(first) = pending.iter().find(|one| one.tries == 0).copied() else {
         return vec![pending.remove(0)];
-    }
-    let (mut batch, rest): (Vec<_>, Vec<_>) = pending.drain(..).partition(fresh);
+    };
+    let together = |one: &Pending| one.tries == 0 && one.ops == first.ops;
+    let (mut batch, rest): (Vec<_>, Vec<_>) = pending.drain(..).partition(together);
     *pending = rest;
     if !is_product(&batch) {
         let mode = batch[0].entry.mode;

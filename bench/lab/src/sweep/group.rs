@@ -58,7 +58,7 @@ impl<'p, 's> Group<'p, 's> {
 
     /// Measures all of them.
     pub fn run(&mut self, observer: &mut dyn Observer) -> Result<()> {
-        let fresh = |entry| Pending { entry, tries: 0 };
+        let fresh = |entry: Entry| Pending { entry, ops: self.plan.ops(entry.workload, self.cpus), tries: 0 };
         let mut pending: Vec<Pending> =
             self.plan.missing(self.cpus, self.repeat).into_iter().map(fresh).collect();
         while !pending.is_empty() && !interrupt::requested() {
@@ -86,7 +86,7 @@ impl<'p, 's> Group<'p, 's> {
         Boot {
             cpus: self.cpus,
             entries: batch.iter().map(|pending| pending.entry).collect(),
-            ops: self.plan.ops,
+            ops: batch.first().map_or(0, |one| one.ops),
             warmup: self.plan.warmup,
             seed: self.plan.seed + u64::from(self.repeat),
             variant: self.plan.variant.to_owned(),
@@ -119,7 +119,7 @@ impl<'p, 's> Group<'p, 's> {
             None => machine.command(),
         };
         let mut console = Console::new(None);
-        let (booting, running) = plan.silence(self.cpus);
+        let (booting, running) = plan.silence(boot);
         let silence = Cell::new(booting);
         let limits = Limits { timeout: None, silence: Some(&silence), farewell: FAREWELL };
         let finished = process::run(command, Input::None, limits, &mut |bytes| {
@@ -168,7 +168,7 @@ impl<'p, 's> Group<'p, 's> {
         }
         let log = self.keep_log(ended)?;
         for lost in batch.into_iter().chain(mem::take(pending)) {
-            self.give_up(lost.entry, &why, exit, Some(log.clone()));
+            self.give_up(lost, &why, exit, Some(log.clone()));
             observer.done(u64::from(self.cpus));
         }
         Ok(())
@@ -263,13 +263,13 @@ impl<'p, 's> Group<'p, 's> {
             pending.push(one);
         } else {
             let log = self.keep_log(ended)?;
-            self.give_up(one.entry, why, exit, Some(log));
+            self.give_up(one, why, exit, Some(log));
         }
         Ok(())
     }
 
-    fn give_up(&mut self, entry: Entry, why: &str, exit: Exit, log: Option<PathBuf>) {
-        let what = self.describe(&[Pending { entry, tries: 0 }]);
+    fn give_up(&mut self, lost: Pending, why: &str, exit: Exit, log: Option<PathBuf>) {
+        let what = self.describe(&[lost]);
         self.measured.failed.push(Failed { what, why: why.to_owned(), exit, log });
     }
 

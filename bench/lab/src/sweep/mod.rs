@@ -21,7 +21,7 @@ use crate::instrument::Instrument;
 use crate::interrupt;
 use crate::qemu::Accel;
 use crate::record::Record;
-use crate::system::System;
+use crate::system::{Boot, System};
 use group::Group;
 
 /// How long a guest may print nothing while it boots: a base, and more for each CPU.
@@ -43,8 +43,8 @@ pub struct Plan<'a> {
     pub cpus: &'a [u32],
     /// How often each point is measured.
     pub repeats: u32,
-    /// Marked operations of each worker, and those before.
-    pub ops: u64,
+    /// Marked operations of each worker; where none are given, what the system needs for the workload.
+    pub ops: Option<u64>,
     /// Operations of each worker before.
     pub warmup: u64,
     /// Seed of the first repeat; each further one has the next.
@@ -107,12 +107,19 @@ impl Plan<'_> {
         repeats.map(|(cpus, repeat)| weight(cpus, repeat)).sum()
     }
 
+    /// Marked operations of each worker of `workload` on `cpus` CPUs.
+    #[must_use]
+    pub fn ops(&self, workload: &Workload, cpus: u32) -> u64 {
+        self.ops.unwrap_or_else(|| self.system.default_ops(workload, cpus))
+    }
+
     /// How long a guest may print nothing, while it boots and later.
-    fn silence(&self, cpus: u32) -> (Duration, Duration) {
+    fn silence(&self, boot: &Boot) -> (Duration, Duration) {
+        let cpus = boot.cpus;
         if let Some(silence) = self.silence {
             return (silence, silence);
         }
-        let ops = u32::try_from((self.ops + self.warmup) * u64::from(cpus * cpus)).unwrap_or(u32::MAX);
+        let ops = u32::try_from((boot.ops + boot.warmup) * u64::from(cpus * cpus)).unwrap_or(u32::MAX);
         (BOOT_SILENCE + BOOT_SILENCE_CPU * cpus, SILENCE + self.system.silence_op() * ops)
     }
 }

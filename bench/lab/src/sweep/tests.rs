@@ -11,6 +11,9 @@ use crate::record::HostMachine;
 use crate::system::{Boot, Verdict};
 use model::report::Report;
 
+/// Operations of most workloads of [`Fake`].
+const OPS: u64 = 10;
+
 struct Fake;
 
 impl System for Fake {
@@ -23,8 +26,8 @@ impl System for Fake {
     fn defines(&self, workload: &Workload, mode: Mode) -> bool {
         workload.has(mode)
     }
-    fn default_ops(&self) -> u64 {
-        10
+    fn default_ops(&self, _workload: &Workload, _cpus: u32) -> u64 {
+        OPS
     }
     fn machine(&self, _boot: &Boot) -> Machine {
         unreachable!("no guest is booted here")
@@ -87,7 +90,7 @@ fn with_group(test: impl FnOnce(&mut Group<'_, '_>, Boot, Vec<Pending>)) {
         modes: &[Mode::Mt],
         cpus: &[2],
         repeats: 1,
-        ops: 10,
+        ops: None,
         warmup: 1,
         seed: 0,
         variant: "baseline",
@@ -102,7 +105,7 @@ fn with_group(test: impl FnOnce(&mut Group<'_, '_>, Boot, Vec<Pending>)) {
     let mut measured = Measured::default();
     let mut group = Group::new(&plan, 2, 0, &mut measured);
     let mut pending: Vec<Pending> =
-        plan.entries(2).into_iter().map(|entry| Pending { entry, tries: 0 }).collect();
+        plan.entries(2).into_iter().map(|entry| Pending { entry, ops: OPS, tries: 0 }).collect();
     let batch = take_batch(&mut pending);
     let boot = group.boot(&batch);
     test(&mut group, boot, batch);
@@ -230,7 +233,7 @@ fn a_guest_that_never_begins_is_booted_again_and_then_given_up() {
 #[test]
 fn entries_that_are_no_product_are_booted_mode_by_mode() {
     let entry = |name, mode| Entry { workload: Workload::by_name(name).unwrap(), mode };
-    let fresh = |entry| Pending { entry, tries: 0 };
+    let fresh = |entry| Pending { entry, ops: OPS, tries: 0 };
     let mut pending: Vec<Pending> =
         [entry("fstat", Mode::Mp), entry("fstat_shared", Mode::Mt), entry("fstat_shared", Mode::Mp)]
             .map(fresh)
@@ -262,4 +265,16 @@ fn what_an_earlier_run_brought_is_not_measured_again() {
             assert_eq!(names(&[other]), "fstat,munmap,mutex");
         }
     });
+}
+
+#[test]
+fn entries_of_other_amounts_are_booted_apart() {
+    let fresh = |name: &str, ops| {
+        let workload = Workload::by_name(name).unwrap();
+        Pending { entry: Entry { workload, mode: Mode::Mt }, ops, tries: 0 }
+    };
+    let mut pending = vec![fresh("fstat", OPS), fresh("munmap", 5), fresh("mutex", OPS)];
+    assert_eq!(names(&take_batch(&mut pending)), [("fstat", 0), ("mutex", 0)]);
+    assert_eq!(names(&take_batch(&mut pending)), [("munmap", 0)]);
+    assert!(pending.is_empty());
 }

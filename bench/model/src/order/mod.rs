@@ -15,12 +15,13 @@
 mod power;
 mod shared;
 
+use crate::flag::Flag;
 use crate::futex;
 use crate::profile::Order;
 pub use shared::Shared;
 use shared::{Lowest, OFF, RUNNING, SPINNING};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ struct Queue {
 pub struct Synchroniser {
     cpus: Box<[Shared]>,
     queue: Mutex<Queue>,
-    strict: AtomicBool,
+    strict: Flag,
     order: Order,
     /// How often a CPU came on.
     resumes: AtomicU32,
@@ -74,7 +75,7 @@ impl Synchroniser {
         Self {
             cpus: (0..cpus).map(|_| Shared::default()).collect(),
             queue: Mutex::default(),
-            strict: AtomicBool::new(false),
+            strict: Flag::default(),
             order,
             resumes: AtomicU32::new(0),
             waits: AtomicU64::new(0),
@@ -93,7 +94,7 @@ impl Synchroniser {
     #[inline]
     #[must_use]
     pub fn is_strict(&self) -> bool {
-        self.strict.load(Relaxed)
+        self.strict.is_set()
     }
 
     /// Instructions of all CPUs.
@@ -337,13 +338,13 @@ impl Synchroniser {
             shared.raise.fetch_max(start, Relaxed);
             shared.limit.store(0, Relaxed);
         }
-        self.strict.store(true, SeqCst);
+        self.strict.set(true);
     }
 
     /// No region is open any more: everybody runs freely.
     pub fn end_strict(&self) {
         let mut queue = self.lock();
-        self.strict.store(false, SeqCst);
+        self.strict.set(false);
         queue.claims.clear();
         for waiter in queue.waiters.drain(..) {
             self.shared(waiter.cpu).wake();
