@@ -12,6 +12,7 @@
 //! - [`io`]: interrupts and I/O ports for drivers;
 //! - [`mem`]: where memory lies, frames, address spaces;
 //! - [`syscall`]: what user code may ask for;
+//! - [`hooks`] and [`trace`]: what runs between entry and handler when it is asked for;
 //! - [`arch`]: all that is x86-64, and the only place with inline assembly and registers' names;
 //! - [`tests`]: what `test=` on the command line runs.
 //!
@@ -22,6 +23,7 @@ pub mod arch;
 pub mod boot;
 pub mod cap;
 pub mod cell;
+pub mod hooks;
 pub mod io;
 pub mod ipc;
 pub mod log;
@@ -31,3 +33,4 @@ pub mod panic;
 pub mod sched;
 pub mod syscall;
 pub mod tests;
+pub mod trace;

@@ -6,6 +6,7 @@ use super::cpu::{self, Features};
 use super::{acpi, entry, extended, io_apic, pic, qemu, serial, smp, time};
 use crate::boot::pvh;
 use crate::cell::{Cell, Public};
+use crate::hooks;
 use crate::log;
 use crate::mem::frame;
 use crate::mem::frames::FREE;
@@ -76,6 +77,8 @@ extern "C" fn start(start_info: u64) -> ! {
 
     let firmware = acpi::read(info.rsdp).unwrap_or_else(|why| refuse(format_args!("{why}")));
     prepare_cpus(&firmware, &mut space, features);
+    crate::boot::variant::choose();
+    hooks::choose();
     io_apic::prepare(firmware.lines, |physical| space.map_device(physical));
     share_kernel_half(&space);
     kernel_space::set_kernel_root(space.root());
@@ -152,12 +155,14 @@ extern "C" fn start_boot_cpu() -> ! {
     let count = smp::cpu_count();
     log!("{online} CPUs online");
     assert!(online == count, "{} of {count} CPUs did not start", count - online);
+    hooks::begin(cell);
     crate::boot::run(cell)
 }
 
 extern "C" fn start_application_processor(number: u32) -> ! {
     // SAFETY: the trampoline found it in `APIC_IDS`, which has an entry for each CPU there may be.
     let cell = start_cell(unsafe { CpuId::new_unchecked(number) });
+    hooks::begin(cell);
     cell.run()
 }
 

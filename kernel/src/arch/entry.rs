@@ -16,7 +16,8 @@ use super::extended;
 use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::idt::{exception_name, vector};
 use crate::cell::Cell;
-use crate::mem::layout::{CELL, CPU_AREA_SHIFT, PAGE};
+use crate::hooks;
+use crate::mem::layout::{CELL, CPU_AREA_SHIFT, KERNEL_BASE, PAGE, memory_at};
 use crate::sched::Thread;
 use crate::syscall::{HANDLERS, Return};
 
@@ -71,6 +72,9 @@ core::arch::global_asm!(
     CELL_OFFSET = const CELL.first_page * PAGE,
     GS_BASE = const GS_BASE,
     exchange = sym extended::exchange,
+    entered_call = sym hooks::entered_call,
+    entered_trap = sym hooks::entered_trap,
+    leaving = sym hooks::leaving,
     bad_syscall = sym bad_syscall,
     user_trap = sym user_trap,
     kernel_trap = sym kernel_trap,
@@ -78,6 +82,9 @@ core::arch::global_asm!(
 
 unsafe extern "C" {
     fn syscall_entry();
+    fn hooked_syscall_entry();
+    fn hooked_user_trap();
+    static trap_to_user: u8;
     fn resume_thread();
     static trap_stubs: u8;
 }
@@ -89,12 +96,30 @@ pub fn stub(vector: u64) -> u64 {
     &raw const trap_stubs as u64 + vector * STUB_SIZE
 }
 
+/// Lets exceptions and interrupts of user mode enter by way of [`crate::hooks`]: changes the one jump that leads there.
+/// Boot CPU, before the others run.
+pub fn hook_traps() {
+    /// A near jump if not zero, whose distance from its end follows.
+    const JUMP: [u8; 2] = [0x0f, 0x85];
+    const LENGTH: u64 = 6;
+    let jump = &raw const trap_to_user as u64;
+    let distance = (hooked_user_trap as *const () as u64).wrapping_sub(jump + LENGTH) as u32;
+    let code: *mut u8 = memory_at(jump - KERNEL_BASE);
+    // SAFETY: the image lies at its linked address less the base, and physical memory is mapped writable; only this CPU
+    // runs, and it takes no exception of user mode before it has loaded a page table, which has it fetch code anew.
+    unsafe {
+        assert_eq!(code.cast::<[u8; 2]>().read(), JUMP, "the jump to `user_trap` is a near one");
+        code.add(JUMP.len()).cast::<u32>().write_unaligned(distance);
+    }
+}
+
 /// Points this CPU's `syscall` instruction at the kernel. Each CPU, once.
 pub fn enable_syscalls() {
     let selector = SegmentSelector;
     Star::write(selector(USER_CODE), selector(USER_DATA), selector(KERNEL_CODE), selector(KERNEL_DATA))
         .expect("the selectors are in the order that syscall and sysret want");
-    LStar::write(VirtAddr::from_ptr(syscall_entry as *const ()));
+    let entry = if hooks::is_on() { hooked_syscall_entry } else { syscall_entry };
+    LStar::write(VirtAddr::from_ptr(entry as *const ()));
     // Cleared at entry: interrupts, direction, single step, alignment checks and nested tasks.
     SFMask::write(
         RFlags::INTERRUPT_FLAG

@@ -41,14 +41,8 @@
     pop rax
 .endm
 
-# ---------------------------------------------------------------------------------------------------------
-# `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
-# A handler returns rax = the thread to switch to, or null to return rdx to the caller with rbx, rbp, rsp and
-# r12 to r15 kept and all other registers cleared.
-.section .hot.text, "ax"
-.balign 64
-.global syscall_entry
-syscall_entry:
+# Stores the state of the thread that made a system call, and takes the kernel's stack.
+.macro store_caller
     swapgs
     mov gs:[{CELL_USER_RSP}], rsp
     mov rsp, gs:[{CELL_FRAME_TOP}]
@@ -64,11 +58,34 @@ syscall_entry:
     mov [rsp + {R15}], r15
     mov rsp, gs:[{CELL_KERNEL_STACK}]
     xor ebp, ebp                            # backtraces end here, not in what the user left in rbp
+.endm
+# The same for an exception or interrupt, of which the CPU stored a part; rdi = the thread.
+.macro store_interrupted
+    swapgs
+    push_registers
+    lea rdi, [rsp - {FRAME}]
+    mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
+    mov rsp, gs:[{CELL_KERNEL_STACK}]
+    push 2                                  # flags that the user may have set: direction, and the one that
+    popfq                                   # lets the kernel access user pages
+    xor ebp, ebp
+.endm
+
+# ---------------------------------------------------------------------------------------------------------
+# `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
+# A handler returns rax = the thread to switch to, or null to return rdx to the caller with rbx, rbp, rsp and
+# r12 to r15 kept and all other registers cleared.
+.section .hot.text, "ax"
+.balign 64
+.global syscall_entry
+syscall_entry:
+    store_caller
     cmp rax, {SYSCALL_COUNT}
     jae 3f
     mov rcx, r10
     call [{SYSCALL_TABLE} + rax * 8]
-2:  test rax, rax                           # a thread to switch to, or null
+leave_call:
+    test rax, rax                           # a thread to switch to, or null
     jnz resume_thread
     mov rax, rdx
     mov rdi, gs:[{CELL_FRAME_TOP}]
@@ -85,7 +102,7 @@ syscall_entry:
     swapgs
     sysretq
 3:  call {bad_syscall}
-    jmp 2b
+    jmp leave_call
 
 # ---------------------------------------------------------------------------------------------------------
 # Leaves to the thread in rax: cell, task-state segment and CR3 are set for it already.
@@ -140,21 +157,74 @@ resume_thread:
 # Exceptions and interrupts. The CPU pushed ss, rsp, rflags, cs, rip and for some vectors an error code.
 .balign 16
 user_trap:
-    swapgs
-    push_registers
-    lea rdi, [rsp - {FRAME}]
-    mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
-    mov rsp, gs:[{CELL_KERNEL_STACK}]
-    push 2                                  # flags that the user may have set: direction, and the one that
-    popfq                                   # lets the kernel access user pages
-    xor ebp, ebp
+    store_interrupted
     call {user_trap}
     jmp resume_thread
 
 .text
+# ---------------------------------------------------------------------------------------------------------
+# The entries of a kernel that traces, or runs as the variant `biglock`: the same with a look in between. rbx, which
+# was stored, holds who came in.
+.balign 64
+.global hooked_syscall_entry
+hooked_syscall_entry:
+    store_caller
+    mov rbx, gs:[{CELL_FRAME_TOP}]
+    sub rbx, {FRAME_TOP}
+    push rax
+    push rdi
+    push rsi
+    push rdx
+    push r10
+    push r8
+    push r9
+    push rax
+    mov rdi, rax
+    call {entered_call}
+    pop rax
+    pop r9
+    pop r8
+    pop r10
+    pop rdx
+    pop rsi
+    pop rdi
+    pop rax
+    cmp rax, {SYSCALL_COUNT}
+    jae 3f
+    mov rcx, r10
+    call [{SYSCALL_TABLE} + rax * 8]
+2:  push rax
+    push rdx
+    mov rdi, rax
+    mov rsi, rbx
+    call {leaving}
+    mov rax, gs:[{CELL_FRAME_TOP}]
+    mov rbx, [rax + {RBX}]
+    pop rdx
+    pop rax
+    jmp leave_call
+3:  call {bad_syscall}
+    jmp 2b
+
+.global hooked_user_trap
+hooked_user_trap:
+    store_interrupted
+    mov rbx, rdi
+    call {entered_trap}
+    mov rdi, rbx
+    call {user_trap}
+    mov r12, rax
+    mov rdi, rax
+    mov rsi, rbx
+    call {leaving}
+    mov rax, r12
+    jmp resume_thread
+
 .balign 16
 trap:
     test byte ptr [rsp + 24], 3
+.global trap_to_user
+trap_to_user:                               # `hook_traps` lets this lead to `hooked_user_trap`
     jnz user_trap
     # From the kernel itself: an interrupt while idle, or a fault that ends it.
 kernel_trap:

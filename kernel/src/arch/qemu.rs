@@ -21,6 +21,7 @@ pub enum Exit {
 
 /// Ends the machine. Any CPU; where there is no test device the CPU stops instead.
 pub fn exit(how: Exit) -> ! {
+    crate::trace::drain();
     crate::arch::serial::flush();
     // SAFETY: writing the test device's port ends QEMU; on other machines nothing decodes that port.
     unsafe { Port::new(EXIT_PORT).write(how as u32) };

@@ -123,6 +123,12 @@ pub fn stamp() -> u64 {
     unsafe { core::arch::x86_64::_rdtsc() }
 }
 
+/// Stamps in a millisecond, as far as they are known.
+#[must_use]
+pub fn stamps_per_ms() -> u64 {
+    STAMPS_PER_MS.get().copied().unwrap_or(1)
+}
+
 /// Nanoseconds in a difference of two stamps.
 #[must_use]
 pub fn nanos_of_stamps(stamps: u64) -> u64 {

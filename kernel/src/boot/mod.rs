@@ -44,7 +44,6 @@ pub fn archive() -> Archive<'static> {
 
 /// Runs what the command line asks for. Boot CPU, with all CPUs up.
 pub fn run(cell: &mut Cell) -> ! {
-    variant::choose();
     program::share_memory();
     let arguments = CommandLine::get();
     if let Some(names) = arguments.value("test") {

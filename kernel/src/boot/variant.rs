@@ -11,6 +11,8 @@ use super::command_line::CommandLine;
 pub enum Variant {
     /// Nothing.
     Baseline,
+    /// `biglock`: one lock around the kernel.
+    BigLock,
     /// `sharedpool`: CPUs keep no frames of their own.
     SharedPool,
     /// `sharedpt`: all CPUs use one page table of a space, so an unmap has to reach all that run it.
@@ -22,7 +24,8 @@ pub enum Variant {
 static CHOSEN: AtomicU8 = AtomicU8::new(Variant::Baseline as u8);
 
 /// The variants that memory has, by their names.
-const NAMES: [(&str, Variant); 3] = [
+const NAMES: [(&str, Variant); 4] = [
+    ("biglock", Variant::BigLock),
     ("sharedpool", Variant::SharedPool),
     ("sharedpt", Variant::SharedTables),
     ("broadcast", Variant::Broadcast),

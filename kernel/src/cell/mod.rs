@@ -88,6 +88,8 @@ pub struct Cell {
     pub timers: Timers,
     /// Free objects.
     pub pools: Pools,
+    /// How the running thread came into the kernel: used by [`crate::hooks`] alone.
+    pub came_by: u64,
     /// Interrupts of devices that this CPU took.
     pub device_interrupts: u64,
     segments: Segments,
@@ -147,6 +149,7 @@ impl Cell {
                 ready: RunQueue::new(),
                 timers: Timers::new(),
                 pools: Pools::new(id, node),
+                came_by: 0,
                 device_interrupts: 0,
                 segments: Segments::new(number),
             });

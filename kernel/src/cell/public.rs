@@ -17,6 +17,8 @@ use crate::mem::layout::{CELL, PAGE};
 use crate::mem::shootdown::Flushes;
 use crate::object::pool::Returned;
 use crate::sched::letter::Letter;
+use crate::trace;
+use abi::trace::Event;
 
 /// What other CPUs may touch of a CPU.
 #[derive(Debug)]
@@ -110,6 +112,7 @@ impl Public {
     pub(super) fn interrupt(&self, target: CpuId) {
         let sent = &self.own.interrupts_sent;
         sent.store(sent.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
+        trace::record(Event::IpiSent, target.index() as u64, 0);
         let id = cpus::APIC_IDS[target.index()].load(Ordering::Relaxed);
         if let Some(apic) = self.own.apic.get() {
             apic.send(id, vector::MAILBOX);

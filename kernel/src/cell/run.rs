@@ -4,6 +4,7 @@ use core::ptr;
 
 use super::Cell;
 use crate::arch::{cpu, entry, time};
+use crate::hooks;
 use crate::mem::{kernel_space, shootdown};
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
@@ -112,13 +113,14 @@ impl Cell {
         }
         self.slice_end = 0;
         self.arm_timer();
-        let vector = cpu::wait_for_interrupt();
+        let vector = hooks::while_idle(self, cpu::wait_for_interrupt);
         entry::interrupt(self, vector);
     }
 
     /// Serves this CPU's threads for good.
     pub fn run(&mut self) -> ! {
         let thread = self.next_thread();
+        hooks::end(self);
         entry::leave_to(thread)
     }
 

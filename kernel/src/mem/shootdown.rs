@@ -17,6 +17,8 @@ use super::space::Space;
 use super::tables::Tables;
 use crate::arch::entry;
 use crate::cell::{Cell, Public};
+use crate::trace;
+use abi::trace::Event;
 
 /// From so many pages on, the whole of the CPU's cache of translations is flushed instead of each page.
 const FLUSH_ALL: u64 = 64;
@@ -77,6 +79,7 @@ pub fn flush_here(cell: &Cell, tables: Tables) {
 /// interrupt to each. The calling CPU is not among them, and holds no lock.
 pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, first: u64, count: u64) {
     let here = cell.id();
+    trace::record(Event::ShootdownBegins, targets.len() as u64, count);
     let request = &Public::of(cell.id()).flushes().request;
     request.space.store(core::ptr::from_ref(space).cast_mut(), Ordering::Relaxed);
     request.first.store(first, Ordering::Relaxed);
@@ -90,6 +93,7 @@ pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, first: u64
         serve(cell);
         core::hint::spin_loop();
     }
+    trace::record(Event::ShootdownEnds, 0, 0);
 }
 
 /// Does what other CPUs asked of this one.
