@@ -12,7 +12,8 @@
 //!
 //! **Cost in lines moved.** For the caller at most 3 a target (its set once to ask, and twice to see it done), so
 //! c·n with c = 3 lines and one interrupt. For a target 3: its set twice and the order. Measured by the machine
-//! model, both sides together: 6.0 a target at 2 CPUs, 5.1 at 8, 5.0 at 32.
+//! model (`figures/smp-remote-call`), both sides together: 4.0 a target at 2, 8 and 32 CPUs, as waiting is long enough
+//! that the caller's and the target's looks at the set fall together.
 //!
 //! ```
 //! use core::sync::atomic::{AtomicU64, Ordering};

@@ -44,7 +44,11 @@ pub const NO_LINES_BELOW: f64 = 0.005;
 /// Has all other CPUs do something and waits.
 pub const REMOTE_CALL: &str = "smp_call";
 /// The most lines that a call of n CPUs moves, on both sides, for each of them (see `smp::remote`).
-pub const LINES_A_TARGET: f64 = 6.0;
+pub const LINES_A_TARGET: f64 = 4.5;
+/// Shoots a translation down on all other CPUs; only the initiator is counted.
+pub const SHOOTDOWN: &str = "smp_shootdown";
+/// The most lines that an initiator moves for each CPU that it shoots at: c in its cost c·n (see `smp::shootdown`).
+pub const LINES_OF_INITIATOR: f64 = 5.0;
 
 /// A local operation has fewer than this of each of [`EVENTS`].
 pub const EVENTS_BELOW: f64 = 0.01;
@@ -118,12 +122,15 @@ pub fn judge_primitives(records: &[Record]) -> Vec<Judged> {
     let mut all = Vec::new();
     for record in records.iter().filter(|record| record.cpus > 1) {
         let lines = transfers(record);
+        // An operation of each worker is a part of one call.
+        let targets = f64::from(record.workers) - 1.0;
+        let a_target = lines.map(|lines| lines * f64::from(record.workers) / targets);
         let (value, limit, what) = if PRIMITIVES.contains(&record.workload.as_str()) {
             (lines, NO_LINES_BELOW, "lines an operation")
         } else if record.workload == REMOTE_CALL {
-            // An operation of each worker is a part of one call.
-            let targets = f64::from(record.workers) - 1.0;
-            (lines.map(|lines| lines * f64::from(record.workers) / targets), LINES_A_TARGET, "lines a target")
+            (a_target, LINES_A_TARGET, "lines a target")
+        } else if record.workload == SHOOTDOWN {
+            (a_target, LINES_OF_INITIATOR, "lines of the initiator a target")
         } else {
             continue;
         };

@@ -24,6 +24,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (SMP_MAILBOX, MT),
     (SMP_RETIRE, MT),
     (SMP_CALL, MT),
+    (SMP_SHOOTDOWN, MT),
 ];
 
 /// The variants that the kernel takes as `variant=`: the baseline, and each ablation.

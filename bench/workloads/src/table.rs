@@ -54,8 +54,11 @@ pub mod number {
     pub const SMP_MAILBOX: u8 = 214;
     /// Retire an object, pass a quiescent point, free what may be freed.
     pub const SMP_RETIRE: u8 = 215;
-    /// One CPU has all the others do something and waits for them: a shootdown without the flush.
+    /// One CPU has all the others do something and waits for them.
     pub const SMP_CALL: u8 = 216;
+    /// One CPU shoots a translation down on all the others, which switch tables in between; only what it does itself
+    /// counts, and the others' operations are empty.
+    pub const SMP_SHOOTDOWN: u8 = 217;
 }
 
 /// How the workers of an entry are grouped into processes.
@@ -139,7 +142,7 @@ const fn mp(number: u8, name: &'static str) -> Workload {
 }
 
 /// Every workload, in order of number.
-pub static ALL: [Workload; 25] = [
+pub static ALL: [Workload; 26] = [
     mt(NULL_SYSCALL, "null_syscall"),
     both(PPC, "ppc"),
     Workload { faults_per_op: Some(1), ..both(PAGE_FAULT, "page_fault") },
@@ -165,6 +168,7 @@ pub static ALL: [Workload; 25] = [
     mt(SMP_MAILBOX, "smp_mailbox"),
     mt(SMP_RETIRE, "smp_retire"),
     mt(SMP_CALL, "smp_call"),
+    mt(SMP_SHOOTDOWN, "smp_shootdown"),
 ];
 
 impl Workload {

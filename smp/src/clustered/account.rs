@@ -45,7 +45,8 @@ impl Credit {
 /// that holds it.
 #[derive(Debug)]
 pub struct Balance<V: Variant = Sound> {
-    amount: AtomicU64,
+    /// On lines of its own: what lies beside it is read at each payment.
+    amount: CachePadded<AtomicU64>,
     /// What a CPU takes beyond what it needs, where there is as much.
     batch: u64,
     variant: PhantomData<V>,
@@ -64,7 +65,7 @@ impl<V: Variant> Balance<V> {
     sync::const_new! {
         /// [`Balance::new`] of any variant.
         pub fn of_variant(amount: u64, batch: u64) -> Self {
-            Self { amount: AtomicU64::new(amount), batch, variant: PhantomData }
+            Self { amount: CachePadded::new(AtomicU64::new(amount)), batch, variant: PhantomData }
         }
     }
 

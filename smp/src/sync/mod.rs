@@ -52,12 +52,12 @@ impl<T> UnsafeCell<T> {
 /// memory that the language allows.
 ///
 /// On x86-64 a locked instruction is a full fence already, so that only the compiler is held back;
-/// elsewhere, and under the model checker, it is a sequentially consistent fence.
+/// elsewhere, and under the model checker or Miri, it is a sequentially consistent fence.
 #[inline(always)]
 pub fn fence_after_rmw() {
-    #[cfg(all(target_arch = "x86_64", not(loom)))]
+    #[cfg(all(target_arch = "x86_64", not(loom), not(miri)))]
     core::sync::atomic::compiler_fence(Ordering::SeqCst);
-    #[cfg(not(all(target_arch = "x86_64", not(loom))))]
+    #[cfg(not(all(target_arch = "x86_64", not(loom), not(miri))))]
     fence(Ordering::SeqCst);
 }
 

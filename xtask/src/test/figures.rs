@@ -69,6 +69,7 @@ pub fn cases() -> Vec<Case> {
         case(MANY, local(MANY_CPUS)),
         case("figures/smp-primitives", primitives(goals::PRIMITIVES.to_vec(), goals::PRIMITIVE_OPS)),
         case("figures/smp-remote-call", primitives(vec![goals::REMOTE_CALL], REMOTE_CALLS)),
+        case("figures/smp-shootdown", primitives(vec![goals::SHOOTDOWN], REMOTE_CALLS)),
     ]
 }
 

@@ -139,7 +139,7 @@ impl System for Linux {
             && !matches!(
                 workload.number,
                 number::PPC | number::IPC_REMOTE | number::NOTIFY | number::CAPABILITY | number::SMP_DEREF
-                    ..=number::SMP_CALL
+                    ..=number::SMP_SHOOTDOWN
             )
     }
 

@@ -1,11 +1,9 @@
 //! The primitives of the `smp` crate as a server's replicas use them: one worker a CPU, which nobody else of the
-//! program interrupts on that CPU. All but the last claim that they move no line in steady state.
+//! program interrupts on that CPU. They claim that they move no line in steady state.
 
 use core::ptr::NonNull;
 
-use smp::CpuId;
 use smp::chain::{Chain, Node};
-use smp::cpu_set::CpuSet;
 use smp::grace::Reclaim;
 use smp::lock::Spinning;
 use workloads::table::number;
@@ -178,38 +176,5 @@ impl Drop for Retire {
     fn drop(&mut self) {
         let Here { cpu, world } = self.here;
         world.grace.leave(&Replicas, cpu);
-    }
-}
-
-/// Worker 0 has all the others do something and waits for them; each of the others does it once an operation.
-pub struct CallAll {
-    here: Here,
-    others: Option<CpuSet>,
-    /// Rounds that are marked or warm-up: the caller does each of them with all others.
-    rounds: u64,
-}
-
-impl Operation<{ number::SMP_CALL }> for CallAll {
-    fn prepare(cpu: u32) -> Self {
-        let mut others = CpuSet::first(runner::workers() as usize);
-        others.remove(CpuId::BOOT);
-        Self { here: Here::new(cpu), others: (cpu == 0).then_some(others), rounds: runner::rounds() }
-    }
-
-    #[inline(always)]
-    fn run(&mut self) -> bool {
-        let Here { cpu, world } = self.here;
-        let marked = self.rounds > 0;
-        self.rounds = self.rounds.saturating_sub(1);
-        if let Some(others) = &self.others.filter(|_| marked) {
-            world.calls.call(&Replicas, cpu, others, (), &mut |()| {});
-            return true;
-        }
-        // Beyond the rounds nobody calls: some have stopped already.
-        while marked && self.others.is_none() && !world.calls.is_asked(cpu) {
-            core::hint::spin_loop();
-        }
-        world.calls.serve(cpu, &mut |()| {});
-        true
     }
 }

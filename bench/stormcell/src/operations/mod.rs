@@ -5,6 +5,7 @@ mod counters;
 mod kernel;
 mod local;
 mod memory;
+mod remote;
 mod threads;
 mod world;
 
@@ -44,7 +45,8 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::SMP_POOL => work::<{ number::SMP_POOL }, local::AllocFree>,
         number::SMP_MAILBOX => work::<{ number::SMP_MAILBOX }, local::SendTake>,
         number::SMP_RETIRE => work::<{ number::SMP_RETIRE }, local::Retire>,
-        number::SMP_CALL => work::<{ number::SMP_CALL }, local::CallAll>,
+        number::SMP_CALL => work::<{ number::SMP_CALL }, remote::CallAll>,
+        number::SMP_SHOOTDOWN => work::<{ number::SMP_SHOOTDOWN }, remote::ShootDown>,
         _ => return None,
     })
 }

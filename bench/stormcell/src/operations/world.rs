@@ -17,6 +17,7 @@ use smp::per_cpu::{PerCpu, Slot};
 use smp::platform::{CpuLocal, RemoteTable};
 use smp::pool::{Pool, Share, Slabs};
 use smp::remote::{Calls, Desk};
+use smp::shootdown::{Loaded, Pages, Shootdown};
 use smp::sync::AtomicU64 as Word;
 use smp::{Cpu, CpuId, Platform};
 
@@ -134,6 +135,8 @@ pub struct World {
     pub grace: Grace<'static>,
     pub mailboxes: PerCpu<'static, Mailbox<u64>>,
     pub calls: Calls<(), PerCpu<'static, Desk<()>>>,
+    pub shootdown: Shootdown<PerCpu<'static, Loaded>>,
+    pub shootdowns: Calls<Pages, PerCpu<'static, Desk<Pages>>>,
 }
 
 static IDS: [Word; 1] = [Word::new(0)];
@@ -142,6 +145,8 @@ static SHARES: Static<[Slot<Share>; CPUS]> = Static::new([const { PerCpu::SLOT }
 static LOCAL: Static<[Slot<Local>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static MAILBOXES: Static<[Slot<Mailbox<u64>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static DESKS: Static<[Slot<Desk<()>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static LOADED: Static<[Slot<Loaded>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
+static ORDERS: Static<[Slot<Desk<Pages>>; CPUS]> = Static::new([const { PerCpu::SLOT }; CPUS]);
 static TREE: Static<MaybeUninit<[TreeNode; Tree::nodes(CPUS)]>> = Static::new(MaybeUninit::uninit());
 static OBJECTS_OF: Static<MaybeUninit<[[Retired; OBJECTS]; CPUS]>> = Static::new(MaybeUninit::uninit());
 /// Each CPU's objects that are not retired; touched by its worker alone.
@@ -174,6 +179,8 @@ pub fn prepare() {
             grace: Grace::new(&mut *LOCAL.get(), tree, BATCH),
             mailboxes: PerCpu::new(&mut *MAILBOXES.get(), |_| Mailbox::new()),
             calls: Calls::new(&mut *DESKS.get()),
+            shootdown: Shootdown::new(&mut *LOADED.get()),
+            shootdowns: Calls::new(&mut *ORDERS.get()),
         };
         THE_WORLD.store((*WORLD.get()).write(world), Ordering::Release);
     }
