@@ -20,6 +20,8 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "echo", bin: "echo" },
     Program { package: "bench", bin: "bench" },
     Program { package: "tests", bin: "rogue" },
+    Program { package: "memory", bin: "memory" },
+    Program { package: "files", bin: "files" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.

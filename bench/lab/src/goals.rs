@@ -30,7 +30,7 @@ pub const LOCAL: &[Goal] = &[
     Goal { workload: "notify", instructions: Some(Instructions::Kernel(250.0)) },
     Goal { workload: "capability", instructions: None },
     Goal { workload: "page_fault", instructions: Some(Instructions::KernelAndServers(1200.0)) },
-    Goal { workload: "munmap", instructions: None },
+    Goal { workload: "munmap", instructions: Some(Instructions::All(4000.0)) },
 ];
 
 /// The primitives of the `smp` crate that claim to move no line an operation, over so many operations that each

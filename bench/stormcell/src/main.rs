@@ -1,26 +1,35 @@
-//! The workloads of the lab as the first program of a Stormcell guest.
+//! The workloads of the lab on a Stormcell guest.
 //!
-//! Reads the boot arguments, runs each entry (see [`runner`]) and reports it on the console as the Linux twin
-//! does. [`operations`] says what an operation is; nothing else knows it.
+//! The first process reads the boot arguments, has fresh processes run each entry (see [`runner`]), and reports it
+//! on the console as the Linux twin does. [`operations`] says what an operation is; nothing else knows it.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
+extern crate alloc;
+
+mod control;
 mod operations;
 mod runner;
-mod workers;
+mod worker;
 
+use api::memory::MemoryClient;
 use rt::call;
+use rt::start::{self, Block};
 use workloads::line::{FAILURE, STARTED, SUCCESS};
 use workloads::{BootArgs, Outcome};
 
-rt::program!(run);
+rt::main!(run);
 
-/// What the kernel starts the first program with: its command line, and its companion's first instruction.
-fn run([command_line, length, companion]: [u64; 3]) {
-    // SAFETY: the kernel mapped the command line there, read-only and for good.
-    let bytes = unsafe { core::slice::from_raw_parts(command_line as *const u8, length as usize) };
-    let text = core::str::from_utf8(bytes).unwrap_or_default();
-    let arguments = match BootArgs::parse(text) {
+fn run(block: &'static Block) {
+    match runner::Task::decode(block.words[0]) {
+        Some(task) => worker::run(block, task),
+        None => run_all(block),
+    }
+}
+
+/// The first process: runs all entries.
+fn run_all(block: &'static Block) {
+    let arguments = match BootArgs::parse(block.text()) {
         Ok(arguments) => arguments,
         Err(error) => {
             rt::log!("{}{error}", workloads::line::ERROR);
@@ -28,13 +37,17 @@ fn run([command_line, length, companion]: [u64; 3]) {
         }
     };
     rt::log!("{STARTED}");
-    let cpus = call::cpu_count();
-    let workers = arguments.workers.unwrap_or(cpus).min(cpus);
-    runner::prepare();
-    operations::prepare(companion, cpus);
+    let workers = arguments.workers.unwrap_or(block.cpus).min(block.cpus);
+    let object = match control::make(&MemoryClient(block.memory)) {
+        Ok(object) => object,
+        Err(error) => {
+            rt::log!("no memory for the workers to meet in: {error:?}");
+            call::exit(1);
+        }
+    };
     let mut all_ok = true;
     for entry in arguments.entries() {
-        let run = runner::run(entry, &arguments, workers);
+        let run = runner::run(block, entry, &arguments, workers, object);
         all_ok &= run.ok;
         let outcome = Outcome {
             entry,
@@ -51,5 +64,5 @@ fn run([command_line, length, companion]: [u64; 3]) {
         rt::log!("{outcome}");
     }
     rt::log!("{}", if all_ok { SUCCESS } else { FAILURE });
-    call::exit(u64::from(!all_ok));
+    start::end(u64::from(!all_ok));
 }

@@ -4,14 +4,15 @@ use crate::table::Mode;
 use crate::table::number::*;
 
 const MT: &[Mode] = &[Mode::Mt];
+const BOTH: &[Mode] = &Mode::ALL;
 
 /// Workloads by number, and the modes in which they are there: one line each.
 const PRESENT: &[(u8, &[Mode])] = &[
     (NULL_SYSCALL, MT),
-    (PPC, MT),
-    (PAGE_FAULT, MT),
-    (PAGE_FAULT_ANON, MT),
-    (THREAD_CREATE, MT),
+    (PPC, BOTH),
+    (PAGE_FAULT, BOTH),
+    (PAGE_FAULT_ANON, BOTH),
+    (THREAD_CREATE, BOTH),
     (MUNMAP, MT),
     (NOTIFY, MT),
     (CAPABILITY, MT),

@@ -69,8 +69,9 @@ calls! {
     /// Takes back all capabilities derived from this one. Memory is unmapped wherever it was mapped through them or
     /// through this one, which stays.
     Revoke(handle, from) = revoke;
-    /// Copies a capability into another address space, with some of its rights. Returns its handle there.
-    Grant(handle, space, rights) = grant;
+    /// Copies a capability into another address space, with some of its rights and, where it is not 0, another
+    /// badge. Returns its handle there.
+    Grant(handle, space, rights, badge) = grant;
     /// Makes a thread of an address space (0: the caller's) that starts at `entry` with `argument`.
     /// `placement` is the CPU and, from bit 16 on, the priority; without a CPU control capability only the
     /// caller's CPU and at most the caller's priority. Returns its handle.

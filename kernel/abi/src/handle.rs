@@ -98,10 +98,11 @@ impl Kind {
 pub struct Rights(pub u16);
 
 impl Rights {
-    /// Endpoint: call, be the pager of a region. Notification: notify. Thread: join. Address space: make threads
+    /// Endpoint: call. Notification: notify. Thread: join. Address space: make threads
     /// in it, grant to it, map into it. Memory: map it. I/O ports: read them. Interrupt: acknowledge it; the first one, to all of them: bind them.
     pub const USE: Self = Self(1);
-    /// Notification: wait for it. Thread: control it.
+    /// Notification: wait for it. Thread: control it. Endpoint: make it the pager of regions, with a badge of one's
+    /// own choice.
     pub const RECEIVE: Self = Self(2);
     /// Derive other capabilities from it, and give it to others.
     pub const GRANT: Self = Self(4);
@@ -140,6 +141,8 @@ pub mod initial {
     pub const CPU_CONTROL: Handle = Handle::new(0, 2, 1);
     /// The address space of its companion, a program without threads, where it has one.
     pub const COMPANION: Handle = Handle::new(0, 3, 1);
+    /// The memory of the boot archive, where it has no companion. The program is told its bytes as its third word.
+    pub const ARCHIVE: Handle = COMPANION;
     /// All I/O ports.
     pub const PORTS: Handle = Handle::new(0, 4, 1);
     /// The right to bind interrupts of devices.

@@ -17,7 +17,7 @@ use x86_64::PhysAddr;
 
 use crate::arch::boot::refuse;
 use crate::cell::Cell;
-use crate::mem::layout::physical_to_virtual;
+use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
 use archive::Archive;
 use command_line::CommandLine;
 
@@ -42,14 +42,25 @@ pub fn archive() -> Archive<'static> {
     Archive::new(bytes).unwrap_or_else(|why| refuse(format_args!("the boot archive is damaged: {why}")))
 }
 
+/// Bytes of the boot archive, which begins at a page's start.
+#[must_use]
+pub fn archive_bytes() -> u64 {
+    ARCHIVE.get().map_or(0, |bytes| bytes.len() as u64)
+}
+
+/// The physical memory of the boot archive: where it begins, and its pages. The rest of the last one belongs to it.
+#[must_use]
+pub fn archive_pages() -> (u64, u64) {
+    let start = ARCHIVE.get().map_or(0, |bytes| address_of(bytes.as_ptr()));
+    (start & !(PAGE - 1), archive_bytes().div_ceil(PAGE))
+}
+
 /// Runs what the command line asks for. Boot CPU, with all CPUs up.
 pub fn run(cell: &mut Cell) -> ! {
     program::share_memory();
     let arguments = CommandLine::get();
     if let Some(names) = arguments.value("test") {
         crate::tests::begin(names);
-    } else if arguments.value("workload").is_some() {
-        program::start_measured(cell);
     } else {
         program::start_first_server(cell);
     }

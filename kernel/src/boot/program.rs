@@ -155,9 +155,13 @@ pub fn start(
     crate::cap::insert(cell, table, space, space.tag)?;
     crate::cap::insert(cell, table, thread, thread.tag)?;
     crate::cap::insert(cell, table, &CPU_CONTROL, control)?;
-    // Without a companion its place names the program itself, so that the handles behind it stay where they are.
-    let companion = companion.unwrap_or(space);
-    crate::cap::insert(cell, table, companion, companion.tag)?;
+    match companion {
+        Some(companion) => crate::cap::insert(cell, table, companion, companion.tag)?,
+        None => {
+            let (start, pages) = super::archive_pages();
+            crate::cap::insert_value(cell, table, Kind::Memory, [start, pages])?
+        }
+    };
     crate::cap::insert_value(cell, table, Kind::Ports, ports::ALL)?;
     interrupt::insert_all(cell, table)?;
     for range in USER_MEMORY.get().into_iter().flatten().filter(|range| range.start < range.end) {
@@ -178,14 +182,6 @@ pub fn load_companion(cell: &mut Cell, name: &str) -> (&'static Space, u64) {
     let loaded = load_program(cell, name, stacks).unwrap_or_else(|why| refuse_program(name, why));
     // Its maker's hold stays: it does not end with its last thread, and does not keep the machine running.
     (loaded.space, loaded.entry)
-}
-
-/// Starts the measured workloads, with a server in another address space for them to call.
-pub fn start_measured(cell: &mut Cell) {
-    let (companion, entry) = load_companion(cell, "echo");
-    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, entry];
-    start(cell, "bench", CpuId::BOOT, line, Some(companion))
-        .unwrap_or_else(|why| refuse_program("bench", why));
 }
 
 /// Maps the segments of the ELF program `file` into `space`; returns its entry point.
@@ -302,7 +298,7 @@ pub fn share_memory() {
 
 /// Starts the first server, or ends the machine with the reason why it can't.
 pub fn start_first_server(cell: &mut Cell) {
-    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, 0];
+    let line = [COMMAND_LINE, CommandLine::get().text().len() as u64, super::archive_bytes()];
     start(cell, "root", CpuId::BOOT, line, None).unwrap_or_else(|why| refuse_program("root", why));
 }
 

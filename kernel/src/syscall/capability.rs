@@ -61,10 +61,17 @@ fn take_memory_back(cell: &mut Cell, call: Call, handle: Handle, memory: &Memory
     Return::value(0)
 }
 
-/// `Grant(handle, space, rights)`.
-pub fn grant(cell: &mut Cell, handle: Handle, space: Handle, rights: Rights) -> Result<u64, Error> {
+/// `Grant(handle, space, rights, badge)`.
+pub fn grant(
+    cell: &mut Cell,
+    handle: Handle,
+    space: Handle,
+    rights: Rights,
+    badge: u64,
+) -> Result<u64, Error> {
     let table = &cell.running().space.table;
+    let badge = Some(badge).filter(|badge| *badge != 0);
     memory::with_space(cell, space, |cell, receiver| {
-        cap::derive(cell, table, handle, &receiver.table, rights, None).map(|handle| handle.0)
+        cap::derive(cell, table, handle, &receiver.table, rights, badge).map(|handle| handle.0)
     })
 }

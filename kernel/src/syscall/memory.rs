@@ -179,7 +179,9 @@ fn set_region(
     }
     let capability = cap::lookup(&cell.running().space.table, pager)?;
     let endpoint = capability.object::<Endpoint>()?;
-    if !capability.rights.contain(Rights::USE) {
+    // A region's badge is its maker's choice, so a client's capability must not do: a pager could not tell whom it
+    // serves.
+    if !capability.rights.contain(Rights::RECEIVE) {
         return Err(Error::NoRight);
     }
     let region = Region {

@@ -127,8 +127,8 @@ mod shell {
         }
         fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
-        fn grant(cell, handle, space, mask) {
-            capability::grant(cell, Handle(handle), Handle(space), rights(mask)).into()
+        fn grant(cell, handle, space, mask, badge) {
+            capability::grant(cell, Handle(handle), Handle(space), rights(mask), badge).into()
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             thread::create(cell, Handle(space), placement, [entry, stack, argument], Handle(control)).into()

@@ -232,6 +232,18 @@ pub unsafe fn thread_create(
     raw(Call::ThreadCreate, arguments).map(Handle)
 }
 
+/// Starts a thread of the program `space` at `entry`, its stack ending at `stack`, with one word; otherwise as
+/// [`thread_create`].
+pub fn thread_create_in(
+    space: Handle,
+    placement: Placement,
+    [entry, stack, argument]: [u64; 3],
+    control: Handle,
+) -> Result<Handle, Error> {
+    let place = u64::from(placement.cpu) | u64::from(placement.priority) << 16;
+    raw(Call::ThreadCreate, [space.0, place, entry, stack, argument, control.0]).map(Handle)
+}
+
 /// Ends the calling thread.
 pub fn thread_exit(status: u64) -> ! {
     let _ = raw(Call::ThreadExit, [status]);
@@ -253,6 +265,11 @@ pub fn exit(status: u64) -> ! {
 /// Copies a capability into the table of the program `space`, with some of its rights. Returns its handle there.
 pub fn grant(handle: Handle, space: Handle, rights: Rights) -> Result<Handle, Error> {
     raw(Call::Grant, [handle.0, space.0, rights.0.into()]).map(Handle)
+}
+
+/// The same with another badge, which is not 0: who holds it is known by that.
+pub fn grant_badged(handle: Handle, space: Handle, rights: Rights, badge: u64) -> Result<Handle, Error> {
+    raw(Call::Grant, [handle.0, space.0, rights.0.into(), badge]).map(Handle)
 }
 
 /// Does something with a thread, on whatever CPU it is. `control` is a CPU control capability, needed to move a

@@ -1,13 +1,27 @@
 //! The user runtime: what every program that runs on the kernel links.
 //!
-//! [`program!`] makes a function the program's start; [`call`] has the system calls; [`log!`] writes to the
-//! early console. A panic logs its message and ends the program.
+//! [`main!`] makes a function a program's start, [`server!`] a type a server; [`call`] has the system calls;
+//! [`log!`] writes to the early console. A panic logs its message and ends the program.
+//!
+//! For clients: [`service`] (typed calls from one description of a service), [`window`] (what does not fit in a
+//! message), [`thread`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU). [`layout`] says where things
+//! are in every program.
 #![no_std]
 
+extern crate alloc;
+
 pub mod call;
+pub mod errno;
+pub mod heap;
+pub mod here;
 pub mod io;
+pub mod layout;
 pub mod memory;
+pub mod server;
+pub mod service;
 pub mod start;
+pub mod thread;
+pub mod window;
 
 use core::fmt::{self, Write};
 

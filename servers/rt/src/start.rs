@@ -1,8 +1,82 @@
-//! Where a program and its threads start.
+//! Where a program and its threads start, and what it is given.
+
+use abi::Handle;
 
 use crate::call::{self, Message};
+use crate::here::{self, Here};
+use crate::layout::START_BLOCK;
 
-/// Makes `$main`, an `fn([u64; 3])` of the words that the program was started with, its start. The
+/// What whoever starts a program gives it, in a page of its own at [`START_BLOCK`], read-only.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Block {
+    /// The process's number, which is its badge at every server.
+    pub process: u64,
+    /// CPUs of the machine.
+    pub cpus: u32,
+    /// The CPU that its first thread is on.
+    pub cpu: u32,
+    /// The server of memory.
+    pub memory: Handle,
+    /// The file server.
+    pub files: Handle,
+    /// The server of processes, which is also the name service.
+    pub processes: Handle,
+    /// The right to place threads on CPUs; 0 where it was not given.
+    pub cpu_control: Handle,
+    /// A server's own endpoint, with all rights; 0 where it was not given.
+    pub endpoint: Handle,
+    /// Memory that it was given, up to the first 0.
+    pub ranges: [Handle; abi::initial::MEMORY_RANGES as usize],
+    /// Words for the program itself.
+    pub words: [u64; 4],
+    /// Bytes of `text`.
+    pub text_length: u32,
+    /// Its arguments, as text.
+    pub text: [u8; Self::TEXT],
+}
+
+impl Block {
+    /// Most bytes of the arguments.
+    pub const TEXT: usize = 2048;
+
+    /// The arguments as text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        let bytes = self.text.get(..self.text_length as usize).unwrap_or_default();
+        core::str::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+const _: () = assert!(size_of::<Block>() <= abi::PAGE as usize);
+
+/// The program's start block. Only programs that the server of processes started have one.
+#[must_use]
+pub fn block() -> &'static Block {
+    // SAFETY: mapped read-only at this place before the program starts, for as long as it lives; any bytes are a
+    // valid block.
+    unsafe { &*(START_BLOCK as *const Block) }
+}
+
+/// What a program's first thread does before anything else. `cpu` is the CPU that it is on.
+#[doc(hidden)]
+pub fn begin(cpu: u32) {
+    here::set(Here { cpu, slot: 0 });
+}
+
+/// The operation by which a process tells the server of processes how it ends.
+pub const ENDING: u64 = 4;
+
+/// Ends a program that the server of processes started; 0 is success.
+pub fn end(status: u64) -> ! {
+    let mut request = crate::service::Request::new(ENDING);
+    request.word(status);
+    // Who can't tell ends all the same, and its parent takes it for a failure.
+    let _: Result<(), _> = request.send(block().processes);
+    crate::call::exit(status)
+}
+
+/// Makes `$main`, an `fn([u64; 3])` of the words that the kernel starts the first program with, its start. The
 /// program ends with success when `$main` returns.
 #[macro_export]
 macro_rules! program {
@@ -18,6 +92,28 @@ macro_rules! program {
         #[cfg(not(target_os = "none"))]
         fn main() {
             let _: fn([u64; 3]) = $main;
+        }
+    };
+}
+
+/// Makes `$main`, an `fn(&'static Block)`, the start of a program that the server of processes starts. The
+/// program ends with success when `$main` returns.
+#[macro_export]
+macro_rules! main {
+    ($main:path) => {
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        extern "C" fn program_main() -> ! {
+            let main: fn(&'static $crate::start::Block) = $main;
+            let block = $crate::start::block();
+            $crate::start::begin(block.cpu);
+            main(block);
+            $crate::start::end(0)
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            let _: fn(&'static $crate::start::Block) = $main;
         }
     };
 }
@@ -57,13 +153,10 @@ pub fn serve(prepare: fn(), serve: fn(Message) -> !) -> ! {
     }
 }
 
-/// Makes `$serve`, an `fn(Message) -> !`, the start of a program that has no thread but workers. `$prepare` as in
-/// [`worker!`].
+/// Makes `$serve`, an `fn(Message) -> !`, the start of a program that has no thread but workers, without the
+/// framework of [`mod@crate::server`]. `$prepare` as in [`worker!`].
 #[macro_export]
-macro_rules! server {
-    ($serve:path) => {
-        $crate::server!($serve, (|| ()));
-    };
+macro_rules! raw_server {
     ($serve:path, $prepare:expr) => {
         #[cfg(target_os = "none")]
         #[unsafe(no_mangle)]
@@ -75,6 +168,26 @@ macro_rules! server {
         fn main() {
             let _: fn($crate::call::Message) -> ! = $serve;
             let _: fn() = $prepare;
+        }
+    };
+}
+
+/// Makes `$Server`, a [`crate::server::Server`], the program: it has no thread but the workers of its endpoint.
+/// `$entries` is how many clustered objects it may have at a time.
+#[macro_export]
+macro_rules! server {
+    ($Server:ty, $entries:expr) => {
+        static SERVER: $crate::server::Place<$Server, $entries> = $crate::server::Place::new();
+
+        #[cfg(target_os = "none")]
+        #[unsafe(no_mangle)]
+        extern "C" fn program_main() -> ! {
+            $crate::server::work(&SERVER)
+        }
+
+        #[cfg(not(target_os = "none"))]
+        fn main() {
+            let _: fn(&'static $crate::server::Place<$Server, $entries>) -> ! = $crate::server::work;
         }
     };
 }

@@ -1,6 +1,3 @@
-//! What is done with records after they were measured: figures and dashboard ([`report`]), the comparison with the
-//! baseline ([`gate`]), a new baseline ([`baseline`]), and the history ([`history`]).
-pub mod baseline;
-pub mod gate;
+//! What is done with records after they were measured: the history ([`history`]), figures and dashboard ([`report`]).
 pub mod history;
 pub mod report;

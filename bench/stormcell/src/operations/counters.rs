@@ -3,8 +3,8 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use workloads::table::number;
 
-use crate::runner::Operation;
-use crate::workers::MAX_CPUS;
+use crate::worker::MAX_CPUS;
+use crate::worker::Operation;
 
 #[repr(C, align(128))]
 struct Line(AtomicU64);

@@ -1,10 +1,10 @@
 //! Small operations of the kernel alone.
 
-use abi::{Handle, Rights, initial};
-use rt::call;
+use abi::{Handle, Rights};
+use rt::{call, start};
 use workloads::table::number;
 
-use crate::runner::Operation;
+use crate::worker::Operation;
 
 /// The cheapest system call.
 pub struct NullCall;
@@ -37,16 +37,18 @@ impl Operation<{ number::NOTIFY }> for Notify {
 }
 
 /// Derive a capability from one that all workers share, and give it up.
-pub struct MintDelete;
+pub struct MintDelete {
+    shared: Handle,
+}
 
 impl Operation<{ number::CAPABILITY }> for MintDelete {
     fn prepare(_: u32) -> Self {
-        Self
+        Self { shared: start::block().cpu_control }
     }
 
     #[inline(always)]
     fn run(&mut self) -> bool {
-        let minted = call::mint(initial::CPU_CONTROL, Rights::USE, 7);
+        let minted = call::mint(self.shared, Rights::USE, 7);
         minted.is_ok_and(|handle| call::delete(handle).is_ok())
     }
 }

@@ -9,7 +9,7 @@ use smp::lock::Spinning;
 use workloads::table::number;
 
 use super::world::{Here, Letter, Replicas, objects};
-use crate::runner::{self, Operation};
+use crate::worker::{self, Operation};
 
 /// Blocks that a worker holds while it allocates and frees others.
 const HELD: usize = 16;
@@ -135,7 +135,7 @@ impl Operation<{ number::SMP_RETIRE }> for Retire {
     fn prepare(cpu: u32) -> Self {
         let here = Here::new(cpu);
         let free = objects(cpu);
-        Self { here, free, warmup: runner::warmup(), outside: true }
+        Self { here, free, warmup: worker::warmup(), outside: true }
     }
 
     #[inline(always)]

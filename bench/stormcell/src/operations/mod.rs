@@ -12,28 +12,49 @@ mod world;
 use workloads::table::{self, number};
 use workloads::{Entry, Mode};
 
-use crate::runner::work;
+use core::fmt::Debug;
 
-/// A worker's first instruction.
-pub type Worker = extern "C" fn(u64) -> !;
+use rt::start::Block;
 
-/// Makes what all workers share; `companion` is where the echo program's workers start.
-pub fn prepare(companion: u64, cpus: u32) {
-    calls::prepare(companion, cpus);
+use crate::worker::work;
+
+/// What a worker does; it is told its CPU.
+pub type Worker = fn(u64);
+
+/// Makes what all workers of a process share.
+pub fn prepare(_: &Block) {
     world::prepare();
+}
+
+/// What a worker prepared, unless that failed.
+pub struct Checked<O>(Option<O>);
+
+impl<O> Checked<O> {
+    /// `prepared`, or a line that says why there is no `what`.
+    fn of<E: Debug>(what: &str, prepared: Result<O, E>) -> Self {
+        if let Err(error) = &prepared {
+            rt::log!("no {what}: {error:?}");
+        }
+        Self(prepared.ok())
+    }
+
+    #[inline(always)]
+    fn get(&mut self) -> Option<&mut O> {
+        self.0.as_mut()
+    }
 }
 
 /// The worker of `entry`, where it is there.
 pub const fn worker(entry: Entry) -> Option<Worker> {
-    if !matches!(entry.mode, Mode::Mt) {
+    if !entry.workload.has(entry.mode) {
         return None;
     }
     Some(match entry.workload.number {
         number::NULL_SYSCALL => work::<{ number::NULL_SYSCALL }, kernel::NullCall>,
-        number::PPC => work::<{ number::PPC }, calls::Echo>,
-        number::PAGE_FAULT => work::<{ number::PAGE_FAULT }, memory::Checked<memory::Faults<false>>>,
-        number::PAGE_FAULT_ANON => work::<{ number::PAGE_FAULT_ANON }, memory::Checked<memory::Faults<true>>>,
-        number::MUNMAP => work::<{ number::MUNMAP }, memory::Checked<memory::Mapped>>,
+        number::PPC => work::<{ number::PPC }, Checked<calls::Echo>>,
+        number::PAGE_FAULT => work::<{ number::PAGE_FAULT }, Checked<memory::Faults<false>>>,
+        number::PAGE_FAULT_ANON => work::<{ number::PAGE_FAULT_ANON }, Checked<memory::Faults<true>>>,
+        number::MUNMAP => work::<{ number::MUNMAP }, Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,
         number::CAPABILITY => work::<{ number::CAPABILITY }, kernel::MintDelete>,

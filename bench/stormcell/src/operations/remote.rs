@@ -6,11 +6,11 @@ use smp::{Cpu, CpuId};
 use workloads::table::number;
 
 use super::world::{Here, Replicas};
-use crate::runner::{self, Operation};
+use crate::worker::{self, Operation};
 
 /// All workers but the first.
 fn others() -> CpuSet {
-    let mut others = CpuSet::first(runner::workers() as usize);
+    let mut others = CpuSet::first(worker::workers() as usize);
     others.remove(CpuId::BOOT);
     others
 }
@@ -25,7 +25,7 @@ pub struct CallAll {
 
 impl Operation<{ number::SMP_CALL }> for CallAll {
     fn prepare(cpu: u32) -> Self {
-        Self { here: Here::new(cpu), others: (cpu == 0).then(others), rounds: runner::rounds() }
+        Self { here: Here::new(cpu), others: (cpu == 0).then(others), rounds: worker::rounds() }
     }
 
     #[inline(always)]
@@ -79,7 +79,7 @@ impl Operation<{ number::SMP_SHOOTDOWN }> for ShootDown {
     fn prepare(cpu: u32) -> Self {
         let here = Here::new(cpu);
         here.world.shootdown.switch(here.cpu, &NoTlb, &ROOTS[0]);
-        Self { here, rest: if cpu == 0 { runner::warmup() } else { runner::rounds() } }
+        Self { here, rest: if cpu == 0 { worker::warmup() } else { worker::rounds() } }
     }
 
     #[inline(always)]

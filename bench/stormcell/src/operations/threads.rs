@@ -1,10 +1,10 @@
 //! Threads that do nothing.
 
 use rt::call::{self, Placement};
+use rt::thread::{PRIORITY, Stack};
 use workloads::table::number;
 
-use crate::runner::Operation;
-use crate::workers::{PRIORITY, child_stack};
+use crate::worker::Operation;
 
 /// Create a thread on this CPU and join it; its stack is used again and again.
 pub struct CreateJoin {
@@ -18,7 +18,9 @@ extern "C" fn nothing(_: u64) -> ! {
 
 impl Operation<{ number::THREAD_CREATE }> for CreateJoin {
     fn prepare(cpu: u32) -> Self {
-        Self { place: Placement { cpu, priority: PRIORITY }, stack: child_stack(cpu) }
+        // The first stack of a CPU is its worker's.
+        let stack = Stack { cpu, index: 1 }.end();
+        Self { place: Placement { cpu, priority: PRIORITY }, stack }
     }
 
     #[inline(always)]

@@ -6,7 +6,7 @@
 use abi::{Buffer, Error, Handle, Item, Window};
 use rt::call::{self, Message};
 
-rt::server!(serve, prepare);
+rt::raw_server!(serve, prepare);
 
 /// Where pages that come with messages are mapped.
 const PAGES: u64 = 0x7000_0000_0000;

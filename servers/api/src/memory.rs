@@ -1,0 +1,38 @@
+//! The memory server: regions of processes, and memory objects.
+//!
+//! A process is named by its number; 0 is the caller itself, and only servers may name others. Lengths and
+//! addresses are in bytes and whole pages.
+
+use abi::Handle;
+
+rt::interface! {
+    /// Gives processes memory, and is the pager of all regions that it makes.
+    Memory, MemoryClient {
+        /// Takes notice of a process and its address space, whose handle is the memory server's. For root.
+        1 admit(process: u64, space: Handle) -> ();
+        /// Takes back all that a process had; its address space is at its end. For root.
+        2 dismiss(process: u64) -> ();
+        /// Makes a region of fresh memory, zeroed where it is first touched.
+        3 anonymous(process: u64, address: u64, length: u64) -> ();
+        /// Makes a memory object of so many pages, zeroed, for the process `owner`. Returns its number.
+        4 create(owner: u64, pages: u64) -> u64;
+        /// Makes a region that shows an object from its start; the upper half of `process_object` is the process,
+        /// the lower the object.
+        5 map(process_object: u64, address: u64, length: u64) -> ();
+        /// Ends the region that begins at `address`; fresh memory in it is given back.
+        6 release(process: u64, address: u64) -> ();
+        /// A capability of the caller's to so many pages in one piece, for what maps memory itself. It is taken back
+        /// when the process ends.
+        7 contiguous(pages: u64) -> Handle;
+        /// Pages that are neither in use nor set aside.
+        8 free_pages() -> u64;
+        /// Ends an object of the caller's, which no region shows any more.
+        9 destroy(object: u64) -> ();
+        /// Lets every process map an object of the caller's.
+        10 share(object: u64) -> ();
+        /// Lets a server see all its objects, and all windows, at [`rt::layout::OBJECTS`]. For root.
+        11 show_objects(process: u64) -> ();
+        /// Makes the window of a process, at [`rt::layout::WINDOW`]. Returns its object. For root.
+        12 window(process: u64) -> u64;
+    }
+}

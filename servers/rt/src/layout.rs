@@ -1,0 +1,30 @@
+//! Where things are in every program's address space, beside its image.
+//!
+//! The image is linked at an address of its own for each program (`xtask/src/programs.rs`), below 4 GiB.
+
+/// Bytes of every stack, and what its start is aligned to: see [`crate::here`].
+pub const STACK: u64 = 64 << 10;
+/// Where the stacks of threads begin that a program makes by [`crate::thread`]: a part for each CPU.
+pub const THREAD_STACKS: u64 = 0x1800_0000_0000;
+/// Bytes of addresses of one CPU's part of [`THREAD_STACKS`]: far enough apart for page tables of their own.
+pub const THREAD_STACKS_OF_CPU: u64 = 1 << 30;
+/// The window of a client: a slot for each of its threads, shared with the servers that it calls.
+pub const WINDOW: u64 = 0x2000_0000_0000;
+/// The heap: an arena for each CPU.
+pub const HEAP: u64 = 0x3000_0000_0000;
+/// Bytes of addresses of one CPU's arena.
+pub const ARENA: u64 = 1 << 32;
+/// The memory objects that a server may use, by number.
+pub const OBJECTS: u64 = 0x4000_0000_0000;
+/// Bytes of addresses of one object, and so its largest size.
+pub const OBJECT: u64 = 64 << 20;
+/// Where the stacks of a server's workers begin: CPU by CPU, worker by worker.
+pub const WORKER_STACKS: u64 = 0x6000_0000_0000;
+/// The end of the first thread's stack.
+pub const MAIN_STACK_END: u64 = 0x7fff_0000_0000;
+/// The start block: see [`crate::start::Block`].
+pub const START_BLOCK: u64 = 0x7fff_2000_0000;
+/// The boot archive, where a program was given it.
+pub const ARCHIVE: u64 = 0x7ffe_0000_0000;
+/// Most CPUs that there are.
+pub const MAX_CPUS: u64 = smp::platform::MAX_CPUS as u64;

@@ -1,0 +1,370 @@
+//! Services: what a client can ask a server for, described once.
+//!
+//! [`crate::interface!`] takes the description of a service and makes both sides from it: a client with a function
+//! an operation, and a trait that the server implements, whose provided `dispatch` takes a message apart and calls
+//! the function that was meant. Types say how they travel: [`Argument`] and [`Reply`].
+//!
+//! # On the wire
+//!
+//! Word 0 of a request is the operation's number (8 bits) and the slot of the client's window from bit 16 on; words
+//! 1 to 3 are arguments. The label of a reply is 0, or the [`Errno`] of a refusal; its words are the value, and what
+//! does not fit is in the slot ([`crate::window`]).
+
+use abi::Handle;
+
+use crate::call;
+use crate::errno::Errno;
+use crate::here;
+use crate::window::{DATA, SLOT, Slot};
+
+/// Where a slot's number stands in word 0.
+pub const SLOT_SHIFT: u32 = 16;
+/// The operation in word 0.
+pub const OPERATION: u64 = 0xff;
+/// The number of no service's operation: whoever started the server says that it can begin.
+pub const BEGIN: u64 = 0xff;
+
+/// Why a client got no reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The kernel could not deliver the call, or the server died in it.
+    Kernel(abi::Error),
+    /// The server refused it.
+    Refused(Errno),
+}
+
+/// What a server answers: a label, and words.
+#[derive(Clone, Copy, Debug)]
+pub struct Answer {
+    /// 0, or the number of an [`Errno`].
+    pub label: u64,
+    /// The value.
+    pub words: [u64; 4],
+}
+
+impl Answer {
+    /// A refusal.
+    #[must_use]
+    #[inline(always)]
+    pub const fn refused(why: Errno) -> Self {
+        Self { label: why as u64, words: [0; 4] }
+    }
+
+    /// The result of an operation.
+    #[inline(always)]
+    pub fn of<R: Reply>(result: Result<R, Errno>, slot: Option<Slot>) -> Self {
+        match result {
+            Ok(value) => match value.put(slot) {
+                Some(words) => Self { label: 0, words },
+                None => Self::refused(Errno::Invalid),
+            },
+            Err(why) => Self::refused(why),
+        }
+    }
+}
+
+/// A request that is being put together.
+#[derive(Clone, Copy, Debug)]
+pub struct Request {
+    words: [u64; 4],
+    used: usize,
+    text: usize,
+    slot: Slot,
+}
+
+impl Request {
+    /// The request for operation `number` by the calling thread.
+    #[inline(always)]
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        let slot = here::get().slot;
+        let word0 = number | u64::from(slot) << SLOT_SHIFT;
+        Self { words: [word0, 0, 0, 0], used: 1, text: 0, slot: Slot::own(slot) }
+    }
+
+    /// Adds a word.
+    #[inline(always)]
+    pub fn word(&mut self, word: u64) {
+        if let Some(place) = self.words.get_mut(self.used) {
+            *place = word;
+        }
+        self.used += 1;
+    }
+
+    /// Sends it and takes the reply apart.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    #[inline(always)]
+    pub fn send<R: Reply>(self, endpoint: Handle) -> Result<R, Failure> {
+        match call::call(endpoint, self.words) {
+            Ok(reply) if reply.first == 0 => Ok(R::take(reply.words, self.slot)),
+            Ok(reply) => Err(Failure::Refused(Errno::from_number(reply.first))),
+            Err(error) => Err(Failure::Kernel(error)),
+        }
+    }
+}
+
+/// The arguments of a request that came.
+#[derive(Clone, Copy, Debug)]
+pub struct Arguments {
+    words: [u64; 4],
+    used: usize,
+    /// The slot that the client shares, where it has one.
+    pub slot: Option<Slot>,
+}
+
+impl Arguments {
+    /// Those of a message's words.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(words: [u64; 4], slot: Option<Slot>) -> Self {
+        Self { words, used: 1, slot }
+    }
+
+    /// The next word; 0 behind the last.
+    #[inline(always)]
+    pub fn word(&mut self) -> u64 {
+        let word = self.words.get(self.used).copied().unwrap_or(0);
+        self.used += 1;
+        word
+    }
+}
+
+/// What can be an argument of an operation: how the client gives it, and how the server takes it.
+pub trait Argument {
+    /// What the client's function takes.
+    type Given<'a>;
+    /// What the server's function takes.
+    type Taken;
+
+    /// Puts it into a request.
+    fn give(given: Self::Given<'_>, request: &mut Request);
+
+    /// Takes it from a request; `None` if it is malformed.
+    fn take(arguments: &mut Arguments) -> Option<Self::Taken>;
+}
+
+/// What can be the value of an operation.
+pub trait Reply: Sized {
+    /// Puts it into the words of a reply, and the slot; `None` if it needs a slot and the client has none.
+    fn put(self, slot: Option<Slot>) -> Option<[u64; 4]>;
+
+    /// Takes it from them.
+    fn take(words: [u64; 4], slot: Slot) -> Self;
+}
+
+macro_rules! numbers {
+    ($($number:ty),*) => {$(
+        impl Argument for $number {
+            type Given<'a> = $number;
+            type Taken = $number;
+
+            #[inline(always)]
+            fn give(given: $number, request: &mut Request) {
+                request.word(given as u64);
+            }
+
+            #[inline(always)]
+            fn take(arguments: &mut Arguments) -> Option<$number> {
+                <$number>::try_from(arguments.word()).ok()
+            }
+        }
+
+        impl Reply for $number {
+            #[inline(always)]
+            fn put(self, _: Option<Slot>) -> Option<[u64; 4]> {
+                Some([self as u64, 0, 0, 0])
+            }
+
+            #[inline(always)]
+            fn take(words: [u64; 4], _: Slot) -> $number {
+                words[0] as $number
+            }
+        }
+    )*};
+}
+
+numbers!(u64, u32, u16);
+
+impl Reply for () {
+    #[inline(always)]
+    fn put(self, _: Option<Slot>) -> Option<[u64; 4]> {
+        Some([0; 4])
+    }
+
+    #[inline(always)]
+    fn take(_: [u64; 4], _: Slot) {}
+}
+
+impl Argument for Handle {
+    type Given<'a> = Handle;
+    type Taken = Handle;
+
+    #[inline(always)]
+    fn give(given: Handle, request: &mut Request) {
+        request.word(given.0);
+    }
+
+    #[inline(always)]
+    fn take(arguments: &mut Arguments) -> Option<Handle> {
+        Some(Handle(arguments.word()))
+    }
+}
+
+impl Reply for Handle {
+    #[inline(always)]
+    fn put(self, _: Option<Slot>) -> Option<[u64; 4]> {
+        Some([self.0, 0, 0, 0])
+    }
+
+    #[inline(always)]
+    fn take(words: [u64; 4], _: Slot) -> Handle {
+        Handle(words[0])
+    }
+}
+
+/// Most bytes of a text.
+pub const TEXT: usize = 1024;
+
+/// A short text: a path, a name. The server gets a copy of its own.
+#[derive(Clone, Copy, Debug)]
+pub struct Text {
+    bytes: [u8; TEXT],
+    length: usize,
+}
+
+impl Text {
+    /// Its bytes.
+    #[must_use]
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Argument for Text {
+    type Given<'a> = &'a [u8];
+    type Taken = Text;
+
+    #[inline(always)]
+    fn give(given: &[u8], request: &mut Request) {
+        // What does not fit is cut by the slot; the length says so, and the server refuses it.
+        request.slot.write(request.text, given.get(..TEXT).unwrap_or(given));
+        request.word((request.text as u64) << 32 | given.len() as u64);
+        request.text += TEXT;
+    }
+
+    #[inline(always)]
+    fn take(arguments: &mut Arguments) -> Option<Text> {
+        let word = arguments.word();
+        let (offset, length) = ((word >> 32) as usize, (word & u64::from(u32::MAX)) as usize);
+        let slot = arguments.slot?;
+        if length > TEXT || offset > DATA - TEXT {
+            return None;
+        }
+        let mut text = Text { bytes: [0; TEXT], length };
+        slot.read(offset, &mut text.bytes[..length]);
+        Some(text)
+    }
+}
+
+/// Bytes in the data part of the caller's slot, as many as the argument says: for what is read or written. The
+/// client fills the part before the call, or finds the data there after it ([`Slot::data`]).
+#[derive(Clone, Copy, Debug)]
+pub struct Data {
+    /// Where they are, as the server sees it.
+    pub start: *mut u8,
+    /// How many.
+    pub length: usize,
+}
+
+/// Most bytes of [`Data`].
+pub const DATA_BYTES: usize = SLOT as usize - DATA;
+
+impl Argument for Data {
+    type Given<'a> = usize;
+    type Taken = Data;
+
+    #[inline(always)]
+    fn give(given: usize, request: &mut Request) {
+        request.word(given as u64);
+    }
+
+    #[inline(always)]
+    fn take(arguments: &mut Arguments) -> Option<Data> {
+        let length = arguments.word() as usize;
+        if length > DATA_BYTES {
+            return None;
+        }
+        Some(Data { start: arguments.slot?.data(), length })
+    }
+}
+
+/// Describes a service: its client `$Client`, and the trait `$Service` of its server. Each operation has a number
+/// that never changes its meaning, at most three arguments ([`Argument`]) and a value ([`Reply`]).
+#[macro_export]
+macro_rules! interface {
+    (
+        $(#[$doc:meta])*
+        $Service:ident, $Client:ident {
+            $($(#[$about:meta])* $number:literal $name:ident($($argument:ident: $Type:ty),*) -> $Value:ty;)*
+        }
+    ) => {
+        $(#[$doc])*
+        pub trait $Service: $crate::server::Server {
+            $($(#[$about])*
+            ///
+            /// # Errors
+            /// Each [`rt::errno::Errno`] says what was refused.
+            fn $name(
+                &self,
+                turn: &$crate::server::Turn<'_, Self>,
+                $($argument: <$Type as $crate::service::Argument>::Taken),*
+            ) -> Result<$Value, $crate::errno::Errno>;)*
+
+            /// Takes a message apart and does what it asks for.
+            #[inline(always)]
+            fn dispatch(
+                &self,
+                turn: &$crate::server::Turn<'_, Self>,
+                words: [u64; 4],
+            ) -> $crate::service::Answer {
+                use $crate::errno::Errno;
+                use $crate::service::{Answer, Argument, Arguments, OPERATION};
+                match words[0] & OPERATION {
+                    $($number => {
+                        #[allow(unused_mut, unused_variables, reason = "an operation may have no arguments")]
+                        let mut arguments = Arguments::new(words, $crate::server::Server::slot(self, turn, words[0]));
+                        $(let Some($argument) = <$Type as Argument>::take(&mut arguments) else {
+                            return Answer::refused(Errno::Invalid);
+                        };)*
+                        Answer::of(<Self as $Service>::$name(self, turn, $($argument),*), arguments.slot)
+                    })*
+                    _ => Answer::refused(Errno::NoOperation),
+                }
+            }
+        }
+
+        #[doc = concat!("The client of [`", stringify!($Service), "`].")]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $Client(pub abi::Handle);
+
+        impl $Client {
+            $($(#[$about])*
+            ///
+            /// # Errors
+            /// [`rt::service::Failure`].
+            #[inline(always)]
+            pub fn $name(
+                &self,
+                $($argument: <$Type as $crate::service::Argument>::Given<'_>),*
+            ) -> Result<$Value, $crate::service::Failure> {
+                #[allow(unused_mut, reason = "an operation may have no arguments")]
+                let mut request = $crate::service::Request::new($number);
+                $(<$Type as $crate::service::Argument>::give($argument, &mut request);)*
+                request.send(self.0)
+            })*
+        }
+    };
+}
