@@ -10,6 +10,8 @@ use lab::exit::bad_input;
 use lab::qemu::Accel;
 
 use crate::bench::args::{BenchArgs, ExplainArgs};
+use crate::results::baseline::BaselineArgs;
+use crate::results::gate::GateArgs;
 use crate::results::report::ReportArgs;
 
 /// Stormcell's commands.
@@ -33,6 +35,10 @@ pub enum Command {
     Bench(BenchArgs),
     /// Show which cache lines make a workload slower with more CPUs, and which code moves them
     Explain(ExplainArgs),
+    /// Compare a run with the baseline: name each figure that got worse, and what is behind it
+    Gate(GateArgs),
+    /// Renew the baseline, with a reason
+    Baseline(BaselineArgs),
     /// Make the dashboard and the figures of records
     Report(ReportArgs),
     /// Check formatting and lints of all code, bare-metal code included

@@ -1,4 +1,5 @@
-//! Every command a person types: `cargo xtask setup`, `run`, `test`, `lint`, `bench`, `explain`. Each command is a module; what
+//! Every command a person types: `cargo xtask setup`, `run`, `test`, `lint`, `bench`, `explain`,
+//! `report`, `gate`, `baseline`. Each command is a module; what
 //! they share is [`setup`] (what must be there), [`toolchain`] (how bare-metal programs are built),
 //! [`build`] and [`archive`] (what a guest boots from). QEMU itself, exit codes and symbols are in the
 //! `lab` crate, so that the measuring commands use the same.
@@ -43,6 +44,8 @@ fn dispatch() -> Result<Exit> {
         Command::Test(args) => test::command(&args),
         Command::Bench(args) => bench::command(&args),
         Command::Explain(args) => bench::explain(&args),
+        Command::Gate(args) => results::gate::command(&args),
+        Command::Baseline(args) => results::baseline::command(&args),
         Command::Report(args) => results::report::command(&args),
         Command::Lint(args) => lint::command(&args),
     }

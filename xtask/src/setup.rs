@@ -1,7 +1,7 @@
 //! `cargo xtask setup`, and what every other command does of it first: see that QEMU, a way to compile for
 //! the bare machine, and a linker are there; install what is missing, or say how. Nothing else is changed on
 //! the user's machine.
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -12,6 +12,8 @@ use crate::cli::SetupArgs;
 use crate::host::{Host, ThisHost};
 use crate::toolchain::{Adding, Lack, TARGET, Toolchain};
 
+/// What Chromium is called.
+const BROWSERS: [&str; 2] = ["chromium", "chromium-browser"];
 /// Time-out of one run of a package manager.
 const INSTALL_TIMEOUT: Duration = Duration::from_secs(900);
 
@@ -21,6 +23,7 @@ enum Need {
     Qemu,
     Core,
     Linker,
+    Browser,
 }
 
 impl Need {
@@ -29,6 +32,7 @@ impl Need {
             Self::Qemu => "QEMU (qemu-system-x86_64)",
             Self::Core => "a compiler with the core library for the bare machine",
             Self::Linker => "the linker lld",
+            Self::Browser => "the browser Chromium, in which the dashboard is tested",
         }
     }
 }
@@ -62,6 +66,9 @@ impl Family {
             (Self::Fedora, Need::Core) => &["rust", "rust-std-static-x86_64-unknown-none"],
             (Self::Arch, Need::Core) => &["rust", "rust-src"],
             (_, Need::Linker) => &["lld"],
+            (Self::Debian, Need::Browser) => &["chromium", "fonts-dejavu-core"],
+            (Self::Fedora, Need::Browser) => &["chromium", "dejavu-sans-fonts"],
+            (Self::Arch, Need::Browser) => &["chromium", "ttf-dejavu"],
         }
     }
 
@@ -95,6 +102,20 @@ pub fn command(args: &SetupArgs) -> Result<Exit> {
 /// Sees that a way to compile, and with `qemu` also QEMU, are there; installs what is missing if `install`.
 pub fn ensure(host: &dyn Host, qemu: bool, install: bool) -> Result<Ready> {
     ensure_with(host, qemu, if install { Adding::Daily } else { Adding::Never })
+}
+
+/// Where Chromium is; it is installed if it is missing and `install` allows that. Only tests need it.
+pub fn browser(host: &dyn Host, install: bool) -> Result<PathBuf> {
+    let find = || BROWSERS.iter().find_map(|name| host.find(name));
+    if let Some(found) = find() {
+        return Ok(found);
+    }
+    let missing = [Need::Browser];
+    host.say(&format!("missing: {}", missing[0].what()));
+    if install {
+        install_missing(host, &missing)?;
+    }
+    find().ok_or_else(|| by_hand(host, &missing))
 }
 
 fn ensure_with(host: &dyn Host, qemu: bool, adding: Adding) -> Result<Ready> {
@@ -256,5 +277,21 @@ mod tests {
     fn an_installation_that_brings_nothing_is_an_error() {
         let host = FakeHost { root: true, ..debian() }.does(INSTALL_QEMU, |_| true);
         assert!(ensure(&host, true, true).is_err());
+    }
+
+    #[test]
+    fn a_browser_is_installed_only_where_it_is_asked_for_and_allowed() {
+        const INSTALL: &str = "apt-get install -y --no-install-recommends chromium fonts-dejavu-core";
+        let fresh = || FakeHost { root: true, ..debian() };
+        let there = fresh().program("chromium");
+        assert!(browser(&there, true).is_ok() && there.ran.borrow().is_empty());
+        let missing = fresh().does(INSTALL, |things| things.programs.insert("chromium".to_owned()));
+        assert!(browser(&missing, true).is_ok());
+        assert_eq!(*missing.ran.borrow(), [INSTALL]);
+        let forbidden = fresh();
+        let error = browser(&forbidden, false).unwrap_err();
+        assert_eq!(code_of(&error), Exit::BadInput);
+        assert!(forbidden.ran.borrow().is_empty());
+        assert!(forbidden.said.borrow().join("\n").contains("sudo apt-get install"), "it says how");
     }
 }

@@ -3,6 +3,7 @@
 //! what is measured is read from options or an experiment's file ([`order`]), and a partial run goes on ([`resume`]).
 pub mod args;
 mod explain;
+pub mod listed;
 mod order;
 pub mod output;
 pub mod programs;

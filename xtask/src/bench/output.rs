@@ -28,16 +28,10 @@ pub(super) fn show(
     path: &Path,
 ) -> Result<Content> {
     let speeds: Vec<f64> = measured.points.iter().filter_map(|point| point.instructions_per_second).collect();
-    let (mut records, mut whys) =
-        resumed.map_or_else(Default::default, |run| (run.records.clone(), run.whys.clone()));
-    records.extend(measured.points.iter().map(|point| point.record.clone()));
+    let (records, whys) = keep(measured, resumed, targets, path)?;
     if records.is_empty() {
         return Ok(Content::default());
     }
-    record::fill_slowdowns(&mut records);
-    record::write(path, &records)?;
-    whys.extend(explain(&measured.points, targets));
-    why::write(&why::beside(path), &whys)?;
     print!("{}", table::slowdowns(&records));
     for figure in chart::figures(&records) {
         if figure.counts.len() > 1 {
@@ -50,6 +44,25 @@ pub(super) fn show(
         println!("the figure is in {}", picture.display());
     }
     Ok(Content { records, whys, ..Content::default() })
+}
+
+/// Writes the records to `path` and their explanations beside them, after those of the run that is taken up again.
+pub(super) fn keep(
+    measured: &Measured,
+    resumed: Option<&Resumed>,
+    targets: &[Target],
+    path: &Path,
+) -> Result<(Vec<Record>, Vec<Why>)> {
+    let (mut records, mut whys) =
+        resumed.map_or_else(Default::default, |run| (run.records.clone(), run.whys.clone()));
+    records.extend(measured.points.iter().map(|point| point.record.clone()));
+    if !records.is_empty() {
+        record::fill_slowdowns(&mut records);
+        record::write(path, &records)?;
+        whys.extend(explain(&measured.points, targets));
+        why::write(&why::beside(path), &whys)?;
+    }
+    Ok((records, whys))
 }
 
 /// Draws the figures of `records`, which are in `path`, beside them.

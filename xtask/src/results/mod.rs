@@ -1,3 +1,6 @@
-//! What is done with records after they were measured: the history ([`history`]), figures and dashboard ([`report`]).
+//! What is done with records after they were measured: figures and dashboard ([`report`]), the comparison with the
+//! baseline ([`gate`]), a new baseline ([`baseline`]), and the history ([`history`]).
+pub mod baseline;
+pub mod gate;
 pub mod history;
 pub mod report;

@@ -13,7 +13,7 @@ use super::figures::{self, Figures};
 use super::guest::{Expect, Guest, Lab};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{fixtures, host, instrument, measuring, null_call};
+use super::{dashboard, fixtures, host, instrument, measuring, null_call, results};
 use crate::run::default_memory;
 use crate::toolchain::Toolchain;
 
@@ -50,6 +50,8 @@ pub struct Selection<'a> {
     pub filter: Option<&'a str>,
     /// The only number of CPUs for the kernel's tests.
     pub cpus: Option<u32>,
+    /// Whether a case may install what it needs.
+    pub install: bool,
 }
 
 impl Selection<'_> {
@@ -83,6 +85,11 @@ pub enum Kind {
     /// The count of a null call by QEMU alone.
     NullCall,
     Truth(truth::Case, Arc<instrument::Tools>),
+    /// The dashboard in a browser, which may be installed or not.
+    Dashboard {
+        /// Whether it may.
+        install: bool,
+    },
 }
 
 impl Case {
@@ -112,6 +119,7 @@ impl Case {
             Kind::Figures(figures) => figures.run(&self.name, lab),
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::NullCall => null_call::run(&self.name, lab),
+            Kind::Dashboard { install } => dashboard::run(&self.name, lab, *install),
             Kind::Truth(case, tools) => instrument::run(&self.name, *case, tools, lab),
         }
     }
@@ -129,7 +137,9 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);
     cases.extend(measuring::cases(lab)?);
+    cases.extend(results::cases(lab)?);
     cases.extend(instrument::cases(toolchain));
+    cases.push(Case::small(dashboard::NAME.to_owned(), Kind::Dashboard { install: selection.install }));
     cases.retain(|case| selection.takes(&case.name));
     let named = !cases.is_empty() || host::SUITES.iter().any(|suite| selection.takes(suite.name));
     if let (false, Some(filter)) = (named, selection.filter) {
@@ -258,14 +268,14 @@ mod tests {
 
     #[test]
     fn what_is_long_runs_only_when_asked_for() {
-        let all = Selection { filter: None, cpus: None };
+        let all = Selection { filter: None, cpus: None, install: false };
         assert!(all.takes("boot/1-cpus") && !all.takes("soak/boot-1"));
-        let boot = Selection { filter: Some("boot"), cpus: None };
+        let boot = Selection { filter: Some("boot"), cpus: None, install: false };
         assert!(boot.takes("boot/1-cpus") && !boot.takes("soak/boot-1"));
-        let soak = Selection { filter: Some("soak"), cpus: None };
+        let soak = Selection { filter: Some("soak"), cpus: None, install: false };
         assert!(!soak.takes("boot/1-cpus") && soak.takes("soak/boot-1"));
-        let many = Selection { filter: Some("figures/32"), cpus: None };
-        let figures = Selection { filter: Some("figures"), cpus: None };
+        let many = Selection { filter: Some("figures/32"), cpus: None, install: false };
+        let figures = Selection { filter: Some("figures"), cpus: None, install: false };
         assert!(many.takes(figures::MANY) && !figures.takes(figures::MANY) && !all.takes(figures::MANY));
         assert_eq!(boots().iter().filter(|case| soak.takes(&case.name)).count(), 100);
     }

@@ -4,6 +4,7 @@
 //! counted and shown by [`summary`].
 mod cases;
 mod command;
+mod dashboard;
 mod figures;
 mod fixtures;
 mod guest;
@@ -12,6 +13,7 @@ mod instrument;
 mod leftover;
 mod measuring;
 mod null_call;
+mod results;
 mod schedule;
 mod summary;
 
@@ -32,7 +34,7 @@ pub fn command(args: &TestArgs) -> Result<Exit> {
     eprintln!("{}", ready.toolchain.describe());
     let image = build::image(&ready.toolchain)?;
     let lab = guest::Lab::new(image, args.keep_logs).context("preparing the folder for logs")?;
-    let selection = Selection { filter: args.filter.as_deref(), cpus: args.cpus };
+    let selection = Selection { filter: args.filter.as_deref(), cpus: args.cpus, install: !args.no_install };
     let suites = host::SUITES.iter().filter(|suite| selection.takes(suite.name));
     let cases = cases::selected(&selection, &lab, &ready.toolchain)?;
     let summary = Summary::new();

@@ -160,14 +160,10 @@ fn figure(circumstances: &str, records: &[&Record]) -> Figure {
             names.push(name);
         }
     }
-    // Stormcell first, the baseline before its ablations.
+    // Stormcell first and ablations last, so that systems keep their colours.
     names.sort_by_key(|name| {
-        (
-            std::cmp::Reverse(name.system.clone()),
-            name.version.clone(),
-            name.variant != BASELINE,
-            name.variant.clone(),
-        )
+        let (ablation, system) = (name.variant != BASELINE, std::cmp::Reverse(name.system.clone()));
+        (ablation, system, name.version.clone(), name.variant.clone())
     });
     let mut panels = Vec::new();
     for workload in &ALL {

@@ -25,14 +25,14 @@ const modeInWords = { mt: "one process", mp: "a process a CPU" };
 const lines = (r) => r.transfers_user_per_op === null ? null : r.transfers_user_per_op + r.transfers_kernel_per_op + r.transfers_string_per_op;
 const fixed = (value, digits = 2) => value === null || value === undefined ? "–" : value.toLocaleString("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
 
-// The systems: Stormcell first, the newest version first, the baseline before its ablations.
+// The systems: Stormcell first, the newest version first, ablations last, so that systems keep their colours.
 function readNames() {
   const names = [...by(D.records, nameOf)].map(([key, records]) => {
     const [system, version, variant] = key.split("|");
     const ts = records.map((r) => r.ts).sort().pop();
     return { key, system, version, variant, ts };
   });
-  names.sort((a, b) => b.system.localeCompare(a.system) || (a.variant !== BASELINE) - (b.variant !== BASELINE) || b.ts.localeCompare(a.ts) || a.variant.localeCompare(b.variant));
+  names.sort((a, b) => (a.variant !== BASELINE) - (b.variant !== BASELINE) || b.system.localeCompare(a.system) || b.ts.localeCompare(a.ts) || a.variant.localeCompare(b.variant));
   const newest = new Map();
   names.forEach((name, index) => {
     name.style = index % STYLES;

@@ -10,7 +10,7 @@ function historyControls() {
   byId("history-section").hidden = !D.history.length;
   if (!D.history.length) return;
   const systems = [...by(D.history, historyOf).keys()].sort().reverse();
-  fill(byId("history-system"), systems, systems.find((s) => s.startsWith("stormcell")));
+  fill(byId("history-system"), systems, systems.find((s) => s.startsWith("stormcell") && !s.includes(",")));
   fill(byId("history-metric"), D.metrics.map((m) => m.name), "insns", (name) => D.metrics.find((m) => m.name === name).title);
   const counts = [...new Set(D.history.map((entry) => entry.cpus))].sort((a, b) => a - b);
   fill(byId("history-cpus"), counts, 1);
