@@ -40,12 +40,12 @@ pub enum Flaw {
     EarlyAcknowledgement,
     /// A CPU that serves its desk while it serves it does what it is doing once more.
     ServedTwice,
-    /// A CPU reads a root's generation without a fence after it announced the root.
+    /// A CPU looks whether something was left with a root before it announced the root.
     NoSwitchFence,
-    /// A CPU says that it has given a root up before it has.
-    GivenUpEarly,
-    /// An unmapping does not count up the root's generation.
-    NoGeneration,
+    /// Who unmaps looks which root a CPU has loaded before it left the range with it.
+    LookedEarly,
+    /// Who unmaps leaves nothing for CPUs that come back.
+    NothingLeft,
     /// A slot of a range map is split without its lock.
     UnlockedSplit,
     /// A range map's node is taken out without telling those who wait for its slots.

@@ -95,6 +95,8 @@ pub struct Features {
     pub x2apic: bool,
     /// Global translations.
     pub global: bool,
+    /// Translations of several page tables are kept at a time.
+    pub pcid: bool,
     /// Programs can write the bases of FS and GS.
     pub fsgsbase: bool,
     /// `xsave` stores x87 and SIMD registers.
@@ -122,6 +124,7 @@ impl Features {
             umip: extended.as_ref().is_some_and(|f| f.has_umip()),
             x2apic: basic.as_ref().is_some_and(|f| f.has_x2apic()),
             global: basic.as_ref().is_some_and(|f| f.has_pge()),
+            pcid: basic.as_ref().is_some_and(|f| f.has_pcid()),
             fsgsbase: extended.as_ref().is_some_and(|f| f.has_fsgsbase()),
             xsave,
             xsaveopt: xsave && state.as_ref().is_some_and(|s| s.has_xsaveopt()),
@@ -138,6 +141,7 @@ impl Features {
 pub fn protect(features: &Features) {
     let mut cr4 = Cr4Flags::PHYSICAL_ADDRESS_EXTENSION;
     cr4.set(Cr4Flags::PAGE_GLOBAL, features.global);
+    cr4.set(Cr4Flags::PCID, features.pcid);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_EXECUTION_PROTECTION, features.smep);
     cr4.set(Cr4Flags::SUPERVISOR_MODE_ACCESS_PREVENTION, features.smap);
     cr4.set(Cr4Flags::USER_MODE_INSTRUCTION_PREVENTION, features.umip);

@@ -4,12 +4,10 @@
 //! [`crate::syscall`] for calls, [`crate::boot::program`] for exceptions, [`crate::cell`] for interrupts.
 
 use core::mem::offset_of;
-use x86_64::registers::control::{Cr3, Cr3Flags};
+use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
 use x86_64::structures::gdt::SegmentSelector;
-use x86_64::structures::paging::PhysFrame;
-use x86_64::{PhysAddr, VirtAddr};
 
 use super::cpu::{self, Registers};
 use super::extended;
@@ -130,15 +128,19 @@ pub fn enable_syscalls() {
     );
 }
 
-/// Loads the page table whose top level is at physical `root`.
+/// Loads the page table whose top level is at physical `root`: with a PCID in the low bits, and with the highest bit
+/// what is cached under it stays.
 #[inline]
 pub fn load_root(root: u64) {
-    // SAFETY: every root comes from `Tables` or `KernelSpace`: it is a frame's address, and its upper half
-    // maps the kernel.
-    unsafe {
-        let frame = PhysFrame::from_start_address_unchecked(PhysAddr::new_unsafe(root));
-        Cr3::write(frame, Cr3Flags::empty());
-    }
+    // SAFETY: every root comes from `Tables` or `KernelSpace`: it is a frame's address, with a PCID only where there
+    // are any, and its upper half maps the kernel.
+    unsafe { core::arch::asm!("mov cr3, {}", in(reg) root, options(nostack, preserves_flags)) };
+}
+
+/// Drops all that is cached under the PCID of `root`, which is loaded; global translations stay.
+pub fn flush_root(root: u64) {
+    const KEEP: u64 = 1 << 63;
+    load_root(root & !KEEP);
 }
 
 /// Makes this CPU forget the translation of `address`.

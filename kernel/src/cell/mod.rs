@@ -74,8 +74,6 @@ pub struct Cell {
     /// Whose extended state the CPU holds.
     pub extended: Holder,
     running: *mut Thread,
-    /// What CR3 holds.
-    root: u64,
     id: CpuId,
     node: u32,
     /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
@@ -140,7 +138,6 @@ impl Cell {
                 kernel_stack: STACK.end(number),
                 extended: Holder::nobody(),
                 running: ptr::null_mut(),
-                root: 0,
                 id,
                 node,
                 slice_end: 0,
@@ -232,11 +229,12 @@ impl Cell {
         ptr::eq(self.running, thread) && thread.state == State::Running
     }
 
-    /// What CR3 holds.
+    /// This CPU's token.
     #[inline]
     #[must_use]
-    pub fn root(&self) -> u64 {
-        self.root
+    pub fn token(&self) -> smp::Cpu<'static> {
+        // SAFETY: the cell is this CPU's, and its kernel code is not interrupted by other code that has a token.
+        unsafe { self.public().token() }
     }
 
     /// Interrupts that this CPU sent to others.

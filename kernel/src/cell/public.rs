@@ -4,6 +4,8 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::mailbox::Mailbox;
 use smp::platform::{CpuLocal, RemoteTable};
+use smp::remote::Desk;
+use smp::shootdown::Loaded;
 use smp::{Cpu, CpuId};
 use spin::Once;
 
@@ -14,7 +16,7 @@ use crate::arch::idt::vector;
 use crate::arch::smp as cpus;
 use crate::mem::frames::LocalFrames;
 use crate::mem::layout::{CELL, PAGE};
-use crate::mem::shootdown::Flushes;
+use crate::mem::shootdown::Order;
 use crate::object::pool::Returned;
 use crate::sched::letter::Letter;
 use crate::trace;
@@ -30,7 +32,8 @@ pub struct Public {
     frames: LocalFrames,
     chunks: LocalFrames,
     returned: CachePadded<Returned>,
-    flushes: Flushes,
+    desk: Desk<Order>,
+    loaded: Loaded,
     own: CachePadded<Own>,
 }
 
@@ -68,7 +71,8 @@ impl Public {
             frames: LocalFrames::default(),
             chunks: LocalFrames::default(),
             returned: CachePadded::default(),
-            flushes: Flushes::default(),
+            desk: Desk::new(),
+            loaded: Loaded::new(),
             own: CachePadded::new(own),
         };
         // SAFETY: the area is mapped and nobody refers to it yet.
@@ -151,10 +155,17 @@ impl Public {
         &self.chunks
     }
 
-    /// What other CPUs want forgotten.
+    /// Where it and others ask each other to forget translations.
     #[inline]
     #[must_use]
-    pub fn flushes(&self) -> &Flushes {
-        &self.flushes
+    pub fn desk(&self) -> &Desk<Order> {
+        &self.desk
+    }
+
+    /// The page table that it has loaded.
+    #[inline(always)]
+    #[must_use]
+    pub fn loaded(&self) -> &Loaded {
+        &self.loaded
     }
 }

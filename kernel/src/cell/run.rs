@@ -5,7 +5,8 @@ use core::ptr;
 use super::Cell;
 use crate::arch::{cpu, entry, time};
 use crate::hooks;
-use crate::mem::{kernel_space, shootdown};
+use crate::mem::kernel_space;
+use crate::mem::shootdown::{self, Hardware};
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
 use smp::CpuId;
@@ -17,9 +18,11 @@ impl Cell {
         self.running = thread;
         self.frame_top = thread.frame_top();
         self.segments.set_entry_stack(self.frame_top);
-        if self.root != thread.root {
-            self.root = thread.root;
-            entry::load_root(thread.root);
+        // SAFETY: a thread's root is that of its CPU's part of its program, which lives as long as it has threads
+        // there.
+        let root = unsafe { &*thread.root };
+        if self.public().loaded().switch(&Hardware::of(thread.space), root) {
+            shootdown::settle(self, thread.space, root);
         }
         thread
     }
@@ -91,22 +94,23 @@ impl Cell {
         self.switch_to(thread)
     }
 
-    /// Loads the kernel's own page table if this CPU has `root` loaded.
+    /// Loads the kernel's own page table if this CPU has the one of `root`'s value loaded.
     pub fn leave_root(&mut self, root: u64) {
-        if self.root == root {
-            self.root = kernel_space::kernel_root().start_address().as_u64();
-            entry::load_root(self.root);
+        if self.public().loaded().value() == root {
+            self.load_kernel_root();
         }
+    }
+
+    /// Loads the kernel's own page table, from which nothing is unmapped: an unmapping elsewhere leaves this CPU alone.
+    fn load_kernel_root(&mut self) {
+        let root = kernel_space::kernel_root().start_address().as_u64();
+        self.public().loaded().leave_for(root, entry::load_root);
     }
 
     fn idle(&mut self) {
         self.charge(ptr::null_mut());
         self.running = ptr::null_mut();
-        let kernel_root = kernel_space::kernel_root().start_address().as_u64();
-        if self.root != kernel_root {
-            self.root = kernel_root;
-            entry::load_root(kernel_root);
-        }
+        self.load_kernel_root();
         if self.id == CpuId::BOOT && crate::boot::program::none_left() {
             crate::tests::go_on(self);
             return;
@@ -154,13 +158,13 @@ impl Cell {
     #[inline]
     fn is_asked(&self) -> bool {
         let public = self.public();
-        !public.mailbox().is_empty() || !public.flushes().is_empty() || self.timers.soonest().is_some()
+        !public.mailbox().is_empty() || shootdown::is_asked(self) || self.timers.soonest().is_some()
     }
 
     /// Does what other CPUs asked and what time asks for.
     fn serve_others(&mut self) {
         let public = self.public();
-        if !public.flushes().is_empty() {
+        if shootdown::is_asked(self) {
             shootdown::serve(self);
         }
         if !public.mailbox().is_empty() {

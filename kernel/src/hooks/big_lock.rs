@@ -41,7 +41,7 @@ pub fn acquire(cell: &mut Cell) {
     mark::<CONTENDED, CLASS>();
     place(before).next.store(own, Ordering::Release);
     while !place(own).is_holder.load(Ordering::Acquire) {
-        if !cell.public().flushes().is_empty() {
+        if shootdown::is_asked(cell) {
             shootdown::serve(cell);
         }
         core::hint::spin_loop();

@@ -10,6 +10,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use smp::CpuId;
 use smp::cpu_set::CpuSet;
+use smp::shootdown::Root;
 
 use super::account::Paid;
 use super::kernel_space::kernel_root;
@@ -19,7 +20,7 @@ use super::region::Region;
 use super::shootdown;
 use super::space::Space;
 use super::tables::Tables;
-use crate::arch::boot::refuse;
+use crate::arch::boot::{features, refuse};
 use crate::arch::smp::cpu_count;
 use crate::boot::command_line::CommandLine;
 use crate::boot::variant::{self, Variant};
@@ -35,6 +36,8 @@ pub struct Local {
     pub(super) threads: *mut crate::sched::Thread,
     /// Its page table on this CPU.
     pub(super) tables: Tables,
+    /// The same as what is loaded, and what others unmapped meanwhile.
+    pub(super) root: Root,
     /// Where this CPU found a region last.
     region_hint: u32,
     /// Where the program was when tables were discarded for it last, and how often in a row.
@@ -205,6 +208,12 @@ impl Locals {
     }
 }
 
+/// The PCID of a root: by chance, so that the tables that a CPU has to do with seldom share one.
+fn pcid_for(tables: Tables) -> u16 {
+    const USABLE: u64 = smp::shootdown::PCIDS as u64 - 1;
+    if features().pcid { (tables.root() / PAGE % USABLE) as u16 + 1 } else { 0 }
+}
+
 impl Local {
     /// Where that CPU is told that the program died. Once a life.
     #[must_use]
@@ -261,6 +270,7 @@ impl Space {
             local.write(Local {
                 threads: ptr::null_mut(),
                 tables,
+                root: Root::new(tables.root(), pcid_for(tables)),
                 region_hint: 0,
                 discarded_at: 0,
                 discarded: 0,
@@ -285,7 +295,7 @@ impl Space {
         let Some(tables) = self.tables_of(cell.id()).filter(|_| self.locals.are_private()) else {
             return false;
         };
-        tables.discard(|| shootdown::flush_here(cell, tables), &mut self.frames(cell))
+        tables.discard(|| shootdown::flush_here(cell, self), &mut self.frames(cell))
     }
 
     /// The region that `address` lies in.

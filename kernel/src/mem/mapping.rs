@@ -9,6 +9,7 @@
 
 use core::sync::atomic::AtomicU64;
 use smp::cpu_set::CpuSet;
+use smp::shootdown::Pages;
 use smp::sync::fence_after_rmw;
 
 use super::frame::Frame;
@@ -201,11 +202,15 @@ pub(super) fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u6
     if !space.locals.are_exact() {
         space.locals.widen(&mut cpus);
     }
+    let pages = Pages::new(first, count);
+    if !space.locals.are_private() {
+        shootdown::clear_shared(space, &cpus, pages);
+    }
     if cpus.remove(cell.id()) {
-        shootdown::forget_here(cell, space, first, count);
+        shootdown::forget_here(cell, space, pages);
     }
     if !cpus.is_empty() {
-        shootdown::forget_there(cell, space, &cpus, first, count);
+        shootdown::forget_there(cell, space, &cpus, pages);
     }
 }
 

@@ -1,21 +1,23 @@
-//! Making other CPUs forget translations.
+//! Making CPUs forget translations: `smp`'s shootdown and remote calls, over this machine's page tables.
 //!
-//! The CPU that unmaps puts what is to be forgotten into its own request, its number into the set of each CPU
-//! that has used the pages, sends each one interrupt, and waits. Each target clears its own page table, flushes,
-//! and counts the request down. A CPU has one request, because it waits until it is done; while it waits it serves
-//! the requests of others, so that two CPUs that unmap at the same time get on. Nobody waits while it holds a lock.
+//! What was unmapped is left with the root that each CPU which used it has for the space ([`super::local`]). Those that
+//! have it loaded are called, by one interrupt each, and waited for; the others clear it when they come back. So a CPU
+//! that is idle, or serves another program, is not disturbed. Only a CPU itself changes its table. The CPU that waits
+//! serves those that wait for it, so that two that unmap at the same time get on; nobody waits while it holds a lock.
 //!
-//! A target flushes only if its CR3 holds the space's table: without PCID every load of CR3 flushes, so a CPU
-//! that comes back to the table later can have nothing cached.
+//! A table that several CPUs share is cleared by the CPU that unmaps, and each of them drops what it has cached,
+//! because nobody can tell by the table what that was.
 
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use crossbeam_utils::CachePadded;
-use smp::CpuId;
-use smp::cpu_set::{AtomicCpuSet, CpuSet};
+use smp::cpu_set::CpuSet;
+use smp::per_cpu::Storage;
+use smp::remote::{Calls, Desk};
+use smp::shootdown::{Loaded, Pages, Root, Shootdown, Tlb};
+use smp::{Cpu, CpuId};
 
 use super::space::Space;
-use super::tables::Tables;
 use crate::arch::entry;
+use crate::arch::smp::cpu_count;
+use crate::cell::platform::Machine;
 use crate::cell::{Cell, Public};
 use crate::trace;
 use abi::trace::Event;
@@ -23,95 +25,160 @@ use abi::trace::Event;
 /// From so many pages on, the whole of the CPU's cache of translations is flushed instead of each page.
 const FLUSH_ALL: u64 = 64;
 
-/// Pages that one CPU wants others to forget.
-#[derive(Debug, Default)]
-struct Request {
-    space: AtomicPtr<Space>,
-    first: AtomicU64,
-    count: AtomicU64,
-    /// CPUs that have not done so yet.
-    pending: AtomicU32,
-}
+/// Where the CPUs' parts lie: in their public areas.
+#[derive(Debug)]
+struct Areas;
 
-/// One CPU's request, and the CPUs whose requests wait for it.
-#[derive(Debug, Default)]
-#[repr(C)]
-pub struct Flushes {
-    from: CachePadded<AtomicCpuSet>,
-    request: CachePadded<Request>,
-}
+macro_rules! storage {
+    ($type:ty, $part:ident) => {
+        // SAFETY: a CPU's part lies in its own area, which is mapped and prepared for each CPU there is, for good.
+        unsafe impl Storage<$type> for Areas {
+            #[inline(always)]
+            fn local<'a>(&'a self, cpu: Cpu<'a>) -> &'a $type {
+                Public::of(cpu.id()).$part()
+            }
 
-impl Flushes {
-    /// True when nothing is asked of this CPU: one load of a line that stays here while nobody asks.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.from.is_empty()
-    }
-}
+            #[inline]
+            fn remote(&self, id: CpuId) -> Option<&$type> {
+                (id.index() < self::count()).then(|| Public::of(id).$part())
+            }
 
-/// Clears pages of `space` in this CPU's table.
-#[inline]
-pub fn forget_here(cell: &Cell, space: &Space, first: u64, count: u64) {
-    let Some(tables) = space.tables_of(cell.id()) else { return };
-    let in_use = cell.root() == tables.root();
-    let (mut forgotten, one_by_one) = (0, in_use && count < FLUSH_ALL);
-    tables.forget(first, count, |address| {
-        forgotten += 1;
-        if one_by_one {
-            entry::flush_page(address);
+            fn count(&self) -> usize {
+                self::count()
+            }
         }
-    });
-    // Where others use the table, too, one of them may have cleared it already.
-    if in_use && (forgotten > 0 && !one_by_one || !space.locals.are_private()) {
-        entry::load_root(cell.root());
+    };
+}
+storage!(Loaded, loaded);
+storage!(Desk<Order>, desk);
+
+fn count() -> usize {
+    cpu_count() as usize
+}
+
+static SHOOTDOWN: Shootdown<Areas> = Shootdown::over(Areas);
+static CALLS: Calls<Order, Areas> = Calls::over(Areas);
+
+/// What a CPU is called for: to settle with its root of this space.
+#[derive(Debug)]
+pub struct Order(*const Space);
+
+// SAFETY: it is a space, which is shared, and kept from ending by the CPU that waits for the order to be done.
+unsafe impl Send for Order {}
+// SAFETY: as for `Send`.
+unsafe impl Sync for Order {}
+
+/// The calling CPU's translation hardware, with a table of this space loaded.
+#[derive(Debug)]
+pub struct Hardware<'a> {
+    space: &'a Space,
+}
+
+impl<'a> Hardware<'a> {
+    /// With a table of `space`.
+    #[inline(always)]
+    #[must_use]
+    pub fn of(space: &'a Space) -> Self {
+        Self { space }
     }
 }
 
-/// Makes this CPU forget all that it has cached by `tables`.
-pub fn flush_here(cell: &Cell, tables: Tables) {
-    if cell.root() == tables.root() {
-        entry::load_root(cell.root());
+impl Tlb for Hardware<'_> {
+    #[inline(always)]
+    fn load(&self, value: u64) {
+        // Writing CR3 waits for all stores before it, and for nothing after it to begin.
+        entry::load_root(value);
+    }
+
+    #[inline]
+    fn clear(&self, pages: Pages) {
+        let Some(local) = self.space.locals.of(crate::cell::here()) else { return };
+        if !self.space.locals.are_private() {
+            return entry::flush_root(local.root.value());
+        }
+        let (mut forgotten, one_by_one) = (0, pages.count < FLUSH_ALL);
+        local.tables().forget(pages.first, pages.count, |address| {
+            forgotten += 1;
+            if one_by_one {
+                entry::flush_page(address);
+            }
+        });
+        if forgotten > 0 && !one_by_one {
+            entry::flush_root(local.root.value());
+        }
+    }
+
+    fn flush_all(&self) {
+        if let Some(local) = self.space.locals.of(crate::cell::here()) {
+            entry::flush_root(local.root.value());
+        }
     }
 }
 
-/// Makes the CPUs of `targets` forget `count` pages of `space` from number `first` on, and waits for them: one
-/// interrupt to each. The calling CPU is not among them, and holds no lock.
-pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, first: u64, count: u64) {
-    let here = cell.id();
-    trace::record(Event::ShootdownBegins, targets.len() as u64, count);
-    let request = &Public::of(cell.id()).flushes().request;
-    request.space.store(core::ptr::from_ref(space).cast_mut(), Ordering::Relaxed);
-    request.first.store(first, Ordering::Relaxed);
-    request.count.store(count, Ordering::Relaxed);
-    request.pending.store(targets.len() as u32, Ordering::Release);
-    for target in targets {
-        Public::of(target).flushes().from.insert(here);
-        cell.interrupt(target);
+/// Does what was left with `root` of `space`, which this CPU has just loaded.
+#[cold]
+#[inline(never)]
+pub fn settle(cell: &Cell, space: &Space, root: &Root) {
+    cell.public().loaded().settle(&Hardware::of(space), root);
+}
+
+/// Makes this CPU forget pages of `space`.
+#[inline]
+pub fn forget_here(cell: &Cell, space: &Space, pages: Pages) {
+    let Some(local) = space.locals.of(cell.id()) else { return };
+    if cell.public().loaded().value() == local.root.value() {
+        Hardware::of(space).clear(pages);
+    } else {
+        local.root.leave(pages);
     }
-    while request.pending.load(Ordering::Acquire) != 0 {
-        serve(cell);
-        core::hint::spin_loop();
+}
+
+/// Makes this CPU forget all that it has cached of `space`.
+pub fn flush_here(cell: &Cell, space: &Space) {
+    let Some(local) = space.locals.of(cell.id()) else { return };
+    if cell.public().loaded().value() == local.root.value() {
+        Hardware::of(space).flush_all();
+    } else {
+        local.root.spoil();
     }
-    trace::record(Event::ShootdownEnds, 0, 0);
+}
+
+/// Clears pages in the tables that `cpus` share.
+#[cold]
+pub fn clear_shared(space: &Space, cpus: &CpuSet, pages: Pages) {
+    let tables = cpus.iter().filter_map(|id| space.tables_of(id));
+    tables.for_each(|tables| tables.forget(pages.first, pages.count, |_| {}));
+}
+
+/// Makes the CPUs of `targets` forget pages of `space`: calls those that have their table of it loaded, one interrupt
+/// to each, and waits for them. The calling CPU is not among them, holds no lock, and keeps the space from ending.
+pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, pages: Pages) {
+    let called = SHOOTDOWN.publish(targets, |id| space.locals.of(id).map(|local| &local.root), pages);
+    if !called.is_empty() {
+        let cpu = cell.token();
+        trace::record(Event::ShootdownBegins, called.len() as u64, pages.count);
+        CALLS.call(&Machine, cpu, &called, Order(space), &mut |order| attend(cpu, order));
+        trace::record(Event::ShootdownEnds, 0, 0);
+    }
+}
+
+/// Whether other CPUs ask something of this one.
+#[inline]
+#[must_use]
+pub fn is_asked(cell: &Cell) -> bool {
+    CALLS.is_asked(cell.token())
 }
 
 /// Does what other CPUs asked of this one.
 pub fn serve(cell: &mut Cell) {
-    let from: CpuSet = Public::of(cell.id()).flushes().from.take();
-    for asker in &from {
-        serve_one(cell, asker);
-    }
+    let cpu = cell.token();
+    CALLS.serve(cpu, &mut |order| attend(cpu, order));
 }
 
-fn serve_one(cell: &Cell, asker: CpuId) {
-    let request = &Public::of(asker).flushes().request;
-    // SAFETY: spaces stay in memory for good, and the asker waits.
-    let space = unsafe { request.space.load(Ordering::Relaxed).as_ref() };
-    if let Some(space) = space {
-        let first = request.first.load(Ordering::Relaxed);
-        let count = request.count.load(Ordering::Relaxed);
-        forget_here(cell, space, first, count);
+fn attend(cpu: Cpu<'_>, order: &Order) {
+    // SAFETY: the CPU that gave the order waits, and keeps the space from ending.
+    let space = unsafe { &*order.0 };
+    if let Some(local) = space.locals.of(cpu.id()) {
+        SHOOTDOWN.attend(cpu, &Hardware::of(space), &local.root);
     }
-    request.pending.fetch_sub(1, Ordering::AcqRel);
 }

@@ -163,7 +163,7 @@ impl Space {
         if local.threads.is_null() {
             self.users.fetch_add(1, Ordering::AcqRel);
         }
-        thread.root = local.tables.root();
+        thread.root = &raw const local.root;
         thread.sibling = local.threads;
         local.threads = thread;
         Ok(())
@@ -187,7 +187,7 @@ impl Space {
             return false;
         }
         // A table is loaded only where threads of the space are: who takes it apart relies on that.
-        cell.leave_root(local.tables.root());
+        cell.leave_root(local.root.value());
         self.release()
     }
 

@@ -14,6 +14,7 @@ use crate::arch::gdt::{USER_CODE, USER_DATA};
 use crate::ipc::replica::Replica;
 use crate::mem::space::Space;
 use crate::object::{Header, Object, Tag};
+use smp::shootdown::Root;
 
 /// What a thread does. All but `Ended` belong to a living thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,8 +72,8 @@ pub struct Thread {
     pub priority: u8,
     /// What to look after when it goes on.
     pub notes: Notes,
-    /// What CR3 holds while it runs.
-    pub root: u64,
+    /// The page table that it runs on: its program's on its CPU.
+    pub root: *const Root,
     /// Its program.
     pub space: &'static Space,
     /// The thread that it serves, if it is a worker that serves one.
@@ -197,7 +198,7 @@ impl Thread {
         thread.extended = Parts::empty();
         thread.saved = Saved::default();
         thread.priority = priority;
-        thread.root = 0;
+        thread.root = ptr::null();
         thread.caller = ptr::null_mut();
         thread.callee = ptr::null_mut();
         thread.replica = ptr::null_mut();

@@ -62,6 +62,10 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start_with_degree(cell, Part::LargePagesOnAll), none_failed),
     },
     Test {
+        name: "user_memory_idle",
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::Idle), none_failed),
+    },
+    Test {
         name: "user_memory_pressure",
         kind: Kind::Programs(|cell| start_with_degree(cell, Part::Pressure), none_failed),
     },
@@ -100,6 +104,7 @@ enum Part {
     Pressure = 38,
     Pagers = 39,
     FirstMemoryEnd = 40,
+    Idle = 58,
     Execute = 59,
     Extended = 60,
     Ports = 61,

@@ -13,6 +13,7 @@ mod drivers;
 mod ends;
 mod exceptions;
 mod extended;
+mod idle;
 mod ill_will;
 mod items;
 mod large;
@@ -56,8 +57,9 @@ fn run([part, cpus, companion]: [u64; 3]) {
         37 => large::are_shot_down(cpus, degree),
         38 => pressure::discards_tables(degree),
         39 => pagers::harm_only_who_depends_on_them(cpus),
+        58 => idle::are_left_alone(cpus, degree),
         59 => ends::code_is_executed(),
-        end @ 40..59 => ends::end_by(end - 40),
+        end @ 40..58 => ends::end_by(end - 40),
         kind => exceptions::raise(kind - exceptions::FIRST),
     }
 }

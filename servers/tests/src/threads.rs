@@ -18,7 +18,7 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The parts that threads may play; a thread is told its index.
-const PARTS: [fn(u32); 10] = [
+const PARTS: [fn(u32); 11] = [
     super::null_calls,
     place_and_yield,
     create_and_join,
@@ -29,6 +29,7 @@ const PARTS: [fn(u32); 10] = [
     super::addresses::from_this_cpu,
     super::large::shot_down_here,
     super::pagers::unmapped_during_a_call,
+    super::idle::left_alone_here,
 ];
 
 extern "C" fn run(cpu: u64) -> ! {

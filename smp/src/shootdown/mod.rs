@@ -1,51 +1,56 @@
-//! Shootdown: no CPU translates an address any more by what was cleared from a page table.
+//! Shootdown: no CPU translates an address any more by what was unmapped.
 //!
-//! **Idea.** Who unmaps disturbs only CPUs that can translate by the table now, which are those that have its
-//! root loaded. A CPU that had it loaded earlier may keep translations under its PCID; it finds, when it
-//! comes back, that the root has a newer generation than it last flushed for, and flushes first. So:
+//! **Idea.** Every CPU has a page table of its own for an address space, which only that CPU changes and which is a
+//! cache: it may lack anything. Who unmaps therefore knows exactly which CPUs have used a page, and disturbs only
+//! those of them that can translate by their table now, because they have it loaded. The others find out when they
+//! come back. So:
 //!
-//! 1. The initiator clears the entries, counts up the root's generation (publish), and after a full fence looks
-//!    at what each target has loaded (check). Only those that have the root are called, and waited for.
-//! 2. A CPU that switches says which root comes next, and after a full fence reads that root's generation. Either
-//!    the initiator sees the root announced, or the CPU sees the new generation.
-//! 3. The root before is given up only after the new one is loaded: the processor may walk the old tables on its
-//!    own until then. An idle CPU loads the kernel's root.
+//! 1. The initiator leaves the range with the *root* of each CPU that used it (publish), and after a full fence looks
+//!    at what each of them has loaded (check). Only those that have the root are called, and waited for.
+//! 2. A CPU that switches says which root it loads, loads it, which is a full fence, and then looks whether something
+//!    was left with the root. Either the initiator sees the root announced, or the CPU sees the range.
+//! 3. Whoever finds something, called or coming back, clears the range in its own table and drops what it has cached
+//!    of it, before it runs user code. What is not in the table is never cached, under no PCID.
 //!
-//! A table's frame may be freed when the shootdown of its entries has returned. Pages that are global are in
-//! every table, so their shootdown skips nobody.
+//! Ranges that were left one after the other become the smallest range that holds all: clearing too much of a
+//! cache costs page faults, no more. A CPU that comes back finds its translations kept under the root's PCID, if no
+//! other root used that PCID there meanwhile; PCIDs are shared by chance, and whose a PCID was last is remembered. The
+//! processor may walk a table from the moment when it is loaded, and cache what is about to be cleared: nobody uses
+//! that, because the CPU is in the kernel until it has settled. An idle CPU loads the kernel's root. A table's own
+//! frames may be freed only when it is loaded nowhere.
 //!
-//! **Source.** Black et al., ASPLOS'89 (the algorithm); generations for address-space identifiers as in Linux'
-//! x86 `mm` (Lutomirski, 2017); the targets from per-CPU tables as in RadixVM (Clements et al., EuroSys'13,
-//! section 3.3). Checked against `model`, a software TLB with PCIDs, global pages and speculative walks.
+//! **Source.** Black et al., ASPLOS'89 (the algorithm); asking only who has the address space loaded, and generations
+//! for the others, as in Linux' x86 `mm` (Lutomirski, 2017), where here the range itself is left; the targets from
+//! per-CPU tables as in RadixVM (Clements et al., EuroSys'13, section 3.3). Checked against `model`, a software TLB
+//! with PCIDs and speculative walks.
 //!
-//! **Cost in lines moved.** A switch: none, unless an initiator looked. A shootdown costs the initiator the generation
-//! of each root, and for each target what that has loaded and, if it is called, [`crate::remote`]'s 3 and one
-//! interrupt: at most c·n with c = 5 lines. Measured by the machine model (`figures/smp-shootdown`, one root, every
-//! target called, each having switched to another root and back since the last time): 5.0 a target at 2 CPUs, 3.3 at
-//! 8, 3.06 at 32, that is about 3·n + 2. A target that is skipped costs 2.
+//! **Cost in lines moved.** A switch: none, unless an initiator looked or left something since. A shootdown: the root
+//! and what the target has loaded, so 2 a target that is skipped; 5 and one interrupt for one that is called (with
+//! [`crate::remote`]'s 3): the initiator's cost is at most c·n with c = 5 lines.
 //!
 //! ```
 //! use smp::{CpuId, cpu_set::CpuSet, host::Machine, per_cpu::PerCpu, remote::{Calls, Desk}};
 //! use smp::shootdown::{Loaded, Pages, Root, Shootdown, model::SoftTlb};
 //! let machine = Machine::new(2);
-//! let mut desks = [const { PerCpu::<Desk<Pages>>::SLOT }; 2];
+//! let mut desks = [const { PerCpu::<Desk<()>>::SLOT }; 2];
 //! let mut loaded = [const { PerCpu::<Loaded>::SLOT }; 2];
 //! let calls = Calls::new(&mut desks);
 //! let shootdown = Shootdown::new(&mut loaded);
-//! let tlb = SoftTlb::new(2, 4);
+//! let tlb = SoftTlb::new(2);
 //! let cpu = machine.claim(CpuId::BOOT);
-//! let (user, kernel) = (Root::new(1, tlb.table()), Root::new(0, tlb.table()));
-//! tlb.map(&user, 7, 100);
-//! shootdown.switch(cpu, &tlb, &user);
+//! // This CPU's table of a space, with PCID 1, and the other CPU's.
+//! let roots = [Root::new(tlb.table(), 1), Root::new(tlb.table(), 1)];
+//! tlb.map(&roots[0], 7, 100);
+//! if shootdown.switch(cpu, &tlb.of(cpu), &roots[0]) {
+//!     shootdown.settle(cpu, &tlb.of(cpu), &roots[0]);
+//! }
 //! assert_eq!(tlb.translate(cpu, 7), Some(100));
-//! tlb.unmap(&user, 7);
-//! let stale = shootdown.publish(cpu, &CpuSet::first(2), |_| &user);
-//! shootdown.flush_own(cpu, &tlb, &user, Pages::new(7, 1), &stale);
-//! // What a CPU does that is called: here an order says which pages, and there is one root.
-//! let mut flush = |pages: &Pages| shootdown.flush(cpu, &tlb, &user, *pages);
-//! calls.call(&machine, cpu, &stale.others, Pages::new(7, 1), &mut flush);
+//! let root_of = |id: CpuId| Some(&roots[id.index()]);
+//! let called = shootdown.publish(&CpuSet::first(2), root_of, Pages::new(7, 1));
+//! // What a CPU does that is called. The other one has its root not loaded.
+//! let mut settle = |_: &()| shootdown.attend(cpu, &tlb.of(cpu), &roots[0]);
+//! calls.call(&machine, cpu, &called, (), &mut settle);
 //! assert_eq!(tlb.translate(cpu, 7), None);
-//! shootdown.switch(cpu, &tlb, &kernel);
 //! ```
 
 #[cfg(any(test, feature = "host"))]
@@ -62,46 +67,36 @@ use crate::per_cpu::{PerCpu, Slot, Storage};
 use crate::platform::{Cpu, CpuId};
 use crate::sync::{self, AtomicU64, Ordering, fence};
 
-/// How many roots' translations a CPU keeps, where it has PCIDs.
-pub const KEPT: usize = if cfg!(loom) { 2 } else { 6 };
+/// PCIDs that a CPU tells apart: those below. 0 is for roots without one.
+pub const PCIDS: usize = if cfg!(loom) { 2 } else { 64 };
 
-/// Beyond so many pages everything of the root is flushed: a `invlpg` each would cost more than the misses.
-const FLUSH_ALL: u64 = 32;
+/// What is written to CR3 beside the PCID, so that what is cached under it stays.
+const KEEP: u64 = 1 << 63;
+/// Bits of the PCID.
+const PCID_MASK: u64 = 0xfff;
 
 /// No root: what a CPU has loaded before its first switch, whatever that is.
 const NONE: u64 = u64::MAX;
 
-/// A page table that can be loaded.
-#[derive(Debug)]
-pub struct Root {
-    /// Names the root, and no other one ever, also after it is gone.
-    id: u64,
-    /// What the hardware is given.
-    address: u64,
-    /// How often something was cleared from its tables.
-    generation: CachePadded<AtomicU64>,
+/// What a CPU that loads a root has to look after.
+mod note {
+    /// Somebody changes the range.
+    pub const LOCKED: u64 = 1;
+    /// A range was left.
+    pub const STALE: u64 = 2;
+    /// It was never loaded: what is cached under its PCID is another one's.
+    pub const FRESH: u64 = 4;
+    /// It has a PCID, which another root may have used since.
+    pub const PCID: u64 = 8;
 }
 
-impl Root {
-    sync::const_new! {
-        /// The root at physical address `address`; no other root ever has the number `id`, which is not the highest.
-        pub fn new(id: u64, address: u64) -> Self {
-            Self { id, address, generation: CachePadded::new(AtomicU64::new(0)) }
-        }
-    }
-
-    /// Where the table lies.
-    #[must_use]
-    pub const fn address(&self) -> u64 {
-        self.address
-    }
-}
-
-/// Pages whose translations have to go, in units of the smallest page.
-#[derive(Clone, Copy, Debug)]
+/// Pages, in units of the smallest page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pages {
-    first: u64,
-    count: u64,
+    /// Number of the first.
+    pub first: u64,
+    /// How many.
+    pub count: u64,
 }
 
 impl Pages {
@@ -112,41 +107,103 @@ impl Pages {
     }
 }
 
-/// What the translation hardware of the calling CPU can do.
-pub trait Tlb: Sync {
-    /// How many PCIDs there are to be used, from 1 on; 0 if the CPU has none.
-    fn pcids(&self) -> usize;
+/// One CPU's page table of an address space, and what others have unmapped of that space since the CPU last looked.
+#[derive(Debug)]
+pub struct Root(CachePadded<Inner>);
 
-    /// Loads the root at `address` under `pcid` (0 if there are none); with `keep`, what is cached under that PCID
-    /// stays, else all of it goes. Global translations stay.
-    fn load(&self, cpu: Cpu<'_>, address: u64, pcid: u16, keep: bool);
-
-    /// Drops the translation of a page under the PCID that is loaded, and what was cached of the upper tables.
-    fn flush_page(&self, cpu: Cpu<'_>, page: u64);
-
-    /// Drops everything under the PCID that is loaded.
-    fn flush_all(&self, cpu: Cpu<'_>);
-
-    /// Drops the global translations, and everything under all PCIDs.
-    fn flush_global(&self, cpu: Cpu<'_>);
+#[derive(Debug)]
+struct Inner {
+    /// What the hardware is given.
+    value: u64,
+    notes: AtomicU64,
+    /// The range that was left: its first page, and that behind its last.
+    first: AtomicU64,
+    end: AtomicU64,
 }
 
-/// Which root a PCID stands for, and the generation it was last flushed for.
-#[derive(Clone, Copy, Debug)]
-struct Kept {
-    root: u64,
-    generation: u64,
+impl Root {
+    sync::const_new! {
+        /// The root of the table at physical address `table`, a multiple of 4 KiB that no other root of this CPU has as
+        /// long as this one is used, under `pcid`, which is below [`PCIDS`] and 0 for none.
+        pub fn new(table: u64, pcid: u16) -> Self {
+            let has_pcid = pcid != 0;
+            Self(CachePadded::new(Inner {
+                value: table | pcid as u64 | if has_pcid { KEEP } else { 0 },
+                notes: AtomicU64::new(if has_pcid { note::FRESH | note::PCID } else { 0 }),
+                first: AtomicU64::new(u64::MAX),
+                end: AtomicU64::new(0),
+            }))
+        }
+    }
+
+    /// What the hardware is given: address, PCID, and that what is cached under it stays.
+    #[inline(always)]
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.0.value
+    }
+
+    /// Leaves `pages` for the CPU whose root it is. Any CPU. One line moved.
+    pub fn leave(&self, pages: Pages) {
+        let notes = self.lock();
+        self.0.first.store(pages.first.min(self.0.first.load(Ordering::Relaxed)), Ordering::Relaxed);
+        let end = pages.first.saturating_add(pages.count);
+        self.0.end.store(end.max(self.0.end.load(Ordering::Relaxed)), Ordering::Relaxed);
+        self.0.notes.store(notes | note::STALE, Ordering::Release);
+    }
+
+    /// Has the CPU whose root it is, and which has not loaded it, drop all that is cached under its PCID when it does.
+    /// That CPU only.
+    pub fn spoil(&self) {
+        let notes = self.lock();
+        let spoiled = if notes & note::PCID != 0 { note::FRESH } else { 0 };
+        self.0.notes.store(notes | spoiled, Ordering::Release);
+    }
+
+    /// Takes what was left, with the notes until now.
+    fn take(&self) -> (u64, Option<Pages>) {
+        let notes = self.lock();
+        let first = self.0.first.swap(u64::MAX, Ordering::Relaxed);
+        let end = self.0.end.swap(0, Ordering::Relaxed);
+        self.0.notes.store(notes & note::PCID, Ordering::Release);
+        (notes, (notes & note::STALE != 0).then(|| Pages::new(first, end - first)))
+    }
+
+    /// Holders wait for nobody.
+    fn lock(&self) -> u64 {
+        loop {
+            let notes = self.0.notes.load(Ordering::Relaxed) & !note::LOCKED;
+            let locked = notes | note::LOCKED;
+            let taken =
+                self.0.notes.compare_exchange_weak(notes, locked, Ordering::Acquire, Ordering::Relaxed);
+            if taken.is_ok() {
+                return notes;
+            }
+            sync::relax();
+        }
+    }
+}
+
+/// What the translation hardware of the calling CPU can do, and the page table that it has loaded.
+pub trait Tlb {
+    /// Loads a root by its [`Root::value`]: if that has the bit to keep, what is cached under its PCID stays, else all
+    /// without PCID goes. A full fence, as writing CR3 is.
+    fn load(&self, value: u64);
+
+    /// Clears `pages` in the table that is loaded, and drops what is cached of those that were there.
+    fn clear(&self, pages: Pages);
+
+    /// Drops everything under the PCID that is loaded.
+    fn flush_all(&self);
 }
 
 /// What is kept for one CPU.
 #[derive(Debug)]
 pub struct Loaded {
-    /// The root that is loaded, and the one that is about to be; read by initiators, written by the owner.
-    roots: CachePadded<[AtomicU64; 2]>,
-    /// Touched by the owner only.
-    kept: [Cell<Kept>; KEPT],
-    /// The PCID that is given away next. Touched by the owner only.
-    oldest: Cell<usize>,
+    /// The root that is loaded or about to be; read by initiators, written by the owner.
+    root: CachePadded<AtomicU64>,
+    /// The root that used a PCID last. Touched by the owner only.
+    owners: [Cell<u64>; PCIDS],
 }
 
 impl Default for Loaded {
@@ -155,29 +212,74 @@ impl Default for Loaded {
     }
 }
 
-/// Index of the loaded root.
-const NOW: usize = 0;
-/// Index of the announced root.
-const NEXT: usize = 1;
-
-// SAFETY: only `Shootdown` touches the private parts, through `PerCpu::local`, hence on the owner's CPU alone.
+// SAFETY: only `settle` touches the private part, which only the owner calls (`Storage::local`, or the caller of
+// `Loaded`'s functions).
 unsafe impl Sync for Loaded {}
+
+impl Loaded {
+    sync::const_new! {
+        /// A CPU that has no root loaded that anybody unmaps from.
+        pub fn new() -> Self {
+            Self { root: CachePadded::new(AtomicU64::new(NONE)), owners: [const { Cell::new(NONE) }; PCIDS] }
+        }
+    }
+
+    /// What the CPU has loaded, as [`Root::value`] says it.
+    #[inline(always)]
+    #[must_use]
+    pub fn value(&self) -> u64 {
+        self.root.load(Ordering::Acquire)
+    }
+
+    /// [`Shootdown::switch`] of the CPU whose part this is.
+    #[inline(always)]
+    #[must_use = "something may have been unmapped"]
+    pub fn switch(&self, tlb: &impl Tlb, root: &Root) -> bool {
+        self.switch_as::<Sound>(tlb, root)
+    }
+
+    #[inline(always)]
+    fn switch_as<V: Variant>(&self, tlb: &impl Tlb, root: &Root) -> bool {
+        if self.root.load(Ordering::Relaxed) == root.value() {
+            return false;
+        }
+        let early = flaw::has::<V>(Flaw::NoSwitchFence).then(|| root.0.notes.load(Ordering::Acquire));
+        self.root.store(root.value(), Ordering::Relaxed);
+        // A full fence, which pairs with the one in `publish`.
+        tlb.load(root.value());
+        early.unwrap_or_else(|| root.0.notes.load(Ordering::Acquire)) != 0
+    }
+
+    /// Loads by `load` a table from which nobody unmaps, such as the kernel's own, on the CPU whose part this is: by
+    /// `value`, which is no root's.
+    pub fn leave_for(&self, value: u64, load: impl FnOnce(u64)) {
+        if self.root.load(Ordering::Relaxed) != value {
+            load(value);
+            // Only now: a table's own frames may be freed when it is loaded nowhere.
+            self.root.store(value, Ordering::Release);
+        }
+    }
+
+    /// [`Shootdown::settle`] of the CPU whose part this is.
+    pub fn settle(&self, tlb: &impl Tlb, root: &Root) {
+        let (notes, pages) = root.take();
+        if notes & note::PCID != 0 {
+            let owner = &self.owners[(root.value() & PCID_MASK) as usize % PCIDS];
+            if owner.replace(root.value()) != root.value() || notes & note::FRESH != 0 {
+                tlb.flush_all();
+            }
+        }
+        if let Some(pages) = pages {
+            tlb.clear(pages);
+        }
+    }
+}
 
 /// Which root each CPU of one machine has loaded; `L` is where the CPUs' parts lie.
 #[derive(Debug)]
 pub struct Shootdown<L, V: Variant = Sound> {
     loaded: L,
     variant: PhantomData<V>,
-}
-
-/// CPUs that can translate by what was cleared, found by [`Shootdown::publish`].
-#[derive(Debug)]
-#[must_use = "CPUs can still translate by what was cleared"]
-pub struct Stale {
-    /// Other CPUs.
-    pub others: CpuSet,
-    /// The generation of the calling CPU's root for these very pages, if it has that loaded.
-    own: Option<u64>,
 }
 
 impl<'m> Shootdown<PerCpu<'m, Loaded>> {
@@ -195,125 +297,50 @@ impl<L, V: Variant> Shootdown<L, V> {
 }
 
 impl<L: Storage<Loaded>, V: Variant> Shootdown<L, V> {
-    /// Loads `root` on this CPU, flushing what may have become stale since it was last loaded here. The root must
-    /// not be dropped before another one is loaded here. Local lines only, unless an initiator looked.
-    pub fn switch<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root) {
-        let loaded = self.loaded.local(cpu);
-        if loaded.roots[NOW].load(Ordering::Relaxed) == root.id {
-            return;
-        }
-        loaded.roots[NEXT].store(root.id, Ordering::Relaxed);
-        if !flaw::has::<V>(Flaw::NoSwitchFence) {
-            // Pairs with the one in `invalidate`: either that sees the announcement, or this CPU sees the generation.
-            fence(Ordering::SeqCst);
-        }
-        let generation = root.generation.load(Ordering::Acquire);
-        let (pcid, keep) = loaded.pcid(tlb.pcids(), root.id, generation);
-        if flaw::has::<V>(Flaw::GivenUpEarly) {
-            loaded.roots[NOW].store(root.id, Ordering::Release);
-        }
-        tlb.load(cpu, root.address, pcid, keep);
-        // Only now: until the load the processor may have walked the table before.
-        loaded.roots[NOW].store(root.id, Ordering::Release);
+    /// Loads `root`, the calling CPU's. True if the CPU has to [`settle`](Self::settle) before it runs user code.
+    /// Local lines only, unless an initiator looked or left something.
+    #[must_use = "something may have been unmapped"]
+    pub fn switch(&self, cpu: Cpu<'_>, tlb: &impl Tlb, root: &Root) -> bool {
+        self.loaded.local(cpu).switch_as::<V>(tlb, root)
     }
 
-    /// Says that entries were cleared from the roots by which `targets` translate, and finds those that have them
-    /// loaded. The others may be left alone: they will flush when they come back.
-    pub fn publish<'r>(&self, cpu: Cpu<'_>, targets: &CpuSet, root_of: impl Fn(CpuId) -> &'r Root) -> Stale {
-        let (mut last, mut generation, mut own) = (NONE, 0, None);
-        for id in targets {
-            let root = root_of(id);
-            // CPUs that share a root are neighbours.
-            if root.id != last && !flaw::has::<V>(Flaw::NoGeneration) {
-                generation = root.generation.fetch_add(1, Ordering::AcqRel) + 1;
+    /// Does what was left with `root`, which this CPU has loaded.
+    pub fn settle(&self, cpu: Cpu<'_>, tlb: &impl Tlb, root: &Root) {
+        self.loaded.local(cpu).settle(tlb, root);
+    }
+
+    /// Leaves `pages`, which are unmapped already so that no table gets them again, with the roots of `targets`, the
+    /// CPUs that may have them, and finds those that have the root loaded. They have to be called
+    /// ([`crate::remote`]), and to [`attend`](Self::attend); when they have, no CPU can use a translation of the pages.
+    /// The others may be left alone: they will settle when they come back.
+    #[must_use = "CPUs can still translate by what was unmapped"]
+    pub fn publish<'r>(
+        &self,
+        targets: &CpuSet,
+        root_of: impl Fn(CpuId) -> Option<&'r Root>,
+        pages: Pages,
+    ) -> CpuSet {
+        let has_it = |id: &CpuId| match (root_of(*id), self.loaded.remote(*id)) {
+            (Some(root), Some(loaded)) => loaded.value() == root.value(),
+            _ => false,
+        };
+        let early = flaw::has::<V>(Flaw::LookedEarly).then(|| targets.iter().filter(has_it).collect());
+        for root in targets.iter().filter_map(&root_of) {
+            if !flaw::has::<V>(Flaw::NothingLeft) {
+                root.leave(pages);
             }
-            last = root.id;
-            own = if id == cpu.id() { Some(generation) } else { own };
         }
         // Publish, then check; see `switch`.
         fence(Ordering::SeqCst);
-        let has_it = |id: &CpuId| self.loaded.remote(*id).is_some_and(|loaded| loaded.has(root_of(*id).id));
-        let mut others: CpuSet = targets.iter().filter(has_it).collect();
-        let own = own.filter(|_| others.remove(cpu.id()));
-        Stale { others, own }
+        early.unwrap_or_else(|| targets.iter().filter(has_it).collect())
     }
 
-    /// Drops the translations of `pages`, whose entries were cleared from `root` before `stale` was found, on the
-    /// calling CPU, which found it. The others have to be called ([`crate::remote`]), and to call
-    /// [`Shootdown::flush`]; when they have, no CPU can use the translations any more.
-    pub fn flush_own<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages, stale: &Stale) {
-        if stale.own.is_some() {
-            self.flush_for(cpu, tlb, root, pages, stale.own);
-        }
-    }
-
-    /// Drops the translations of `pages` on this CPU, which was asked to, if it has `root` loaded still; if not, the
-    /// generation will tell it.
-    pub fn flush<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages) {
-        self.flush_for(cpu, tlb, root, pages, None);
-    }
-
-    /// `generation` is that of these very pages, where it is known.
-    fn flush_for<T: Tlb>(&self, cpu: Cpu<'_>, tlb: &T, root: &Root, pages: Pages, generation: Option<u64>) {
+    /// Settles on a CPU that was called about its `root`, if it has that loaded still; if not, it will when it comes
+    /// back.
+    pub fn attend(&self, cpu: Cpu<'_>, tlb: &impl Tlb, root: &Root) {
         let loaded = self.loaded.local(cpu);
-        if loaded.roots[NOW].load(Ordering::Relaxed) != root.id {
-            return;
-        }
-        if pages.count > FLUSH_ALL {
-            // First the generation: a later one is not covered by the flush.
-            let generation = root.generation.load(Ordering::Acquire);
-            tlb.flush_all(cpu);
-            loaded.flushed(root.id, |_| true, generation);
-            return;
-        }
-        (pages.first..pages.first + pages.count).for_each(|page| tlb.flush_page(cpu, page));
-        if let Some(generation) = generation {
-            // Only if nothing else was cleared since: what that was is not flushed yet.
-            loaded.flushed(root.id, |before| before + 1 == generation, generation);
-        }
-    }
-}
-
-impl Loaded {
-    sync::const_new! {
-        /// A CPU that has no root loaded that anybody unmaps from.
-        pub fn new() -> Self {
-            #[cfg(not(loom))]
-            let roots = [const { AtomicU64::new(NONE) }; 2];
-            #[cfg(loom)]
-            let roots = [NONE; 2].map(AtomicU64::new);
-            let kept = [const { Cell::new(Kept { root: NONE, generation: 0 }) }; KEPT];
-            Self { roots: CachePadded::new(roots), kept, oldest: Cell::new(0) }
-        }
-    }
-
-    /// Whether an initiator has to reckon with `root` here.
-    fn has(&self, root: u64) -> bool {
-        self.roots.iter().any(|loaded| loaded.load(Ordering::Acquire) == root)
-    }
-
-    /// The PCID for `root`, and whether what is cached under it is of `generation`.
-    fn pcid(&self, pcids: usize, root: u64, generation: u64) -> (u16, bool) {
-        let usable = pcids.min(KEPT);
-        if usable == 0 {
-            return (0, false);
-        }
-        let new = Kept { root, generation };
-        if let Some(index) = self.kept[..usable].iter().position(|kept| kept.get().root == root) {
-            let kept = self.kept[index].replace(new);
-            return (index as u16 + 1, kept.generation == generation);
-        }
-        let index = self.oldest.get() % usable;
-        self.oldest.set(index + 1);
-        self.kept[index].set(new);
-        (index as u16 + 1, false)
-    }
-
-    /// Notes that the PCID of `root` was flushed for `generation`, if what it was flushed for before `permits` it.
-    fn flushed(&self, root: u64, permits: impl Fn(u64) -> bool, generation: u64) {
-        let own = |kept: &&Cell<Kept>| kept.get().root == root && permits(kept.get().generation);
-        if let Some(kept) = self.kept.iter().find(own) {
-            kept.set(Kept { root, generation });
+        if loaded.value() == root.value() {
+            loaded.settle(tlb, root);
         }
     }
 }

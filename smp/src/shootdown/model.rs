@@ -1,16 +1,16 @@
-//! A software TLB: what hardware may do at worst, with PCIDs, global pages and speculative walks.
+//! A software TLB: what hardware may do at worst, with PCIDs and speculative walks.
 //!
 //! The processor may walk the table that is loaded at any time, whether or not anybody uses the address. The
 //! model does so as early as it can, when a root is loaded and after each flush, which is when it does most harm:
 //! what was cached then is used for as long as nobody flushes it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::vec::Vec;
 
-use crate::platform::Cpu;
-use crate::shootdown::{Root, Tlb};
-use crate::sync::{AtomicU64, Ordering};
+use crate::platform::{Cpu, CpuId};
+use crate::shootdown::{KEEP, PCID_MASK, Pages, Root, Tlb};
+use crate::sync::{AtomicU64, Ordering, fence};
 
 /// Pages of an address space of the model.
 const PAGES: usize = if cfg!(loom) { 1 } else { 16 };
@@ -18,178 +18,141 @@ const PAGES: usize = if cfg!(loom) { 1 } else { 16 };
 const TABLES: usize = if cfg!(loom) { 2 } else { 8 };
 /// An entry of a table that leads nowhere.
 const EMPTY: u64 = u64::MAX;
+/// Bits of an address within a table.
+const TABLE_BITS: u32 = 12;
 
 /// What one CPU has cached, and what it has loaded.
 #[derive(Default)]
 struct Cached {
     table: Option<usize>,
-    pcid: u16,
+    pcid: u64,
     /// Frames by PCID and page.
-    own: BTreeMap<(u16, u64), u64>,
-    /// Frames of global pages.
-    global: BTreeMap<u64, u64>,
+    frames: BTreeMap<(u64, u64), u64>,
 }
 
 /// Tables, and the translation hardware of every CPU.
 pub struct SoftTlb {
     tables: Vec<Vec<AtomicU64>>,
-    /// Global pages are the same in every table.
-    global: Vec<AtomicU64>,
     cpus: Vec<Mutex<Cached>>,
-    pcids: usize,
-    /// Frames that must not be reached any more.
-    freed: Mutex<BTreeSet<u64>>,
-    /// How many: what the model checker sees of it.
-    frees: AtomicU64,
+    /// A frame that must not be reached any more.
+    freed: AtomicU64,
     made: core::sync::atomic::AtomicUsize,
 }
 
+/// The translation hardware of one CPU.
+pub struct OneTlb<'a> {
+    all: &'a SoftTlb,
+    id: CpuId,
+}
+
+fn table_of(value: u64) -> usize {
+    ((value & !KEEP) >> TABLE_BITS) as usize
+}
+
 impl SoftTlb {
-    /// Hardware of `cpus` CPUs with so many PCIDs.
+    /// Hardware of `cpus` CPUs.
     #[must_use]
-    pub fn new(cpus: usize, pcids: usize) -> Self {
+    pub fn new(cpus: usize) -> Self {
         let entries = || (0..PAGES).map(|_| AtomicU64::new(EMPTY)).collect::<Vec<_>>();
         Self {
             tables: (0..TABLES).map(|_| entries()).collect(),
-            global: entries(),
             cpus: (0..cpus).map(|_| Mutex::default()).collect(),
-            pcids,
-            freed: Mutex::default(),
-            frees: AtomicU64::new(0),
+            freed: AtomicU64::new(EMPTY),
             made: core::sync::atomic::AtomicUsize::new(0),
         }
     }
 
     /// A fresh table, for a [`Root`].
     pub fn table(&self) -> u64 {
-        self.made.fetch_add(1, core::sync::atomic::Ordering::Relaxed) as u64
+        (self.made.fetch_add(1, core::sync::atomic::Ordering::Relaxed) as u64) << TABLE_BITS
+    }
+
+    /// The hardware of the CPU that `cpu` is.
+    #[must_use]
+    pub fn of(&self, cpu: Cpu<'_>) -> OneTlb<'_> {
+        OneTlb { all: self, id: cpu.id() }
     }
 
     /// Enters a page into a table.
     pub fn map(&self, root: &Root, page: u64, frame: u64) {
-        self.tables[root.address() as usize][page as usize].store(frame, Ordering::Release);
+        self.entries(root.value())[page as usize].store(frame, Ordering::Release);
     }
 
-    /// Clears a page's entry in a table; CPUs may have it cached.
-    pub fn unmap(&self, root: &Root, page: u64) {
-        self.tables[root.address() as usize][page as usize].store(EMPTY, Ordering::Release);
-    }
-
-    /// Enters a global page into all tables, or clears it.
-    pub fn set_global(&self, page: u64, frame: Option<u64>) {
-        self.global[page as usize].store(frame.unwrap_or(EMPTY), Ordering::Release);
-    }
-
-    /// From now on it is an error if a CPU can reach `frame`.
+    /// From now on it is an error if a CPU reaches `frame`.
     pub fn free(&self, frame: u64) {
-        self.freed.lock().expect("nobody panics with it locked").insert(frame);
-        self.frees.fetch_add(1, Ordering::AcqRel);
+        self.freed.store(frame, Ordering::Release);
     }
 
     /// The frame that an access of `cpu` to `page` reaches now.
     ///
     /// # Panics
     ///
-    /// If that frame, or another one that the CPU could reach by a walk, was freed.
+    /// If it reaches a frame that was freed.
     pub fn translate(&self, cpu: Cpu<'_>, page: u64) -> Option<u64> {
-        let mut cached = self.lock(cpu);
-        let hit = |cached: &Cached| cached.own.get(&(cached.pcid, page)).copied();
+        let mut cached = self.lock(cpu.id());
+        let hit = |cached: &Cached| cached.frames.get(&(cached.pcid, page)).copied();
         let found = hit(&cached).or_else(|| {
             self.walk(&mut cached);
             hit(&cached)
         });
-        drop(cached);
-        self.check(found)
+        assert!(
+            found.is_none_or(|frame| frame != self.freed.load(Ordering::Acquire)),
+            "a freed frame is in use"
+        );
+        found
     }
 
-    /// The frame that an access of `cpu` to the global page `page` reaches now.
-    ///
-    /// # Panics
-    ///
-    /// As for [`SoftTlb::translate`].
-    pub fn translate_global(&self, cpu: Cpu<'_>, page: u64) -> Option<u64> {
-        let mut cached = self.lock(cpu);
-        self.walk(&mut cached);
-        let found = cached.global.get(&page).copied();
-        drop(cached);
-        self.check(found)
+    fn entries(&self, value: u64) -> &[AtomicU64] {
+        &self.tables[table_of(value & !PCID_MASK)]
     }
 
-    /// `frames`, none of which was freed.
-    fn check<F: IntoIterator<Item = u64> + Clone>(&self, frames: F) -> F {
-        if self.frees.load(Ordering::Acquire) > 0 {
-            let reached = {
-                let freed = self.freed.lock().expect("nobody panics with it locked");
-                frames.clone().into_iter().any(|frame| freed.contains(&frame))
-            };
-            assert!(!reached, "a freed frame is in use");
-        }
-        frames
-    }
-
-    fn lock(&self, cpu: Cpu<'_>) -> std::sync::MutexGuard<'_, Cached> {
-        self.cpus[cpu.id().index()].lock().expect("no CPU of the model panics with its TLB locked")
+    fn lock(&self, id: CpuId) -> std::sync::MutexGuard<'_, Cached> {
+        self.cpus[id.index()].lock().expect("no CPU of the model panics with its TLB locked twice")
     }
 
     /// Walks the loaded table and caches all that is not cached already.
-    ///
-    /// # Panics
-    ///
-    /// If the CPU could reach a frame that was freed.
     fn walk(&self, cached: &mut Cached) {
         let Some(table) = cached.table else { return };
-        let pcid = cached.pcid;
         for page in 0..PAGES as u64 {
-            let read = |entries: &[AtomicU64]| entries[page as usize].load(Ordering::Relaxed);
-            let own = read(&self.tables[table]);
-            if own != EMPTY {
-                cached.own.entry((pcid, page)).or_insert(own);
-            }
-            let global = read(&self.global);
-            if global != EMPTY {
-                cached.global.entry(page).or_insert(global);
+            let frame = self.tables[table][page as usize].load(Ordering::Relaxed);
+            if frame != EMPTY {
+                cached.frames.entry((cached.pcid, page)).or_insert(frame);
             }
         }
-        let own = cached.own.iter().filter(|((of, _), _)| *of == pcid);
-        let all: Vec<_> = own.map(|(_, frame)| *frame).chain(cached.global.values().copied()).collect();
-        self.check(all);
     }
 }
 
-impl Tlb for SoftTlb {
-    fn pcids(&self) -> usize {
-        self.pcids
-    }
-
-    fn load(&self, cpu: Cpu<'_>, address: u64, pcid: u16, keep: bool) {
-        let mut cached = self.lock(cpu);
+impl Tlb for OneTlb<'_> {
+    fn load(&self, value: u64) {
+        let mut cached = self.all.lock(self.id);
         // Up to now the table before may be walked.
-        self.walk(&mut cached);
-        if !keep {
-            cached.own.retain(|(other, _), _| *other != pcid);
+        self.all.walk(&mut cached);
+        let pcid = value & PCID_MASK;
+        if value & KEEP == 0 {
+            cached.frames.retain(|(other, _), _| *other != pcid);
         }
-        (cached.table, cached.pcid) = (Some(address as usize), pcid);
-        self.walk(&mut cached);
+        (cached.table, cached.pcid) = (Some(table_of(value)), pcid);
+        self.all.walk(&mut cached);
+        fence(Ordering::SeqCst);
     }
 
-    fn flush_page(&self, cpu: Cpu<'_>, page: u64) {
-        let mut cached = self.lock(cpu);
+    fn clear(&self, pages: Pages) {
+        let mut cached = self.all.lock(self.id);
+        let (Some(table), pcid) = (cached.table, cached.pcid) else { return };
+        for page in (pages.first..pages.first + pages.count).filter(|page| (*page as usize) < PAGES) {
+            let entry = &self.all.tables[table][page as usize];
+            if entry.load(Ordering::Relaxed) != EMPTY {
+                entry.store(EMPTY, Ordering::Relaxed);
+                cached.frames.remove(&(pcid, page));
+                self.all.walk(&mut cached);
+            }
+        }
+    }
+
+    fn flush_all(&self) {
+        let mut cached = self.all.lock(self.id);
         let pcid = cached.pcid;
-        cached.own.remove(&(pcid, page));
-        self.walk(&mut cached);
-    }
-
-    fn flush_all(&self, cpu: Cpu<'_>) {
-        let mut cached = self.lock(cpu);
-        let pcid = cached.pcid;
-        cached.own.retain(|(other, _), _| *other != pcid);
-        self.walk(&mut cached);
-    }
-
-    fn flush_global(&self, cpu: Cpu<'_>) {
-        let mut cached = self.lock(cpu);
-        cached.own.clear();
-        cached.global.clear();
-        self.walk(&mut cached);
+        cached.frames.retain(|(other, _), _| *other != pcid);
+        self.all.walk(&mut cached);
     }
 }

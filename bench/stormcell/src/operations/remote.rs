@@ -1,11 +1,12 @@
 //! What the `smp` crate does on other CPUs, as a server's replicas use it: worker 0 asks, the others serve.
 
+use core::sync::atomic::{Ordering, fence};
+use smp::CpuId;
 use smp::cpu_set::CpuSet;
 use smp::shootdown::{Pages, Root, Tlb};
-use smp::{Cpu, CpuId};
 use workloads::table::number;
 
-use super::world::{Here, Replicas};
+use super::world::{CPUS, Here, Replicas};
 use crate::worker::{self, Operation};
 
 /// All workers but the first.
@@ -50,22 +51,26 @@ impl Operation<{ number::SMP_CALL }> for CallAll {
 struct NoTlb;
 
 impl Tlb for NoTlb {
-    fn pcids(&self) -> usize {
-        4
+    fn load(&self, _: u64) {
+        fence(Ordering::SeqCst);
     }
 
-    fn load(&self, _: Cpu<'_>, _: u64, _: u16, _: bool) {}
+    fn clear(&self, _: Pages) {}
 
-    fn flush_page(&self, _: Cpu<'_>, _: u64) {}
-
-    fn flush_all(&self, _: Cpu<'_>) {}
-
-    fn flush_global(&self, _: Cpu<'_>) {}
+    fn flush_all(&self) {}
 }
 
-/// The root that is shot at, and the one that the others have loaded in between.
-static ROOTS: [Root; 2] = [Root::new(1, 0), Root::new(2, 0)];
+/// Each CPU's root that is shot at, and the one that it has loaded in between.
+static ROOTS: [[Root; 2]; CPUS] = [const { [Root::new(0x1000, 1), Root::new(0x2000, 2)] }; CPUS];
 const PAGE: Pages = Pages::new(0, 1);
+
+/// Loads one of the worker's two roots.
+fn load(Here { cpu, world }: Here, number: usize) {
+    let root = &ROOTS[cpu.id().index()][number];
+    if world.shootdown.switch(cpu, &NoTlb, root) {
+        world.shootdown.settle(cpu, &NoTlb, root);
+    }
+}
 
 /// Worker 0 shoots a page down on all the others. Their operations are empty, so that what is counted is worker 0's
 /// alone; once they are through with them they serve, and load another root and the first again after each time.
@@ -78,7 +83,7 @@ pub struct ShootDown {
 impl Operation<{ number::SMP_SHOOTDOWN }> for ShootDown {
     fn prepare(cpu: u32) -> Self {
         let here = Here::new(cpu);
-        here.world.shootdown.switch(here.cpu, &NoTlb, &ROOTS[0]);
+        load(here, 0);
         Self { here, rest: if cpu == 0 { worker::warmup() } else { worker::rounds() } }
     }
 
@@ -89,13 +94,15 @@ impl Operation<{ number::SMP_SHOOTDOWN }> for ShootDown {
             self.rest -= 1;
             return true;
         }
-        let mut flush = |pages: &Pages| world.shootdown.flush(cpu, &NoTlb, &ROOTS[0], *pages);
+        let roots = &ROOTS[cpu.id().index()];
+        let mut settle = |_: &Pages| world.shootdown.attend(cpu, &NoTlb, &roots[0]);
         if cpu.id() == CpuId::BOOT {
-            let stale = world.shootdown.publish(cpu, &others(), |_| &ROOTS[0]);
-            world.shootdowns.call(&Replicas, cpu, &stale.others, PAGE, &mut flush);
+            let called =
+                world.shootdown.publish(&others(), |id| ROOTS.get(id.index()).map(|roots| &roots[0]), PAGE);
+            world.shootdowns.call(&Replicas, cpu, &called, PAGE, &mut settle);
         } else if world.shootdowns.is_asked(cpu) {
-            world.shootdowns.serve(cpu, &mut flush);
-            [1, 0].into_iter().for_each(|root| world.shootdown.switch(cpu, &NoTlb, &ROOTS[root]));
+            world.shootdowns.serve(cpu, &mut settle);
+            [1, 0].into_iter().for_each(|root| load(self.here, root));
         }
         true
     }

@@ -22,7 +22,7 @@ use smp::sync::AtomicU64 as Word;
 use smp::{Cpu, CpuId, Platform};
 
 /// The most CPUs that these workloads have memory for.
-const CPUS: usize = 32;
+pub const CPUS: usize = 32;
 /// Objects that a CPU retires before it asks for a grace period.
 const BATCH: usize = 2048;
 /// Objects to retire for each CPU: four batches can wait at a time; the rest comes from what is done.

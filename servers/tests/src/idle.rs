@@ -1,0 +1,76 @@
+//! CPUs that used a page and now have nothing to do are left alone when it is unmapped, and see it gone all the same.
+
+use abi::{Handle, initial};
+use core::sync::atomic::{AtomicU64, Ordering};
+use rt::call;
+
+use crate::memory::{OWN, PAGE, both, load, map, meet, sent, set_cpus, store, unmap};
+
+const AREA: u64 = 0x60_0000_0000;
+/// Another place for the same memory.
+const ALIAS: u64 = 0x61_0000_0000;
+const ROUNDS: u64 = 20;
+/// Long enough for a CPU that has nothing to do to be idle, unless the host stops it.
+const PAUSE: u64 = 20_000_000;
+
+static SLEEPERS: AtomicU64 = AtomicU64::new(0);
+
+/// On all CPUs. A table that `degree` CPUs share is one that CPU 0 has loaded, too.
+pub fn are_left_alone(cpus: u64, degree: u64) {
+    if cpus == 1 || degree > 1 {
+        return;
+    }
+    set_cpus(cpus);
+    for number in 0..2 {
+        assert_eq!(map(initial::memory(0), number, OWN, ALIAS + number * PAGE, 1, both()), Ok(()));
+        store(ALIAS + number * PAGE, number + 70);
+    }
+    let notification = call::create_notification().expect("a notification");
+    SLEEPERS.store(notification.0, Ordering::Relaxed);
+    crate::threads::on_every_cpu(cpus, left_alone_here);
+}
+
+/// One CPU's part: CPU 1 uses a page and sleeps; CPU 0 puts another one in its place.
+pub fn left_alone_here(cpu: u32) {
+    static QUIET: AtomicU64 = AtomicU64::new(0);
+    let sleepers = Handle(SLEEPERS.load(Ordering::Relaxed));
+    let page = |round: u64| round % 2;
+    for round in 0..ROUNDS {
+        if cpu == 0 {
+            assert_eq!(map(initial::memory(0), page(round), OWN, AREA, 1, both()), Ok(()));
+        }
+        meet();
+        if cpu < 2 {
+            assert_eq!(load(AREA), page(round) + 70);
+        }
+        meet();
+        match cpu {
+            0 => {
+                call::sleep_until(call::now() + PAUSE).expect("a pause");
+                let before = sent();
+                assert_eq!(unmap(AREA, 1), Ok(()));
+                QUIET.fetch_add(u64::from(sent() == before), Ordering::Relaxed);
+                assert_eq!(map(initial::memory(0), page(round + 1), OWN, AREA, 1, both()), Ok(()));
+                assert_eq!(call::notify(sleepers, 1), Ok(()));
+            }
+            1 => {
+                assert_eq!(call::wait(sleepers, 0), Ok(1));
+                assert_eq!(
+                    load(AREA),
+                    page(round + 1) + 70,
+                    "what was unmapped while it slept is still there"
+                );
+            }
+            _ => {}
+        }
+        meet();
+        if cpu == 0 {
+            assert_eq!(unmap(AREA, 1), Ok(()));
+        }
+        meet();
+    }
+    if cpu == 0 {
+        let quiet = QUIET.load(Ordering::Relaxed);
+        assert!(quiet > ROUNDS / 2, "an idle CPU was left alone {quiet} times of {ROUNDS}");
+    }
+}
