@@ -41,6 +41,10 @@ pub enum Command {
     Baseline(BaselineArgs),
     /// Make the dashboard and the figures of records
     Report(ReportArgs),
+    /// Boot a kernel that traces and write what it did for the trace viewers of Chrome and Perfetto
+    Trace(TraceArgs),
+    /// Count the kernel's code lines and the text size of its hot paths
+    Size(SizeArgs),
     /// Check formatting and lints of all code, bare-metal code included
     Lint(LintArgs),
 }
@@ -124,6 +128,40 @@ pub struct TestArgs {
     /// Keep the console logs of tests that pass, too
     #[arg(long)]
     pub keep_logs: bool,
+    /// Install nothing that is missing
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// Arguments of `trace`.
+#[derive(Args)]
+pub struct TraceArgs {
+    /// Number of CPUs
+    #[arg(long, value_name = "N", default_value = "4", value_parser = cpus)]
+    pub cpus: u32,
+    /// The kernel's command line
+    #[arg(long, value_name = "S", default_value = "test=user_calls", allow_hyphen_values = true)]
+    pub cmdline: String,
+    /// What to trace: all, or some of syscall, switch, call, fault, ipi, shootdown, grace with commas between
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub events: String,
+    /// The file to write [default: target/trace.json]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// End as a hang after this time
+    #[arg(long, value_name = "SECS", default_value = "300")]
+    pub timeout: u64,
+    /// Install nothing that is missing
+    #[arg(long)]
+    pub no_install: bool,
+}
+
+/// Arguments of `size`.
+#[derive(Args)]
+pub struct SizeArgs {
+    /// Also list each file's lines and each hot function's bytes
+    #[arg(long)]
+    pub list: bool,
     /// Install nothing that is missing
     #[arg(long)]
     pub no_install: bool,

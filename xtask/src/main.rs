@@ -13,8 +13,10 @@ mod programs;
 mod results;
 mod run;
 mod setup;
+mod size;
 mod test;
 mod toolchain;
+mod trace;
 
 use std::process::ExitCode;
 
@@ -47,6 +49,8 @@ fn dispatch() -> Result<Exit> {
         Command::Gate(args) => results::gate::command(&args),
         Command::Baseline(args) => results::baseline::command(&args),
         Command::Report(args) => results::report::command(&args),
+        Command::Trace(args) => trace::command(&args),
+        Command::Size(args) => size::command(&args),
         Command::Lint(args) => lint::command(&args),
     }
 }

@@ -243,6 +243,24 @@ fn outside_events() -> Vec<Case> {
         ("interrupted", Trial::new(hang, exit(Exit::Interrupted), "").with(Meddle::Interrupt)),
         ("killed", Trial::new(hang, Expected::Killed, "").with(Meddle::Kill)),
         ("kvm", Trial::new(kvm, Expected::Kvm, "")),
+        ("size", Trial::of(&["size", "--no-install"], exit(Exit::Success), "text of the hot paths: ")),
+        (
+            "trace",
+            Trial::of(
+                &["trace", "--no-install", "--cpus", "2", "--cmdline", "test=user_memory_all,user_calls"],
+                exit(Exit::Success),
+                "trace of 2 CPUs: CallBegins ",
+            ),
+        ),
+        ("trace-unknown", Trial::of(&["trace", "--events", "calls"], BAD_INPUT, "--events calls: give all")),
+        (
+            "trace-cmdline",
+            Trial::new(
+                &["--cmdline", "test=boot trace=calls"],
+                BAD_INPUT,
+                "trace=calls: give all, or some of",
+            ),
+        ),
         // On a host without KVM the probe would end this as bad input.
         ("kvm-print", Trial::new(&[&["--print"], kvm].concat(), exit(Exit::Success), "-accel kvm")),
         ("registers-without-xsave", registers_with("max,-xsave,-avx,-fsgsbase")),
