@@ -196,7 +196,7 @@ extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
     } else if is_first_use(cell, thread) {
         thread
     } else {
-        crate::boot::program::exception(cell, thread, 0)
+        crate::ipc::exception::raise(cell, thread, 0)
     }
 }
 

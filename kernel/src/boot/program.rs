@@ -321,7 +321,12 @@ fn refuse_program(name: &str, why: LoadError) -> ! {
 
 /// Ends the program of the running thread with `status`. Returns the thread to go on with.
 pub fn exit(cell: &mut Cell, status: u64) -> *mut Thread {
-    let thread = cell.running();
+    end(cell, cell.running(), status);
+    cell.next_thread()
+}
+
+/// Ends the program of `thread`, a thread of this CPU, which ends first.
+fn end(cell: &mut Cell, thread: &mut Thread, status: u64) {
     let space = thread.space;
     // Keeps the last thread's end from being the program's before all CPUs are told.
     space.hold();
@@ -331,14 +336,13 @@ pub fn exit(cell: &mut Cell, status: u64) -> *mut Thread {
         life::end_everywhere(cell, space);
     }
     space.let_go(cell);
-    cell.next_thread()
 }
 
-/// An exception of `thread`, which runs on this CPU: reports it and ends the program. `address` is that of the
-/// access where it is a page fault. Returns the thread to go on with.
-pub fn exception(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
+/// An exception of `thread`, a thread of this CPU, about which nobody wants to know: reports it and ends the program.
+/// `address` is that of the access where it is a page fault.
+pub fn fail(cell: &mut Cell, thread: &mut Thread, address: u64) {
     report(thread.space, &thread.registers, address);
-    exit(cell, KILLED)
+    end(cell, thread, KILLED);
 }
 
 fn report(space: &Space, registers: &Registers, address: u64) {

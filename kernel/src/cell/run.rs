@@ -146,6 +146,10 @@ impl Cell {
             self.end_thread(thread, 0);
             return self.next_thread();
         }
+        if thread.notes.contains(Notes::STOPPED) {
+            thread.state = State::Stopped;
+            return self.next_thread();
+        }
         if give_way {
             self.make_ready(thread);
             return self.next_thread();

@@ -3,6 +3,7 @@
 use abi::{Error, Handle, Kind};
 
 use super::call::{self, Words};
+use super::reply;
 use crate::cap;
 use crate::cell::Cell;
 use crate::io::{interrupt, ports};
@@ -11,7 +12,7 @@ use crate::syscall::Return;
 /// `Call(object, word0 … word3, last)` of an object that may be anything but a living endpoint. A kind that can be
 /// invoked has a line here, which checks the right and returns the object's answer.
 #[cold]
-pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, _last: u64) -> Return {
+pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, last: u64) -> Return {
     let capability = match cap::lookup(&cell.running().space.table, handle) {
         Ok(capability) => capability,
         Err(error) => return Return::error(error),
@@ -25,7 +26,7 @@ pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, _last: u64) -> Retu
             Ok(value) => cell.reschedule(value),
             Err(error) => Return::error(error),
         },
-        Some(Kind::Reply) => Return::error(Error::WrongKind),
+        Some(Kind::Reply) => reply::invoke(cell, handle, words, last),
         _ => Return::error(Error::WrongKind),
     }
 }

@@ -6,8 +6,12 @@
 
 pub mod address;
 pub mod call;
+pub mod end;
 pub mod endpoint;
+pub mod exception;
 pub mod invoke;
 pub mod items;
 pub mod notification;
 pub mod replica;
+pub mod reply;
+pub mod turn;

@@ -12,10 +12,10 @@ use super::region::Region;
 use super::space::Space;
 use super::tables;
 use crate::arch::time;
-use crate::boot::program;
 use crate::cap;
 use crate::cell::Cell;
-use crate::ipc::call::{self, Words};
+use crate::ipc::call::Words;
+use crate::ipc::exception;
 use crate::object::Object;
 use crate::sched::Thread;
 use crate::sched::wait::Cause;
@@ -55,7 +55,7 @@ fn allows(page: u64, access: Access) -> bool {
 #[inline]
 pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
     if address >= layout::USER_END {
-        return program::exception(cell, thread, address);
+        return exception::raise(cell, thread, address);
     }
     let access = access_of(thread.registers.error);
     match fill(cell, thread.space, address, access) {
@@ -63,9 +63,12 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
         Ok(false) => {}
         Err(_) => return make_room(cell, thread, address, access),
     }
+    if core::mem::take(&mut thread.is_refused) {
+        return exception::raise(cell, thread, address);
+    }
     match thread.space.region(cell, address) {
         Some(region) if region.access.contains(access) => ask(cell, thread, &region, address, access),
-        _ => program::exception(cell, thread, address),
+        _ => exception::raise(cell, thread, address),
     }
 }
 
@@ -101,7 +104,7 @@ fn make_room(cell: &mut Cell, thread: &mut Thread, address: u64, access: Access)
     let space = thread.space;
     let gets_on = space.local(cell).is_ok_and(|local| local.gets_on(thread.registers.rip));
     let filled = gets_on && space.discard_tables(cell) && fill(cell, space, address, access).is_ok();
-    if filled { thread } else { program::exception(cell, thread, address) }
+    if filled { thread } else { exception::raise(cell, thread, address) }
 }
 
 /// Calls the pager.
@@ -112,10 +115,10 @@ fn ask(cell: &mut Cell, thread: &mut Thread, region: &Region, address: u64, acce
     }
     thread.fault_address = address;
     let words = [address, access.0, address - region.start, thread.registers.rip];
-    match call::call_for_fault(cell, thread, region.pager, region.badge, words) {
+    match exception::call_for_fault(cell, thread, region.pager, region.badge, words) {
         Ok(next) => next,
-        Err(Error::PeerDied | Error::NoWorker) => try_later(cell, thread, address),
-        Err(_) => program::exception(cell, thread, address),
+        Err(Error::PeerDied | Error::NoWorker | Error::ShareUsed) => try_later(cell, thread, address),
+        Err(_) => exception::raise(cell, thread, address),
     }
 }
 
@@ -127,7 +130,7 @@ pub fn try_later(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thr
         thread.fault_deadline = now + PATIENCE;
     }
     if now >= thread.fault_deadline {
-        return program::exception(cell, thread, address);
+        return exception::raise(cell, thread, address);
     }
     cell.wait(Cause::Fault, now + INTERVAL)
 }

@@ -26,6 +26,7 @@ use crate::boot::command_line::CommandLine;
 use crate::boot::variant::{self, Variant};
 use crate::cell::Cell;
 use crate::sched::letter::Envelope;
+use crate::sched::queue::Queue;
 use abi::Error;
 
 /// One CPU's part of a space. Only that CPU touches it.
@@ -34,6 +35,8 @@ use abi::Error;
 pub struct Local {
     /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
     pub(super) threads: *mut crate::sched::Thread,
+    /// Callers on this CPU that its workers keep, to reply to them later.
+    pub(super) kept: Queue,
     /// Its page table on this CPU.
     pub(super) tables: Tables,
     /// The same as what is loaded, and what others unmapped meanwhile.
@@ -269,6 +272,7 @@ impl Space {
         unsafe {
             local.write(Local {
                 threads: ptr::null_mut(),
+                kept: Queue::new(),
                 tables,
                 root: Root::new(tables.root(), pcid_for(tables)),
                 region_hint: 0,

@@ -17,7 +17,9 @@ use crate::boot::program;
 use crate::cap::table::Table;
 use crate::cell::Cell;
 use crate::ipc::address::Waiters;
+use crate::ipc::reply;
 use crate::object::{Header, Object, Tag};
+use crate::sched::queue::Queue;
 use crate::sched::{Thread, life};
 use abi::{Error, Kind};
 
@@ -186,8 +188,10 @@ impl Space {
         if !local.threads.is_null() {
             return false;
         }
+        let root = local.root.value();
+        reply::abandon_all(cell, self);
         // A table is loaded only where threads of the space are: who takes it apart relies on that.
-        cell.leave_root(local.root.value());
+        cell.leave_root(root);
         self.release()
     }
 
@@ -247,6 +251,11 @@ impl Space {
     /// Ends a [`hold`](Self::hold), or a CPU's use; true when nobody is left.
     pub fn release(&self) -> bool {
         self.users.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Callers on this CPU that its workers keep.
+    pub fn kept(&self, cell: &mut Cell) -> Result<&'static mut Queue, Error> {
+        self.local(cell).map(|local| &mut local.kept)
     }
 
     /// The first of its threads on this CPU; `sibling` leads to the others.

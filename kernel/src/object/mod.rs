@@ -73,6 +73,14 @@ impl Header {
         Tag(self.tag.load(Ordering::Acquire))
     }
 
+    /// Makes zeroes the header of an object of `kind`, for objects that are parts of others.
+    pub fn prepare(&mut self, kind: Kind) {
+        let tag = self.tag.get_mut();
+        if *tag == 0 {
+            *tag = Tag::first(kind).0;
+        }
+    }
+
     /// Starts a life: capabilities made from now on carry the returned tag. The object's owner only.
     pub fn revive(&self) -> Tag {
         self.step()

@@ -22,6 +22,8 @@ use crate::arch::smp::cpu_count;
 use crate::arch::time;
 use crate::cap::Capability;
 use crate::cell::Cell;
+use crate::ipc::exception::Handler;
+use crate::ipc::{end, reply, turn};
 use crate::object::{Object, Tag};
 use crate::syscall::Return;
 
@@ -39,6 +41,18 @@ impl Target {
         Ok(Self { thread: capability.pointer()?, tag: capability.tag })
     }
 
+    /// `thread`, which runs on this CPU.
+    #[must_use]
+    pub fn of(thread: &Thread) -> Self {
+        Self { thread: ptr::from_ref(thread).cast_mut(), tag: thread.tag }
+    }
+
+    /// The thread of this memory, whatever its life.
+    #[must_use]
+    pub fn at(thread: *mut Thread, tag: Tag) -> Self {
+        Self { thread, tag }
+    }
+
     /// Whether it is `thread`.
     #[inline]
     #[must_use]
@@ -47,10 +61,21 @@ impl Target {
     }
 }
 
+/// What a thread wants done.
+#[derive(Clone, Copy, Debug)]
+pub enum Work {
+    /// An operation of [`abi::Call::ThreadControl`].
+    Control(ThreadOperation),
+    /// From now on its exceptions are told to this one.
+    Handler(Option<Handler>),
+    /// The reply for which a server kept it, when its reply capability had this tag.
+    Reply(Tag, reply::Message),
+}
+
 /// What a thread asks for, and the answer.
 #[derive(Debug)]
 pub struct Errand {
-    operation: ThreadOperation,
+    work: Work,
     target: *mut Thread,
     tag: Option<Tag>,
     value: u64,
@@ -63,7 +88,7 @@ impl Errand {
     #[must_use]
     pub const fn none() -> Self {
         Self {
-            operation: ThreadOperation::Time,
+            work: Work::Control(ThreadOperation::Time),
             target: ptr::null_mut(),
             tag: None,
             value: 0,
@@ -85,22 +110,22 @@ enum Outcome {
 }
 
 impl Cell {
-    /// Does `operation` with `target`, which was alive when the running thread looked it up: here, or on the
+    /// Does `work` with `target`, which was alive when the running thread looked it up: here, or on the
     /// target's CPU while the running thread waits, until `deadline` (0: for good).
-    pub fn run_errand(
-        &mut self,
-        operation: ThreadOperation,
-        target: Target,
-        value: u64,
-        deadline: u64,
-    ) -> Return {
+    pub fn run_errand(&mut self, work: Work, target: Target, value: u64, deadline: u64) -> Return {
         let asker = self.running();
         if asker.is_owed_answer {
             return Return::error(Error::Busy);
         }
         let Target { thread: target, tag } = target;
-        asker.errand = Errand { operation, target, tag: Some(tag), value, ..Errand::none() };
+        asker.errand = Errand { work, target, tag: Some(tag), value, ..Errand::none() };
         match self.perform(asker) {
+            Outcome::Done(result) if asker.notes.contains(Notes::STOPPED) => {
+                // It stopped itself.
+                asker.set_result(result.unwrap_or_else(Error::to_raw));
+                asker.state = State::Stopped;
+                Return::switch(self.next_thread())
+            }
             Outcome::Done(result) => self.reschedule(result.unwrap_or_else(Error::to_raw)),
             Outcome::Moved => Return::switch(self.next_thread()),
             Outcome::Later => {
@@ -109,6 +134,10 @@ impl Cell {
             }
             Outcome::Elsewhere => {
                 asker.is_owed_answer = true;
+                if matches!(work, Work::Reply(..)) {
+                    // What goes with it is looked up there, even if the asker has ended by then.
+                    asker.space.hold();
+                }
                 self.begin_wait(Cause::Errand, deadline);
                 self.send(asker);
                 Return::switch(self.next_thread())
@@ -121,7 +150,7 @@ impl Cell {
     pub fn run_join(&mut self, target: Target, deadline: u64) -> Return {
         // SAFETY: threads stay in memory for good, and their home is an atomic.
         if unsafe { (*target.thread).home() } != self.id() {
-            return self.run_errand(ThreadOperation::Join, target, 0, deadline);
+            return self.run_errand(Work::Control(ThreadOperation::Join), target, 0, deadline);
         }
         let asker = self.running();
         if asker.is_owed_answer {
@@ -149,8 +178,14 @@ impl Cell {
     pub(super) fn serve_errand(&mut self, asker: *mut Thread) {
         // SAFETY: an asker stays in memory until it is answered, and waits, so that nobody writes its errand.
         let thread = unsafe { &*asker };
+        let held = matches!(thread.errand.work, Work::Reply(..)).then_some(thread.space);
         match self.perform(thread) {
-            Outcome::Done(result) => self.answer(asker, result),
+            Outcome::Done(result) => {
+                self.answer(asker, result);
+                if let Some(space) = held {
+                    space.let_go(self);
+                }
+            }
             Outcome::Later | Outcome::Moved => {}
             Outcome::Elsewhere => self.send(thread),
         }
@@ -186,11 +221,12 @@ impl Cell {
     }
 
     fn perform(&mut self, asker: &Thread) -> Outcome {
-        let Errand { operation, target, tag, value, .. } = asker.errand;
+        let Errand { work, target, tag, value, .. } = asker.errand;
         {
             // SAFETY: threads stay in memory for good, and these are atomics.
             let seen = unsafe { &*target };
-            if Some(seen.header().tag()) != tag {
+            // A reply finds out by itself whether anybody waits for it.
+            if !matches!(work, Work::Reply(..)) && Some(seen.header().tag()) != tag {
                 return Outcome::Done(Err(Error::Destroyed));
             }
             if seen.home() != self.id() {
@@ -199,6 +235,23 @@ impl Cell {
         }
         // SAFETY: a thread whose home is this CPU is ours alone.
         let target = unsafe { &mut *target };
+        match work {
+            Work::Control(operation) => self.control(operation, target, asker, value),
+            Work::Handler(handler) => {
+                target.handler = handler;
+                Outcome::Done(Ok(0))
+            }
+            Work::Reply(tag, message) => Outcome::Done(reply::give(self, asker, target, tag, message)),
+        }
+    }
+
+    fn control(
+        &mut self,
+        operation: ThreadOperation,
+        target: &mut Thread,
+        asker: &Thread,
+        value: u64,
+    ) -> Outcome {
         match operation {
             ThreadOperation::Time => Outcome::Done(Ok(time::nanos_of_stamps(target.stamps))),
             ThreadOperation::Kill => {
@@ -216,8 +269,40 @@ impl Cell {
             ThreadOperation::FsBase => Outcome::Done(extended::set_base(self, target, Base::Fs, value)),
             ThreadOperation::GsBase => Outcome::Done(extended::set_base(self, target, Base::Gs, value)),
             ThreadOperation::Join => self.join(target, asker),
-            _ => Outcome::Done(Err(Error::BadArgument)),
+            ThreadOperation::Cancel => Outcome::Done(Ok(end::cancel(self, target).into())),
+            ThreadOperation::Stop => Outcome::Done(self.stop(target)),
+            ThreadOperation::Resume => Outcome::Done(self.resume(target)),
+            ThreadOperation::Buffer | ThreadOperation::Handler => Outcome::Done(Err(Error::BadArgument)),
         }
+    }
+
+    /// Keeps a thread from running. What waits to make a call gives up its place and makes it again later.
+    fn stop(&mut self, target: &mut Thread) -> Result<u64, Error> {
+        if target.state == State::Ended {
+            return Err(Error::Destroyed);
+        }
+        target.notes.insert(Notes::STOPPED);
+        match target.state {
+            State::Ready => {
+                self.take_from_ready(target);
+                target.state = State::Stopped;
+            }
+            State::Queued if !target.notes.contains(Notes::RAISING) => {
+                turn::leave_queue(target);
+                target.state = State::Stopped;
+            }
+            _ => {}
+        }
+        Ok(0)
+    }
+
+    /// Lets a stopped thread go on.
+    fn resume(&mut self, target: &mut Thread) -> Result<u64, Error> {
+        target.notes.remove(Notes::STOPPED);
+        if target.state == State::Stopped {
+            turn::go_on(self, target);
+        }
+        Ok(0)
     }
 
     fn set_priority(&mut self, target: &mut Thread, value: u64) -> Result<u64, Error> {

@@ -12,7 +12,7 @@ use crate::arch::extended;
 use crate::arch::smp::cpus;
 use crate::boot::program;
 use crate::cell::Cell;
-use crate::ipc::{address, call};
+use crate::ipc::{address, end};
 use crate::mem::space::Space;
 
 /// Status of a thread for which its CPU had no memory.
@@ -141,6 +141,15 @@ impl Cell {
         } else if thread.notes.contains(Notes::DYING) {
             self.end_thread(thread, 0);
         } else {
+            self.let_run(thread);
+        }
+    }
+
+    /// Makes a thread ready, unless it is stopped.
+    pub fn let_run(&mut self, thread: &mut Thread) {
+        if thread.notes.contains(Notes::STOPPED) {
+            thread.state = State::Stopped;
+        } else {
             self.make_ready(thread);
         }
     }
@@ -165,8 +174,8 @@ impl Cell {
         match thread.state {
             State::Ended => return,
             State::Ready => self.take_from_ready(thread),
-            State::Calling | State::Queued => call::detach(self, thread),
-            State::Idle => call::leave_pool(thread),
+            State::Calling | State::Queued => end::detach(self, thread),
+            State::Idle => end::leave_pool(thread),
             State::Waiting => {
                 // If a wake is under way, the memory has to wait for it.
                 thread.is_owed_wake = match thread.waits_for {
@@ -175,18 +184,19 @@ impl Cell {
                     _ => false,
                 };
             }
-            State::Running => {}
+            State::Running | State::Stopped => {}
         }
         if thread.deadline != 0 {
             self.timers.remove(thread);
             thread.deadline = 0;
         }
         extended::forget(self, thread);
-        call::abandon(self, thread);
+        end::abandon(self, thread);
         thread.state = State::Ended;
         thread.status = status;
         let space = thread.space;
-        let is_dead = space.is_dead();
+        // Nobody has a capability to a worker: its end is nobody's to ask for.
+        let is_dead = space.is_dead() || thread.notes.contains(Notes::WORKER);
         let was_last = space.remove_thread(self, thread);
         if was_last {
             program::ended(self, space);

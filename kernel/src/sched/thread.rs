@@ -11,7 +11,9 @@ use super::errand::Errand;
 use crate::arch::cpu::Registers;
 use crate::arch::extended::{Parts, Saved};
 use crate::arch::gdt::{USER_CODE, USER_DATA};
+use crate::ipc::exception::Handler;
 use crate::ipc::replica::Replica;
+use crate::ipc::reply::Reply;
 use crate::mem::space::Space;
 use crate::object::{Header, Object, Tag};
 use smp::shootdown::Root;
@@ -32,6 +34,8 @@ pub enum State {
     Idle,
     /// Waits: for a notification, for a time, for another thread's end, at an address.
     Waiting,
+    /// Ready but for being stopped.
+    Stopped,
     /// Over; kept until somebody joins it.
     Ended,
 }
@@ -39,7 +43,7 @@ pub enum State {
 bitflags::bitflags! {
     /// What makes the end of a call more than a switch back.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub struct Notes: u8 {
+    pub struct Notes: u16 {
         /// It is to end as soon as it leaves the kernel.
         const DYING = 1;
         /// It calls with a deadline.
@@ -50,6 +54,16 @@ bitflags::bitflags! {
         const FAULT = 8;
         /// It is a worker that sets itself up, and has not waited for a call yet.
         const NEW = 16;
+        /// Its server keeps it, to reply to it later.
+        const KEPT = 32;
+        /// It is not to run until it is resumed.
+        const STOPPED = 64;
+        /// Its call is an exception: the reply is for the kernel.
+        const EXCEPTION = 128;
+        /// Its exception is to be raised when it next runs.
+        const RAISING = 256;
+        /// The kernel made its call.
+        const BY_KERNEL = Self::FAULT.bits() | Self::EXCEPTION.bits();
     }
 }
 
@@ -111,6 +125,14 @@ pub struct Thread {
     pub fault_address: u64,
     /// When a page fault without a pager becomes an exception, in nanoseconds; 0 while there is none.
     pub fault_deadline: u64,
+    /// Its pager refused the access that it repeats.
+    pub is_refused: bool,
+    /// Whom its exceptions are told.
+    pub handler: Option<Handler>,
+    /// What its server replies to, if it keeps it.
+    pub reply: Reply,
+    /// The list of kept callers that it is in.
+    pub kept_at: *mut super::queue::Queue,
     /// Ended while another CPU was about to wake it.
     pub is_owed_wake: bool,
     /// An errand of it is under way on another CPU.
@@ -215,6 +237,9 @@ impl Thread {
         thread.fault_address = 0;
         *thread.address.get_mut() = 0;
         thread.buffer = 0;
+        thread.is_refused = false;
+        thread.handler = None;
+        thread.reply.prepare();
         thread.fault_deadline = 0;
         thread.is_owed_wake = false;
         thread.is_reaped = false;

@@ -5,7 +5,7 @@ use abi::Error;
 use super::{State, Thread};
 use crate::cell::Cell;
 use crate::ipc::notification::Notification;
-use crate::ipc::{address, call};
+use crate::ipc::{address, end, turn};
 
 /// What a waiting thread waits for.
 #[derive(Clone, Copy, Debug)]
@@ -37,7 +37,7 @@ impl Cell {
         let thread = self.running();
         // A page fault does not give the replica up.
         if !thread.notes.is_empty() && !matches!(cause, Cause::Fault) {
-            call::leave_own_replica(self, thread);
+            turn::leave_own_replica(self, thread);
         }
         thread.state = State::Waiting;
         thread.waits_for = cause;
@@ -58,17 +58,17 @@ impl Cell {
         if thread.notes.is_empty() {
             self.make_ready(thread);
         } else {
-            call::go_on(self, thread);
+            turn::go_on(self, thread);
         }
     }
 
     /// A deadline passed: ends the wait or call of `thread`, and makes what it waited for forget it.
     pub fn time_out(&mut self, thread: &mut Thread) {
         if thread.state != State::Waiting {
-            return call::time_out(self, thread);
+            return end::time_out(self, thread);
         }
         let result = match thread.waits_for {
-            Cause::Fault => return self.make_ready(thread),
+            Cause::Fault => return self.let_run(thread),
             Cause::Time => 0,
             Cause::Notification(notification) => {
                 if !notification.forget(thread) {

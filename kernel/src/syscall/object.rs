@@ -6,6 +6,7 @@ use crate::cell::Cell;
 use crate::io::{interrupt, ports};
 use crate::ipc::endpoint::{Endpoint, Template};
 use crate::ipc::notification::Notification;
+use crate::ipc::reply;
 use crate::mem::account::Account;
 use crate::mem::space::Space;
 use crate::object::Object;
@@ -34,7 +35,8 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]), arguments[1])?,
         Kind::Ports => ports::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Interrupt => interrupt::create(cell, arguments)?,
-        Kind::Thread | Kind::CpuControl | Kind::Reply => return Err(Error::BadArgument),
+        Kind::Reply => reply::create(cell)?,
+        Kind::Thread | Kind::CpuControl => return Err(Error::BadArgument),
     };
     Ok(handle.0)
 }

@@ -5,10 +5,11 @@ use crate::arch::smp::cpu_count;
 use crate::boot::program::CpuControl;
 use crate::cap;
 use crate::cell::Cell;
+use crate::ipc::exception::Handler;
 use crate::mem::layout;
 use crate::mem::space::Space;
 use crate::sched::Thread;
-use crate::sched::errand::Target;
+use crate::sched::errand::{Target, Work};
 use crate::sched::life::HIGHEST;
 use crate::sched::thread::Start;
 use abi::{Buffer, Error, Handle, Rights, ThreadOperation};
@@ -64,9 +65,11 @@ fn create_in(
     if target.is_dead() {
         return Err(Error::Destroyed);
     }
+    let handler = if core::ptr::eq(target, caller.space) { caller.handler } else { None };
     let thread = cell.prepare_thread(placement.cpu, target, placement.priority, start)?;
     match cap::insert(cell, table, thread, thread.tag) {
         Ok(handle) => {
+            thread.handler = handler;
             cell.start_thread(thread);
             Ok(handle.0)
         }
@@ -114,7 +117,7 @@ pub fn control(cell: &mut Cell, handle: Handle, operation: u64, value: u64, cont
         return set_buffer(cell, handle, value).into();
     }
     match decode_control(cell.running(), handle, operation, value, control) {
-        Ok((operation, target)) => cell.run_errand(operation, target, value, 0),
+        Ok((work, target)) => cell.run_errand(work, target, value, 0),
         Err(error) => Return::error(error),
     }
 }
@@ -139,19 +142,21 @@ fn decode_control(
     operation: u64,
     value: u64,
     control: Handle,
-) -> Result<(ThreadOperation, Target), Error> {
+) -> Result<(Work, Target), Error> {
     let table = &caller.space.table;
     let operation = ThreadOperation::from_number(operation)
-        .filter(|operation| {
-            use ThreadOperation::{FsBase, GsBase, Join};
-            (*operation as u64) < Join as u64 || matches!(operation, FsBase | GsBase)
-        })
+        .filter(|operation| *operation != ThreadOperation::Join)
         .ok_or(Error::BadArgument)?;
-    let capability = cap::lookup(table, handle)?;
-    let target = Target::find(&capability)?;
-    if !capability.rights.contain(Rights::RECEIVE) {
-        return Err(Error::NoRight);
-    }
+    let target = if handle == Handle(0) {
+        Target::of(caller)
+    } else {
+        let capability = cap::lookup(table, handle)?;
+        let target = Target::find(&capability)?;
+        if !capability.rights.contain(Rights::RECEIVE) {
+            return Err(Error::NoRight);
+        }
+        target
+    };
     let is_placing = match operation {
         ThreadOperation::Migrate => true,
         ThreadOperation::Priority => value > caller.priority.into(),
@@ -160,7 +165,11 @@ fn decode_control(
     if is_placing {
         cap::object::<CpuControl>(table, control, Rights::USE)?;
     }
-    Ok((operation, target))
+    let work = match operation {
+        ThreadOperation::Handler => Work::Handler(Handler::find(caller, Handle(value))?),
+        _ => Work::Control(operation),
+    };
+    Ok((work, target))
 }
 
 /// `Yield()`.

@@ -34,6 +34,8 @@ pub const TESTS: &[Test] = &[
     },
     Test { name: "user_addresses", kind: Kind::Programs(|cell| start(cell, Part::Addresses), none_failed) },
     Test { name: "user_items", kind: Kind::Programs(|cell| with_rogue(cell, Part::Items), none_failed) },
+    Test { name: "user_replies", kind: Kind::Programs(|cell| with_rogue(cell, Part::Kept), none_failed) },
+    Test { name: "user_handlers", kind: Kind::Programs(|cell| start(cell, Part::Handlers), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(|cell| with_rogue(cell, Part::IllWill), none_failed) },
     Test { name: "user_ports", kind: Kind::Programs(|cell| start_here(cell, Part::Ports), none_failed) },
     Test {
@@ -94,6 +96,8 @@ enum Part {
     Control = 9,
     Addresses = 10,
     Items = 11,
+    Kept = 12,
+    Handlers = 13,
     FirstException = 16,
     Memory = 32,
     MemoryRefused = 33,
@@ -112,7 +116,7 @@ enum Part {
 }
 
 /// Exceptions that the test program can raise.
-const EXCEPTIONS: u64 = 10;
+const EXCEPTIONS: u64 = 12;
 
 fn nth(cpu: u32) -> CpuId {
     CpuId::new(cpu as usize).unwrap_or(CpuId::BOOT)

@@ -23,6 +23,7 @@ pub fn raise(kind: u64) {
             8 => core::arch::asm!("mov {0}, 0x8000", "shl {0}, 32", "jmp {0}", out(reg) _),
             // With the direction flag set, and the one that lets the kernel access user pages.
             9 => core::arch::asm!("pushfq", "or qword ptr [rsp], 0x40400", "popfq", "mov [0x10], rax"),
+            10 | 11 => crate::handlers::refuse(kind == 11),
             _ => {}
         }
     }

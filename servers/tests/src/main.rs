@@ -13,9 +13,11 @@ mod drivers;
 mod ends;
 mod exceptions;
 mod extended;
+mod handlers;
 mod idle;
 mod ill_will;
 mod items;
+mod kept;
 mod large;
 mod memory;
 mod notifications;
@@ -43,6 +45,8 @@ fn run([part, cpus, companion]: [u64; 3]) {
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
         9 => control::works_from_afar(cpus),
+        12 => kept::callers_wait(cpus, companion),
+        13 => handlers::are_told(),
         11 => items::go_where_they_may(companion),
         10 => addresses::are_waited_at(cpus),
         8 => ill_will::is_contained(companion),

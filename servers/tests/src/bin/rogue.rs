@@ -3,7 +3,8 @@
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
-use abi::{Buffer, Error, Handle, Item, Window};
+use abi::{Buffer, Error, Handle, Item, Rights, Window};
+use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
 rt::raw_server!(serve, prepare);
@@ -57,6 +58,15 @@ fn serve(mut message: Message) -> ! {
                 message = give_bytes(word);
                 continue;
             }
+            10 => {
+                message = keep();
+                continue;
+            }
+            11 => reply_to_kept(word),
+            12 => {
+                message = give_kept();
+                continue;
+            }
             // SAFETY: the caller says which of its pages are mapped there.
             8 => unsafe { core::ptr::read_volatile((PAGES + word) as *const u64) },
             // SAFETY: the pages were mapped for the caller.
@@ -82,6 +92,35 @@ fn give_bytes(count: u64) -> Message {
         BUFFER.items[1] = Item::default();
     }
     call::reply_wait_with_items(7, [0; 4]).unwrap_or_else(|error| reply(7, [error.to_raw(), 0, 0, 0]))
+}
+
+/// The caller that is kept.
+static KEPT: AtomicU64 = AtomicU64::new(0);
+
+/// Keeps the caller, and serves others.
+fn keep() -> Message {
+    match call::create_reply() {
+        Ok(kept) => {
+            KEPT.store(kept.0, Ordering::Relaxed);
+            reply(0, [0; 4])
+        }
+        Err(error) => reply(0, [error.to_raw(), 0, 0, 0]),
+    }
+}
+
+fn reply_to_kept(word: u64) -> u64 {
+    call::reply(Handle(KEPT.load(Ordering::Relaxed)), 10, [word, 0, 0, 0]).map_or_else(Error::to_raw, |()| 0)
+}
+
+/// Gives the caller the right to reply to the one that is kept.
+fn give_kept() -> Message {
+    let kept = Handle(KEPT.load(Ordering::Relaxed));
+    // SAFETY: as in `prepare`.
+    unsafe {
+        BUFFER.items[0] = Item::capability(kept, Rights::USE);
+        BUFFER.items[1] = Item::default();
+    }
+    call::reply_wait_with_items(12, [0; 4]).unwrap_or_else(|error| reply(12, [error.to_raw(), 0, 0, 0]))
 }
 
 fn spin_until(time: u64) -> u64 {
