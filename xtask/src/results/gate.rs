@@ -16,7 +16,7 @@ use crate::setup;
 
 /// Where the gate keeps what it measures.
 pub const FOLDER: &str = "target/gate";
-/// The cause of a change is shown once for all metrics of a point.
+/// Before a cause, which is shown once for all figures that follow one another and have the same.
 const INDENT: &str = "    ";
 
 /// Arguments of `gate`.
@@ -101,13 +101,13 @@ fn show(comparison: &Comparison) {
     for change in &comparison.better {
         println!("better: {change}");
     }
-    let mut told: Option<(&gate::Key, &[String])> = None;
+    let mut told: Option<&[String]> = None;
     for change in &comparison.worse {
         println!("WORSE: {change}");
-        if told != Some((&change.key, &change.causes)) {
+        if told != Some(&change.causes) {
             causes(change);
         }
-        told = Some((&change.key, &change.causes));
+        told = Some(&change.causes);
     }
     match comparison.worse.len() {
         0 => println!("gate: passed"),
