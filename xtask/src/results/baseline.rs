@@ -88,12 +88,16 @@ fn differences(registry: &Registry, new: &Measurement) -> Vec<String> {
         Ok(old) => old,
         Err(error) => return vec![format!("no earlier baseline: {error}")],
     };
-    match gate::compare(registry, &old, new) {
+    // Whatever both have: the list may have grown.
+    let mut open = registry.clone();
+    open.gate.cpus.clear();
+    match gate::compare(&open, &old, new) {
         Ok(comparison) => {
             let worse = comparison.worse.iter().map(|change| format!("worse: {change}"));
             let better = comparison.better.iter().map(|change| format!("better: {change}"));
             let all: Vec<String> = worse.chain(better).collect();
-            if all.is_empty() { vec!["no figure changes".to_owned()] } else { all }
+            let points = format!("{} points compared, {} measured", comparison.points, new.records.len());
+            [points].into_iter().chain(all).collect()
         }
         Err(error) => vec![format!("the earlier baseline: {error}")],
     }
