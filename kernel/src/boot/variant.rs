@@ -13,7 +13,8 @@ pub enum Variant {
     Baseline,
     /// `biglock`: one lock around the kernel.
     BigLock,
-    /// `sharedpool`: CPUs keep no frames of their own.
+    /// `sharedpool`: CPUs keep no free frames and kernel objects of their own: all take them from one pool with one
+    /// lock.
     SharedPool,
     /// `sharedpt`: all CPUs use one page table of a space, so an unmap has to reach all that run it.
     SharedTables,

@@ -1,12 +1,13 @@
 //! Accounts: who pays for kernel memory.
 //!
-//! An account is a clustered object: every CPU pays from credit of its own, on a line of its own, which it refills
-//! from the balance in batches and gives back what gathers beyond two. Before a payment is refused, the credit of
-//! all CPUs is taken back into the balance, so it is refused only if the account as a whole has too little
-//! (as `smp::clustered::Account`; here the credit of others is taken directly, because a kernel that waits for
-//! other CPUs in the middle of a page fault would be worse than a locked instruction on a line of its own).
+//! Every CPU pays from credit of its own, which it refills from the balance in batches: [`smp::clustered::Balance`],
+//! with the credits in frames of the account's. Before a payment is refused, what all CPUs hold is taken back, so it is
+//! refused only if the account as a whole has too little.
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+use smp::backing::Exhausted;
+use smp::clustered::{Balance, Credit};
 
 use super::frames::FromNode;
 use super::layout::{PAGE, address_of, memory_at};
@@ -22,17 +23,12 @@ const CHUNK: usize = PAGE as usize / size_of::<Credit>();
 /// Frames of credits that an account may have.
 const CHUNKS: usize = super::layout::MAX_CPUS / CHUNK;
 
-/// What one CPU can pay without asking.
-#[derive(Debug, Default)]
-#[repr(C, align(64))]
-struct Credit(AtomicU64);
-
 /// Bytes of kernel memory to be paid.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Account {
     header: Header,
-    balance: AtomicU64,
+    balance: Balance,
     /// Credits by CPU, made when a CPU of that part first pays.
     chunks: [AtomicPtr<Credit>; CHUNKS],
     /// Spaces that pay by it, and accounts made from it.
@@ -57,7 +53,7 @@ unsafe impl Sync for Account {}
 
 static ROOT: Account = Account {
     header: Header::new(Kind::Account),
-    balance: AtomicU64::new(0),
+    balance: Balance::new(0, BATCH),
     chunks: [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS],
     users: AtomicU32::new(1),
     parent: AtomicPtr::new(core::ptr::null_mut()),
@@ -85,7 +81,7 @@ impl Account {
         // SAFETY: the pool's memory is ours: a header, and otherwise zeroes or a former account, whose credits were
         // given back when it ended. All fields are written.
         unsafe {
-            (&raw mut (*place).balance).write(AtomicU64::new(bytes));
+            (&raw mut (*place).balance).write(Balance::new(bytes, BATCH));
             (&raw mut (*place).chunks).write([const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS]);
             (&raw mut (*place).users).write(AtomicU32::new(0));
             let parent: *const Self = parent;
@@ -139,11 +135,11 @@ impl Account {
 
     /// Puts `bytes` in.
     pub fn deposit(&self, bytes: u64) {
-        self.balance.fetch_add(bytes, Ordering::AcqRel);
+        self.balance.deposit(bytes);
     }
 
     /// This CPU's credit.
-    fn credit(&self) -> Option<&AtomicU64> {
+    fn credit(&self) -> Option<&Credit> {
         let cpu = cell::here().index();
         let place = self.chunks.get(cpu / CHUNK)?;
         let mut chunk = place.load(Ordering::Acquire);
@@ -160,7 +156,7 @@ impl Account {
             };
         }
         // SAFETY: a chunk is a frame of `CHUNK` credits that stays while the account lives.
-        Some(unsafe { &(*chunk.add(cpu % CHUNK)).0 })
+        Some(unsafe { &*chunk.add(cpu % CHUNK) })
     }
 
     /// Pays `bytes`. Local lines only, unless this CPU's credit is too small. Any CPU.
@@ -169,65 +165,31 @@ impl Account {
     /// [`Error::NoMemory`] if the account as a whole has too little.
     pub fn pay(&self, bytes: u64) -> Result<(), Error> {
         let credit = self.credit().ok_or(Error::NoMemory)?;
-        if take(credit, bytes, bytes).is_some() || self.pay_from_balance(credit, bytes, BATCH) {
-            return Ok(());
-        }
-        self.gather();
-        if self.pay_from_balance(credit, bytes, 0) { Ok(()) } else { Err(Error::NoMemory) }
-    }
-
-    fn pay_from_balance(&self, credit: &AtomicU64, bytes: u64, batch: u64) -> bool {
-        match take(&self.balance, bytes, bytes.saturating_add(batch)) {
-            Some(taken) => {
-                credit.fetch_add(taken - bytes, Ordering::AcqRel);
-                true
-            }
-            None => false,
-        }
+        self.balance.pay(cell::here(), credit, bytes, || self.credits()).map_err(|Exhausted| Error::NoMemory)
     }
 
     /// Gives back `bytes` that were paid.
     pub fn refund(&self, bytes: u64) {
-        let Some(credit) = self.credit() else { return self.deposit(bytes) };
-        let now = credit.fetch_add(bytes, Ordering::AcqRel) + bytes;
-        if now > 2 * BATCH
-            && let Some(taken) = take(credit, now - BATCH, now - BATCH)
-        {
-            self.deposit(taken);
+        match self.credit() {
+            Some(credit) => self.balance.refund(credit, bytes),
+            None => self.deposit(bytes),
         }
     }
 
     /// Takes the credit of all CPUs back; returns what the account has. A line for each CPU that paid by it.
     pub fn gather(&self) -> u64 {
-        for chunk in &self.chunks {
-            let chunk = chunk.load(Ordering::Acquire);
-            if chunk.is_null() {
-                continue;
-            }
-            for index in 0..CHUNK {
-                // SAFETY: as in `credit`.
-                let credit = unsafe { &(*chunk.add(index)).0 };
-                if credit.load(Ordering::Relaxed) != 0 {
-                    self.deposit(credit.swap(0, Ordering::AcqRel));
-                }
-            }
-        }
-        self.balance.load(Ordering::Acquire)
+        self.balance.take_back(self.credits());
+        self.balance.unspent()
     }
-}
 
-/// Takes at least `least` and at most `most` out of `place`; returns how much.
-fn take(place: &AtomicU64, least: u64, most: u64) -> Option<u64> {
-    let mut now = place.load(Ordering::Relaxed);
-    loop {
-        if now < least {
-            return None;
-        }
-        let taken = now.min(most);
-        match place.compare_exchange_weak(now, now - taken, Ordering::AcqRel, Ordering::Relaxed) {
-            Ok(_) => return Some(taken),
-            Err(other) => now = other,
-        }
+    /// The credits of all CPUs.
+    fn credits(&self) -> impl Iterator<Item = &Credit> {
+        let chunks = self.chunks.iter().map(|chunk| chunk.load(Ordering::Acquire));
+        let all = chunks
+            .filter(|chunk| !chunk.is_null())
+            .flat_map(|chunk| (0..CHUNK).map(move |index| (chunk, index)));
+        // SAFETY: as in `credit`.
+        all.map(|(chunk, index)| unsafe { &*chunk.add(index) })
     }
 }
 
@@ -253,19 +215,5 @@ impl Frames for Paid<'_> {
     fn give(&mut self, frame: u64) {
         FromNode(self.node).give(frame);
         self.account.refund(PAGE);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_part_of_a_batch_is_taken_where_there_is_no_whole_one() {
-        let place = AtomicU64::new(10);
-        assert_eq!(take(&place, 4, 8), Some(8));
-        assert_eq!(take(&place, 4, 8), None);
-        assert_eq!(take(&place, 2, 8), Some(2));
-        assert_eq!(place.into_inner(), 0);
     }
 }

@@ -8,13 +8,17 @@ use core::marker::PhantomData;
 use core::ptr;
 
 use super::{Header, Object};
+use crate::boot::variant::{self, Variant};
 use crate::cell::Public;
 use crate::mem::frame::Frame;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
 use abi::{Error, Kind};
 use core::sync::atomic::{AtomicPtr, Ordering};
+use crossbeam_utils::CachePadded;
 use smp::CpuId;
+use smp::marker::{CONTENDED, mark};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
 use x86_64::structures::paging::FrameAllocator;
 
 /// Kinds of objects, with those that are none.
@@ -53,11 +57,34 @@ impl Returned {
     }
 }
 
+/// The one pool of the variant `sharedpool`: free objects of all CPUs, by kind, behind one lock.
+struct Shared([*mut Header; KINDS]);
+
+// SAFETY: the objects in it are dead and nobody's; whoever takes one out has the lock.
+unsafe impl Send for Shared {}
+
+static SHARED: CachePadded<SpinMutex<Shared>> =
+    CachePadded::new(SpinMutex::new(Shared([ptr::null_mut(); KINDS])));
+/// Class of its lock, for the instrument.
+const SHARED_LOCK: u8 = 33;
+
+fn shared() -> SpinMutexGuard<'static, Shared> {
+    SHARED.try_lock().unwrap_or_else(|| {
+        mark::<CONTENDED, SHARED_LOCK>();
+        SHARED.lock()
+    })
+}
+
+/// No CPU.
+const NOBODY: u32 = u32::MAX;
+
 /// Free objects of type `T` on one CPU.
 #[derive(Debug)]
 pub struct Pool<T> {
     free: *mut Header,
     cpu: CpuId,
+    /// The CPU whose objects are kept here; nobody in the variant `sharedpool`.
+    owner: u32,
     node: u32,
     objects: PhantomData<T>,
 }
@@ -66,7 +93,7 @@ impl<T: Object> Pool<T> {
     /// No objects of CPU `cpu` yet; memory will come from NUMA node `node`.
     #[must_use]
     pub const fn new(cpu: CpuId, node: u32) -> Self {
-        Self { free: ptr::null_mut(), cpu, node, objects: PhantomData }
+        Self { free: ptr::null_mut(), cpu, owner: cpu.index() as u32, node, objects: PhantomData }
     }
 
     /// Memory for one object: a dead one, whose header counts generations and whose rest is of a former life
@@ -90,20 +117,57 @@ impl<T: Object> Pool<T> {
     pub unsafe fn release(&mut self, object: *mut T) {
         let header: *mut Header = object.cast();
         let home = Frame::at(address_of(header)).home();
-        if home != self.cpu.index() as u32 {
-            // SAFETY: the frame's home is the CPU that took it.
-            let home = unsafe { CpuId::new_unchecked(home) };
-            // SAFETY: the caller's; the frame's line says whose the object is.
-            return unsafe { Public::of(home).returned().push(T::KIND, header) };
+        if home != self.owner {
+            // SAFETY: the caller's.
+            return unsafe { self.release_elsewhere(header, home) };
         }
         // SAFETY: the object starts with its header (`Object`), and is ours alone (the caller).
         unsafe { (*header).next = self.free as u64 };
         self.free = header;
     }
 
+    /// Gives back an object that is not kept here.
+    ///
+    /// # Safety
+    /// As for [`Pool::release`]; `home` is what the line of its frame says.
+    #[cold]
+    unsafe fn release_elsewhere(&self, object: *mut Header, home: u32) {
+        if self.owner == NOBODY {
+            let mut shared = shared();
+            let list = &mut shared.0[T::KIND as usize % KINDS];
+            // SAFETY: the object is ours (the caller).
+            unsafe { (*object).next = *list as u64 };
+            *list = object;
+            return;
+        }
+        // SAFETY: the frame's home is the CPU that took it.
+        let home = unsafe { CpuId::new_unchecked(home) };
+        // SAFETY: the caller's; the frame's line says whose the object is.
+        unsafe { Public::of(home).returned().push(T::KIND, object) };
+    }
+
+    /// Takes one object out of the pool that all share, if it has one.
+    fn take_shared(&mut self) -> bool {
+        let mut shared = shared();
+        let list = &mut shared.0[T::KIND as usize % KINDS];
+        // SAFETY: objects on the list are free, mapped for good, and nobody writes them while the lock is held.
+        if let Some(object) = unsafe { list.as_mut() } {
+            self.free = object;
+            *list = object.next as *mut Header;
+            object.next = 0;
+        }
+        !self.free.is_null()
+    }
+
     #[cold]
     fn refill(&mut self) -> Result<(), Error> {
         const { assert!(size_of::<T>() as u64 <= PAGE) };
+        if variant::get() == Variant::SharedPool {
+            self.owner = NOBODY;
+            if self.take_shared() {
+                return Ok(());
+            }
+        }
         self.free = Public::of(self.cpu).returned().take(T::KIND);
         if !self.free.is_null() {
             return Ok(());
@@ -118,6 +182,11 @@ impl<T: Object> Pool<T> {
                 object.cast::<Header>().write(Header::new(T::KIND));
                 self.release(object);
             }
+        }
+        // What all share went there.
+        if self.free.is_null() && !self.take_shared() {
+            // Others were faster.
+            return self.refill();
         }
         Ok(())
     }
