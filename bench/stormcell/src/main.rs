@@ -45,6 +45,10 @@ fn run_all(block: &'static Block) {
             call::exit(1);
         }
     };
+    if let Err(error) = operations::files::make_shared(block) {
+        rt::log!("no file for all workers: {error:?}");
+        call::exit(1);
+    }
     let mut all_ok = true;
     for entry in arguments.entries() {
         let run = runner::run(block, entry, &arguments, workers, object);

@@ -3,6 +3,7 @@
 #![no_std]
 
 pub mod echo;
+pub mod files;
 pub mod memory;
 pub mod process;
 

@@ -2,6 +2,7 @@
 
 use abi::{Handle, Rights, initial};
 use api::badge;
+use api::files::FileClient;
 use api::memory::MemoryClient;
 use rt::call;
 use rt::layout::{ARENA, HEAP, STACK, WORKER_STACKS};
@@ -44,6 +45,8 @@ pub struct Started {
     pub own: Handle,
     /// The memory server, called as root.
     pub memory: MemoryClient,
+    /// The file server, called as root.
+    pub files: FileClient,
     /// What root was given.
     pub given: Given,
 }
@@ -76,7 +79,9 @@ pub fn start_servers(given: Given) {
     let own = begin_own_service(client).unwrap_or_else(|error| give_up("root's own service", error));
     let start = |entry: Entry| start_server(&given, entry, &client, first).unwrap_or_else(fail(entry));
     let endpoints = [first, start(files), start(echo)];
-    STARTED.call_once(|| Started { endpoints, own, memory: client, given });
+    let files = call::mint(endpoints[1], Rights::USE, badge::ROOT);
+    let files = FileClient(files.unwrap_or_else(|error| give_up("the file server", error)));
+    STARTED.call_once(|| Started { endpoints, own, memory: client, files, given });
 }
 
 /// Makes the endpoint of a server that is about to start, and tells it that it can begin.

@@ -175,6 +175,7 @@ fn equip(mut draft: Draft, parent: u64, cpu: u32, may_place: bool, word: u64) ->
     let [memory, files, _] = servers.endpoints;
     draft.block.memory = draft.grant(memory, number)?;
     draft.block.files = draft.grant(files, number)?;
+    servers.files.attach(number, window, parent)?;
     draft.block.processes = draft.grant(servers.own, number)?;
     if may_place {
         let rights = Rights(Rights::USE.0 | Rights::GRANT.0);
@@ -231,6 +232,12 @@ fn end(number: u64, space: Handle, pages: &[u64]) -> Result<(), SpawnError> {
     if let Some(&last) = pages.last() {
         pool::wait_until_unmapped(last);
     }
-    manifest::started().memory.dismiss(number)?;
+    let servers = manifest::started();
+    match servers.files.detach(number) {
+        // It did not come so far.
+        Ok(()) | Err(Failure::Refused(Errno::NoProcess)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    servers.memory.dismiss(number)?;
     Ok(())
 }

@@ -10,7 +10,7 @@ use rt::service::Failure;
 use rt::start;
 use workloads::table::{MUNMAP_PAGES, number};
 
-use super::Checked;
+use super::{Checked, files};
 use crate::worker::{self, Operation};
 
 const PAGE: u64 = abi::PAGE;
@@ -18,8 +18,6 @@ const OWN: Handle = Handle(0);
 /// Where the workers' addresses begin, and how many each has.
 const AREA: u64 = 0x1000_0000_0000;
 const WORKER: u64 = 1 << 36;
-/// Where in them an object is filled.
-const FILLING: u64 = WORKER / 2;
 /// Pages of a leaf.
 const LEAF: u64 = 64;
 const BOTH: Access = Access::READ.with(Access::WRITE);
@@ -33,26 +31,26 @@ fn touch(address: u64) {
     unsafe { core::ptr::write_volatile(address as *mut u8, 1) };
 }
 
-/// Pages of a region, touched one by one: fresh ones, or those of an object that are in core.
+/// Pages of a region, touched one by one: fresh ones, or those of the worker's own file, which are in core.
 pub struct Faults<const FRESH: bool> {
     base: u64,
     pages: u64,
     next: u64,
-    object: u64,
+    descriptor: u32,
     /// Fresh pages that were given back to prepare the region anew.
     given_back: u64,
 }
 
 impl<const FRESH: bool> Faults<FRESH> {
     fn new(cpu: u32) -> Result<Self, Failure> {
-        /// What an object can have.
+        /// What a file can have.
         const MOST: u64 = rt::layout::OBJECT / PAGE;
         let wanted = (worker::supply() * LEAF).div_ceil(LEAF - 1).next_multiple_of(LEAF);
         let pages = if FRESH { wanted } else { wanted.min(MOST) };
         let base = AREA + u64::from(cpu) * WORKER;
-        let mut faults = Self { base, pages, next: 0, object: 0, given_back: 0 };
+        let mut faults = Self { base, pages, next: 0, descriptor: 0, given_back: 0 };
         if !FRESH {
-            faults.object = filled_object(base + FILLING, pages)?;
+            faults.descriptor = files::own_file(cpu, pages)?;
         }
         faults.begin()?;
         Ok(faults)
@@ -63,7 +61,7 @@ impl<const FRESH: bool> Faults<FRESH> {
         if FRESH {
             server().anonymous(0, self.base, length)?;
         } else {
-            server().map(self.object, self.base, length)?;
+            files::server().map(self.descriptor, self.base, length)?;
         }
         (0..self.pages).step_by(LEAF as usize).for_each(|page| touch(self.base + page * PAGE));
         self.next = 1;
@@ -89,15 +87,6 @@ impl<const FRESH: bool> Faults<FRESH> {
         }
         true
     }
-}
-
-/// An object of which so many pages are in core, as they were touched at `address`.
-fn filled_object(address: u64, pages: u64) -> Result<u64, Failure> {
-    let object = server().create(0, pages)?;
-    server().map(object, address, pages * PAGE)?;
-    (0..pages).for_each(|page| touch(address + page * PAGE));
-    server().release(0, address)?;
-    Ok(object)
 }
 
 impl Operation<{ number::PAGE_FAULT }> for Checked<Faults<false>> {

@@ -2,6 +2,7 @@
 
 mod calls;
 mod counters;
+pub mod files;
 mod kernel;
 mod local;
 mod memory;
@@ -54,6 +55,10 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::PPC => work::<{ number::PPC }, Checked<calls::Echo>>,
         number::PAGE_FAULT => work::<{ number::PAGE_FAULT }, Checked<memory::Faults<false>>>,
         number::PAGE_FAULT_ANON => work::<{ number::PAGE_FAULT_ANON }, Checked<memory::Faults<true>>>,
+        number::FSTAT => work::<{ number::FSTAT }, Checked<files::Fstat>>,
+        number::FSTAT_SHARED => work::<{ number::FSTAT_SHARED }, Checked<files::Fstat>>,
+        number::FILE_OPEN => work::<{ number::FILE_OPEN }, Checked<files::OpenClose>>,
+        number::FILE_READ => work::<{ number::FILE_READ }, Checked<files::ReadPage>>,
         number::MUNMAP => work::<{ number::MUNMAP }, Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,

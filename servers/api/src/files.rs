@@ -1,0 +1,121 @@
+//! The file server: names, descriptors and contents, with the semantics and errors of POSIX.
+//!
+//! Paths are absolute. A descriptor is of the process; its number is from a range of the CPU that opened the file. Data
+//! goes through the data part of the caller's slot ([`rt::window`]), at most [`rt::service::DATA_BYTES`] at a time.
+
+use rt::service::{Data, Reply, Text};
+use rt::window::Slot;
+
+/// In the flags of an open: make the file if it is not there.
+pub const CREATE: u32 = 0o100;
+/// In the flags of an open: empty the file.
+pub const TRUNCATE: u32 = 0o1000;
+/// The type of a file in its mode.
+pub const TYPE: u32 = 0o170_000;
+/// A directory, by its type.
+pub const DIRECTORY: u32 = 0o040_000;
+/// A regular file, by its type.
+pub const REGULAR: u32 = 0o100_000;
+
+/// What is known of a file; times in nanoseconds since boot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Attributes {
+    /// Its number.
+    pub ino: u64,
+    /// Its bytes.
+    pub size: u64,
+    /// When its content changed last.
+    pub mtime: u64,
+    /// When it or anything about it changed last.
+    pub ctime: u64,
+    /// When it was read last; kept only to where a change made it older than that change.
+    pub atime: u64,
+    /// Type and rights.
+    pub mode: u32,
+    /// Names that it has.
+    pub nlink: u32,
+    /// Its user.
+    pub uid: u32,
+    /// Its group.
+    pub gid: u32,
+    /// What it takes up, in units of 512 bytes.
+    pub blocks: u64,
+}
+
+impl Attributes {
+    /// Words that they are kept in.
+    pub const WORDS: usize = 8;
+
+    /// As words.
+    #[must_use]
+    #[inline(always)]
+    pub const fn to_words(self) -> [u64; Self::WORDS] {
+        let modes = self.mode as u64 | (self.nlink as u64) << 32;
+        let owners = self.uid as u64 | (self.gid as u64) << 32;
+        [self.ino, self.size, self.mtime, self.ctime, self.atime, modes, owners, self.blocks]
+    }
+
+    /// From words.
+    #[must_use]
+    #[inline(always)]
+    pub const fn from_words(words: [u64; Self::WORDS]) -> Self {
+        let [ino, size, mtime, ctime, atime, modes, owners, blocks] = words;
+        Self {
+            ino,
+            size,
+            mtime,
+            ctime,
+            atime,
+            mode: modes as u32,
+            nlink: (modes >> 32) as u32,
+            uid: owners as u32,
+            gid: (owners >> 32) as u32,
+            blocks,
+        }
+    }
+}
+
+impl Reply for Attributes {
+    #[inline(always)]
+    fn put(self, slot: Option<Slot>) -> Option<[u64; 4]> {
+        let [a, b, c, d, e, f, g, h] = self.to_words();
+        slot?.write_words([e, f, g, h]);
+        Some([a, b, c, d])
+    }
+
+    #[inline(always)]
+    fn take([a, b, c, d]: [u64; 4], slot: Slot) -> Self {
+        let [e, f, g, h] = slot.read_words();
+        Self::from_words([a, b, c, d, e, f, g, h])
+    }
+}
+
+rt::interface! {
+    /// A file system in memory.
+    Files, FileClient {
+        /// Takes notice of a process with this window, which inherits the descriptors of `parent`. For root.
+        1 attach(process: u64, window: u64, parent: u64) -> ();
+        /// Closes all that a process had open. For root.
+        2 detach(process: u64) -> ();
+        /// Opens a file; returns the descriptor. `mode` is for a file that is made.
+        3 open(path: Text, flags: u32, mode: u32) -> u32;
+        /// Gives a descriptor up.
+        4 close(descriptor: u32) -> ();
+        /// What is known of an open file.
+        5 fstat(descriptor: u32) -> Attributes;
+        /// Reads from `offset` into the slot; returns how many bytes there were.
+        6 pread(descriptor: u32, offset: u64, data: Data) -> u64;
+        /// Writes from the slot to `offset`; returns how many bytes were written.
+        7 pwrite(descriptor: u32, offset: u64, data: Data) -> u64;
+        /// Makes an open file so long.
+        8 ftruncate(descriptor: u32, size: u64) -> ();
+        /// Makes a directory.
+        9 mkdir(path: Text, mode: u32) -> ();
+        /// Takes a name of a file away; it ends with its last name and descriptor.
+        10 unlink(path: Text) -> ();
+        /// Shows an open file from its start at `address` of the caller, shared, for so many bytes.
+        11 map(descriptor: u32, address: u64, length: u64) -> ();
+        /// What is known of a file by name.
+        12 stat(path: Text) -> Attributes;
+    }
+}
