@@ -5,7 +5,33 @@
 //!
 //! **Source.** The explicit memory of seL4 (Elkaduwe et al., IIES'08), with accounts in its place.
 //!
-//! **Cost.** That of the backing; a kernel's takes frames from a per-CPU [`crate::pool::Pool`].
+//! **Cost in lines moved.** That of the backing; a kernel's takes frames from a per-CPU [`crate::pool::Pool`].
+//!
+//! ```
+//! use core::{alloc::Layout, ptr::NonNull, sync::atomic::{AtomicUsize, Ordering}};
+//! use smp::{CpuId, backing::{Backing, Exhausted}, host::Heap};
+//! /// The host's memory, of which so many pieces are to be had.
+//! struct Some(AtomicUsize);
+//! // SAFETY: the heap keeps the promise.
+//! unsafe impl Backing for Some {
+//!     fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
+//!         let less = |left: usize| left.checked_sub(1);
+//!         self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).map_err(|_| Exhausted)?;
+//!         Heap.take(layout, near)
+//!     }
+//!     unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+//!         self.0.fetch_add(1, Ordering::Relaxed);
+//!         // SAFETY: the caller's.
+//!         unsafe { Heap.give(memory, layout) }
+//!     }
+//! }
+//! let (some, word) = (Some(AtomicUsize::new(1)), Layout::new::<u64>());
+//! let piece = some.take(word, CpuId::BOOT)?;
+//! assert_eq!(some.take(word, CpuId::BOOT), Err(Exhausted));
+//! // SAFETY: from this backing with this layout, and unused.
+//! unsafe { some.give(piece, word) };
+//! # Ok::<(), Exhausted>(())
+//! ```
 
 use core::alloc::Layout;
 use core::ptr::NonNull;

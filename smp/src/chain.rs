@@ -6,7 +6,7 @@
 //!
 //! **Source.** The free lists of Bonwick's slab allocator (USENIX Summer 1994, section 3).
 //!
-//! **Cost.** None by itself: a chain belongs to one CPU. Each function touches the nodes that it names, and
+//! **Cost in lines moved.** None by itself: a chain belongs to one CPU. Each function touches the nodes that it names, and
 //! [`Chain::append`] the last node of the first list.
 //!
 //! ```

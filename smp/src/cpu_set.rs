@@ -7,7 +7,7 @@
 //! **Source.** The core sets by which RadixVM aims its TLB shootdowns (Clements et al., EuroSys'13,
 //! section 3.3); the summary is van Emde Boas' idea with two levels.
 //!
-//! **Cost.** [`CpuSet`]: none, it is a value. [`AtomicCpuSet::insert`] of a CPU that is in the set already
+//! **Cost in lines moved.** [`CpuSet`]: none, it is a value. [`AtomicCpuSet::insert`] of a CPU that is in the set already
 //! only loads, so a set that has settled moves no line; a new member costs one line moved, two where the
 //! words are on another line than the summary (the set takes two and an eighth lines in all).
 //!

@@ -1,7 +1,24 @@
 //! A platform of ordinary threads: CPU i is the thread that claimed number i.
 //!
-//! For tests, examples and benchmarks; the only part of this crate that uses the standard library. Under
-//! the model checker the threads are `loom`'s.
+//! **Idea.** What runs in a kernel is tested where tests are easy to write, to repeat and to check. For tests, examples
+//! and benchmarks; the only part of this crate that uses the standard library. Under the model checker the threads
+//! are `loom`'s. One thread may claim several CPUs and play them in turn.
+//!
+//! **What the user answers for.** A structure is used with the CPUs of one machine only: a token says which CPU it is
+//! of, not of which machine, and two machines' CPUs of one number would both take that CPU's part for theirs. This
+//! could not be left to the user in a kernel, where there is one machine; here it keeps tests free of `unsafe`.
+//!
+//! **Source.** Kernel code in user mode for tests, as in NrOS (Bhardwaj et al., OSDI'21) and Rump kernels (Kantee, 2012).
+//!
+//! **Cost in lines moved.** Not reckoned: the host has its own.
+//!
+//! ```
+//! use smp::{CpuId, Platform, host::Machine};
+//! let machine = Machine::with_nodes(4, 2);
+//! assert_eq!(machine.run(|cpu| machine.node(cpu.id())), [0, 1, 0, 1]);
+//! machine.wake(CpuId::BOOT);
+//! assert_eq!(machine.wakes(CpuId::BOOT), 1);
+//! ```
 
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -67,7 +84,8 @@ impl Machine {
         Self { seats: (0..cpus).map(seat).collect::<Vec<_>>().into_boxed_slice(), number }
     }
 
-    /// Makes the calling thread CPU `id`, for good.
+    /// Makes the calling thread CPU `id`, for good. The token reaches what belongs to that CPU in any structure, so no
+    /// structure may be used with tokens of two machines (see the module's page).
     ///
     /// # Panics
     ///

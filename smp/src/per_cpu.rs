@@ -7,7 +7,7 @@
 //! **Source.** Padded per-processor variables of Tornado (Gamsa et al., OSDI'99, section 3.2); the two ways
 //! in from Asterinas' `ostd::cpu::local`.
 //!
-//! **Cost.** [`PerCpu::local`]: no line moved, one bounds check. [`PerCpu::remote`] moves no line by itself;
+//! **Cost in lines moved.** [`PerCpu::local`]: no line moved, one bounds check. [`PerCpu::remote`] moves no line by itself;
 //! each first access to what it returns may move one.
 //!
 //! ```

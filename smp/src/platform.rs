@@ -9,7 +9,7 @@
 //! **Source.** The per-processor objects of Tornado (Gamsa et al., OSDI'99, section 3) and K42; a guard
 //! that proves locality, as in Asterinas' `ostd::cpu::local`.
 //!
-//! **Cost.** A token is one pointer in a register, to the start of the CPU's own [`CpuLocal`]: no lines
+//! **Cost in lines moved.** A token is one pointer in a register, to the start of the CPU's own [`CpuLocal`]: no lines
 //! moved. [`Platform::wake`] is one inter-processor interrupt.
 //!
 //! ```

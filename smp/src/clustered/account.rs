@@ -1,4 +1,33 @@
 //! Credit that is paid from locally.
+//!
+//! **Idea.** Every CPU pays from credit of its own, takes more from the common balance in batches, and returns what
+//! gathers beyond two. Before a payment is refused, the credit that other CPUs hold is taken back, by exchanging it
+//! for nothing where it lies: no CPU is asked, so paying waits for nobody, at the price of a locked instruction on a
+//! local line.
+//!
+//! **Source.** Sloppy counters (Boyd-Wickizer et al., OSDI'10, section 4.3); the batch that goes back when there is too
+//! much from McKenney and Slingwine (USENIX Winter 1993, section 3).
+//!
+//! **Cost in lines moved.** A payment or refund from credit: none. A refill: one or two a batch. Taking back: one for
+//! each CPU that holds credit.
+//!
+//! ```
+//! use smp::{CpuId, backing::Exhausted, clustered::{Balance, Credit}};
+//! // A kernel's account: credits where it likes them, here of two CPUs.
+//! static BALANCE: Balance = Balance::new(100, 16);
+//! static CREDITS: [Credit; 2] = [const { Credit::new() }; 2];
+//! let pay = |cpu: usize, amount| {
+//!     BALANCE.pay(CpuId::new(cpu).unwrap(), &CREDITS[cpu], amount, || CREDITS.iter())
+//! };
+//! pay(0, 10)?;
+//! assert_eq!(CREDITS[0].left(), 16);
+//! // More than the balance has: credit of CPU 0 is taken back for it.
+//! pay(1, 90)?;
+//! assert_eq!(pay(0, 1), Err(Exhausted));
+//! BALANCE.refund(&CREDITS[1], 1);
+//! pay(0, 1)?;
+//! # Ok::<(), Exhausted>(())
+//! ```
 
 use core::marker::PhantomData;
 

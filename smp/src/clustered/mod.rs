@@ -9,7 +9,7 @@
 //! **Source.** Tornado (Gamsa et al., OSDI'99, section 3.1) and K42; found statically, so that the call can be
 //! inlined, as in EbbRT (Schatzberg et al., OSDI'16, section 3.3).
 //!
-//! **Cost.** A hit is one load from the local table and one predictable branch: no line moved. A miss, once a
+//! **Cost in lines moved.** A hit is one load from the local table and one predictable branch: no line moved. A miss, once a
 //! CPU and object: a walk over the representatives that there are, 2 lines to link a new one, and the
 //! backing's price. Destruction: one line for each CPU that used the object.
 //!
@@ -30,12 +30,12 @@
 //! calls.destroy(&machine, &ids);
 //! ```
 
-mod account;
-mod counter;
-mod ids;
-mod partitioned;
-mod reps;
-mod value;
+pub mod account;
+pub mod counter;
+pub mod ids;
+pub mod partitioned;
+pub mod reps;
+pub mod value;
 
 use core::ptr::NonNull;
 

@@ -1,4 +1,34 @@
 //! A list of representatives, one for each cluster of CPUs that has asked.
+//!
+//! **Idea.** The list of an object's representatives is only added to, and goes with the object. A CPU walks it once
+//! for each object, when its table has no entry yet; how many CPUs share a representative is the object's [`Degree`].
+//!
+//! **Source.** The degrees of clustering of Tornado (Gamsa et al., OSDI'99, section 3.1).
+//!
+//! **Cost in lines moved.** The first use on a CPU: one for each representative that there is, and two for a new one.
+//!
+//! ```
+//! use smp::{Cpu, backing::Exhausted, clustered::{Clustered, Degree, Found, Ids, Reps, Root}, host::{Heap, Machine}};
+//! use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+//! /// The last value that a CPU of a cluster put in.
+//! struct Latest(Reps<AtomicU64, Heap>);
+//! // SAFETY: the list keeps its representatives while it lives.
+//! unsafe impl Root for Latest {
+//!     type Rep = AtomicU64;
+//!     const TELLS_OWN: bool = false;
+//!     fn miss(&self, cpu: Cpu<'_>) -> Result<Found<AtomicU64>, Exhausted> {
+//!         self.0.find_or_make(cpu, AtomicU64::default)
+//!     }
+//! }
+//! let (machine, map) = (Machine::new(4), Ids::map::<1>());
+//! // SAFETY: the only numbers in use with these tables, and fewer than those have entries.
+//! let ids = unsafe { Ids::new(&map, 4) };
+//! let latest = Latest(Reps::new(Heap, Degree::Clusters(2)));
+//! let latest = Clustered::new(&ids, smp::CpuId::BOOT, latest)?;
+//! machine.run(|cpu| latest.reference().get(cpu).unwrap().store(9, Relaxed));
+//! assert_eq!(latest.root().0.iter().map(|rep| rep.load(Relaxed)).collect::<Vec<_>>(), [9, 9]);
+//! # Ok::<(), Exhausted>(())
+//! ```
 
 use core::alloc::Layout;
 use core::marker::PhantomData;

@@ -1,4 +1,31 @@
 //! A value that every CPU reads and few change.
+//!
+//! **Idea.** Each cluster has a copy, which it reads without a store anywhere; a change writes all of them before it
+//! returns. A CPU that makes its copy while a change walks the copies looks at the original once more after its copy
+//! can be found, so that one of the two brings it up to date.
+//!
+//! **Source.** Replicated clustered objects with an explicit update (Tornado, Gamsa et al., OSDI'99, section 3.1).
+//!
+//! **Cost in lines moved.** A read: none until somebody has changed it, then one or two for the copy. A change: one or
+//! two for each copy.
+//!
+//! ```
+//! use smp::{CpuId, clustered::{Clustered, Degree, Ids, Replicated}, host::{Heap, Machine}, lock::Spinning};
+//! const CLASS: u8 = 7;
+//! let (machine, map) = (Machine::new(2), Ids::map::<1>());
+//! // SAFETY: the only numbers in use with these tables, and fewer than those have entries.
+//! let ids = unsafe { Ids::new(&map, 2) };
+//! let zone = Replicated::<2, CLASS, _>::new(Heap, Degree::Cpu, [1, 3600]);
+//! let zone = Clustered::new(&ids, CpuId::BOOT, zone).unwrap();
+//! machine.run(|cpu| {
+//!     let wait = Spinning::new(&machine, cpu);
+//!     if cpu.id() == CpuId::BOOT {
+//!         zone.root().update(&wait, |[version, offset]| [version + 1, offset + 3600]);
+//!     }
+//!     let [version, offset] = zone.reference().read(cpu, &wait);
+//!     assert_eq!(offset, version * 3600);
+//! });
+//! ```
 
 use core::marker::PhantomData;
 

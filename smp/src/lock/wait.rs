@@ -1,4 +1,32 @@
 //! How the holder-to-be of a lock waits: spinning as the kernel does, or parking as a server's thread does.
+//!
+//! **Idea.** A lock does not know what its user is: it says how many turns the user has waited and that the lock was
+//! found taken, and the user's [`Wait`] says what a turn is. A kernel serves its own CPU in each ([`Spinning`]), so
+//! that CPUs which wait for each other get on; a thread of a server spins for as long as parking would cost, and then
+//! parks ([`Parking`]); and who waits for a few instructions of another CPU serves nobody ([`Briefly`]).
+//!
+//! **Source.** Spinning for as long as blocking costs: Karlin et al., SOSP'91; serving while waiting: Tornado
+//! and seL4's multiprocessor lock.
+//!
+//! **Cost in lines moved.** None by itself. Parking and waking are system calls of the user.
+//!
+//! ```
+//! use std::thread::{self, Thread};
+//! use smp::lock::{Mcs, Park, Parking};
+//! /// Threads of the host, each named by where its handle lies.
+//! struct Threads;
+//! impl Park for Threads {
+//!     type Thread = &'static Thread;
+//!     fn current(&self) -> &'static Thread { Box::leak(Box::new(thread::current())) }
+//!     fn park(&self) { thread::park() }
+//!     fn unpark(&self, thread: &'static Thread) { thread.unpark() }
+//! }
+//! let total: Mcs<u64, 1, &'static Thread> = Mcs::new(0);
+//! thread::scope(|scope| {
+//!     for _ in 0..2 { scope.spawn(|| total.with(&Parking(&Threads), |total| *total += 1)); }
+//! });
+//! assert_eq!(total.into_inner(), 2);
+//! ```
 
 use crate::marker;
 use crate::platform::{Cpu, Platform};

@@ -31,8 +31,8 @@
 //! });
 //! ```
 
-mod slab;
-mod store;
+pub mod slab;
+pub mod store;
 
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;

@@ -1,4 +1,30 @@
 //! Free memory of the machine by NUMA node: what a source of frames keeps in.
+//!
+//! **Idea.** Blocks come and go in batches, so that the lock of a node is taken once for many of them; batches and
+//! ranges that nobody has cut yet are kept in their own first block, so that the store needs no memory. A CPU is
+//! served from its own node for as long as that has anything.
+//!
+//! **Source.** The global layer of McKenney and Slingwine (USENIX Winter 1993, section 3), by node.
+//!
+//! **Cost in lines moved.** A batch of [`BATCH`]: one to three for the node's lock and lists, one for the batch's first
+//! block.
+//!
+//! ```
+//! use core::{alloc::Layout, ptr::NonNull};
+//! use smp::{CpuId, backing::Backing, host::{Heap, Machine}, pool::Store};
+//! const CLASS: u8 = 3;
+//! let machine = Machine::new(1);
+//! let cpu = machine.claim(CpuId::BOOT);
+//! let lists = [Store::<CLASS>::list()];
+//! let store: Store<'_, CLASS> = Store::new(&lists, 4096);
+//! let memory = Heap.take(Layout::from_size_align(100 * 4096, 4096).unwrap(), CpuId::BOOT).unwrap();
+//! // SAFETY: fresh memory, which is left to the store.
+//! unsafe { store.add(&machine, cpu, 0, memory, 100) };
+//! let batch = store.take(&machine, cpu).unwrap();
+//! assert_eq!(store.free(&machine, cpu), 100 - batch.len());
+//! // SAFETY: from this store.
+//! unsafe { store.put(&machine, cpu, 0, batch) };
+//! ```
 
 use core::ptr::NonNull;
 

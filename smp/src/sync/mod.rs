@@ -1,7 +1,20 @@
 //! Where this crate takes its atomics from: the language's, or under `--cfg loom` the model checker's.
 //!
-//! Nothing else here names `core::sync::atomic`, so that the code which is model-checked is the code
-//! that runs. Costs nothing: every function is an inlined call of the language's own.
+//! **Idea.** Nothing else here names `core::sync::atomic`, so that the code which is model-checked is the code
+//! that runs. The checker weakens sequentially consistent accesses, so every handshake here uses fences.
+//!
+//! **Source.** CDSChecker (Norris and Demsky, OOPSLA'13), which `loom` follows; the memory model is that of C11.
+//!
+//! **Cost in lines moved.** None: every function is an inlined call of the language's own.
+//!
+//! ```
+//! use smp::sync::{AtomicU64, Ordering, fence_after_rmw};
+//! let [mine, yours] = [AtomicU64::new(0), AtomicU64::new(0)];
+//! // Says that it comes, then looks whether the other one does: on x86-64 without another instruction.
+//! mine.swap(1, Ordering::AcqRel);
+//! fence_after_rmw();
+//! assert_eq!(yours.load(Ordering::Acquire), 0);
+//! ```
 
 #[cfg(loom)]
 mod checked;
