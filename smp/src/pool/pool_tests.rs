@@ -121,12 +121,13 @@ mod host {
         let barrier = std::sync::Barrier::new(2);
         machine.run(|cpu| {
             if cpu.id() == CpuId::BOOT {
-                let mine: Vec<_> = (0..objects).map(|_| pool.alloc(cpu).unwrap().addr().get()).collect();
+                let mine: Vec<_> =
+                    (0..objects).map(|_| pool.alloc(cpu).unwrap().as_ptr().expose_provenance()).collect();
                 passed.lock().unwrap().extend(mine.iter().copied());
                 barrier.wait();
                 barrier.wait();
                 let again: BTreeSet<_> =
-                    (0..objects).map(|_| pool.alloc(cpu).unwrap().addr().get()).collect();
+                    (0..objects).map(|_| pool.alloc(cpu).unwrap().as_ptr().expose_provenance()).collect();
                 assert_eq!(again, mine.into_iter().collect(), "blocks did not come home");
             } else {
                 barrier.wait();
