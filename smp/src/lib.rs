@@ -54,7 +54,7 @@
 //! values that the C11 memory model allows, within the bounds that each test names. For each
 //! concurrent primitive a deliberately broken variant is kept as a test that must fail. `cargo xtask test --filter
 //! host/smp` counts the instructions of the hot paths by single-stepping them, and `--filter figures/smp` the lines
-//! that they move at 32 CPUs. Where Miri is there, `MIRIFLAGS=-Zmiri-permissive-provenance cargo miri test -p smp
+//! that they move at 32 CPUs. Where Miri is there, `MIRIFLAGS="-Zmiri-permissive-provenance -Zmiri-ignore-leaks" cargo miri test -p smp
 //! --lib` finds undefined behaviour (the property tests take long there).
 #![cfg_attr(not(any(test, feature = "host")), no_std)]
 
