@@ -119,7 +119,7 @@ pub struct RunArgs {
 /// Arguments of `test`.
 #[derive(Args)]
 pub struct TestArgs {
-    /// Only the tests whose name contains this; `soak`: 100 boots at 16 CPUs; `figures/32`: figures at 32 CPUs
+    /// Only the tests whose name contains this; `soak`: 100 boots at 16 CPUs; `figures/32`: figures at 32 CPUs; `repeat`: Linux five times
     #[arg(long, value_name = "S")]
     pub filter: Option<String>,
     /// Run the kernel's tests at this number of CPUs only

@@ -39,6 +39,9 @@ pub const PRIMITIVES: &[&str] =
     &["smp_deref", "smp_counter", "smp_account", "smp_pool", "smp_mailbox", "smp_retire"];
 /// Operations of each worker for that: a grace period takes a batch of 2,048, a refill of credit up to twice 1,024.
 pub const PRIMITIVE_OPS: u64 = 25_000;
+/// The contract's least number of operations of a worker for a claim that no line moves.
+pub const FEWEST_OPS: u64 = 2000;
+const _: () = assert!(PRIMITIVE_OPS >= FEWEST_OPS && crate::stormcell::guest::DEFAULT_OPS >= FEWEST_OPS);
 /// "0.00 lines an operation".
 pub const NO_LINES_BELOW: f64 = 0.005;
 /// Has all other CPUs do something and waits.

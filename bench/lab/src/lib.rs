@@ -6,6 +6,8 @@
 //! point; [`table`] and [`explain`] show them to people, and
 //! [`goals`] says what Stormcell's must not exceed.
 //!
+//! [`repeat`] says how well repeats of a point have to agree.
+//!
 //! [`truth`] tests the instrument against a guest whose costs are known.
 //!
 //! No command-line parsing and no building of programs lives here: that is `xtask`, which depends on this
@@ -31,6 +33,7 @@ pub mod naming;
 mod point;
 pub mod qemu;
 pub mod record;
+pub mod repeat;
 pub mod request;
 pub mod stormcell;
 pub mod sweep;

@@ -50,13 +50,12 @@ pub struct Marker {
     pub class: Class,
 }
 
-/// A translated block.
+/// A translated block. What each execution looks at comes first, on one host cache line.
 #[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Block {
     /// Dense number of the block, for counters.
     pub id: u32,
-    /// Virtual address of its first instruction.
-    pub address: u64,
     /// Instructions in it.
     pub insns: u32,
     /// Cycles of all its instructions, transfers and entries apart.
@@ -65,16 +64,18 @@ pub struct Block {
     pub class: Class,
     /// It ends in `syscall`.
     pub ends_in_syscall: bool,
-    /// It is one string instruction (a later iteration looks like this), and its address.
-    pub repeat: Option<u64>,
-    /// Its last instruction is a string instruction at this address.
-    pub ends_in_repeat: Option<u64>,
     /// It starts at the page fault handler's entry.
     pub fault_entry: bool,
     /// It can make the processor forget address translations, at its end.
     pub flushes: bool,
     /// It has a `pause`: the mark of a spinning loop.
     pub pause: bool,
+    /// Its last instruction is a string instruction at this address.
+    pub ends_in_repeat: Option<u64>,
+    /// It is one string instruction (a later iteration looks like this), and its address.
+    pub repeat: Option<u64>,
+    /// Virtual address of its first instruction.
+    pub address: u64,
     /// Its instructions.
     pub sites: Box<[Site]>,
     /// For each instruction, the marker that it is.

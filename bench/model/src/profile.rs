@@ -140,8 +140,11 @@ fn set(table: &mut toml::Table, item: &str) -> Result<(), String> {
     let bad = || format!("profile: override `{item}` is not of the form key:integer");
     let (key, value) = item.split_once(':').ok_or_else(bad)?;
     let value: i64 = value.parse().map_err(|_| bad())?;
-    for section in table.iter_mut().filter_map(|(_, v)| v.as_table_mut()) {
-        if let Some(slot) = section.get_mut(key) {
+    let (section, name) = key.split_once('.').map_or((None, key), |(section, name)| (Some(section), name));
+    let sections =
+        table.iter_mut().filter(|(title, _)| section.is_none_or(|wanted| wanted == title.as_str()));
+    for content in sections.filter_map(|(_, value)| value.as_table_mut()) {
+        if let Some(slot) = content.get_mut(name) {
             *slot = toml::Value::Integer(value);
             return Ok(());
         }
@@ -227,6 +230,8 @@ mod tests {
     fn overrides_change_the_figure_and_the_identity() {
         let changed = Profile::parse(DEFAULT, &["tenure:30".into()]).unwrap();
         assert_eq!(changed.order.tenure, 30);
+        assert_eq!(Profile::parse(DEFAULT, &["order.tenure:30".into()]).unwrap(), changed);
+        assert!(Profile::parse(DEFAULT, &["costs.tenure:30".into()]).unwrap_err().contains("costs.tenure"));
         assert_ne!(changed.identity(), Profile::default().identity());
         assert!(Profile::parse(DEFAULT, &["tenur:30".into()]).unwrap_err().contains("tenur"));
         assert!(Profile::parse(DEFAULT, &["tenure".into()]).unwrap_err().contains("key:integer"));

@@ -8,7 +8,9 @@ use model::machine::{Machine, Options};
 use std::cell::UnsafeCell;
 use std::ffi::{c_uint, c_void};
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::atomic::{
+    AtomicPtr, Ordering::Acquire, Ordering::Relaxed, Ordering::Release, Ordering::SeqCst,
+};
 
 const LINE: u64 = 64;
 const PAGE: u64 = 1 << PAGE_BITS;
@@ -41,7 +43,8 @@ struct Vcpu {
 unsafe impl Sync for Slot {}
 
 static STATE: OnceLock<State> = OnceLock::new();
-static STOPPED: AtomicBool = AtomicBool::new(false);
+/// The same while the guest runs: null before and after, so that each callback has one thing to look at.
+static RUNNING: AtomicPtr<State> = AtomicPtr::new(std::ptr::null_mut());
 
 /// The machine, once there is one.
 pub fn machine() -> Option<&'static Machine> {
@@ -57,6 +60,8 @@ pub fn start(id: PluginId, cpus: u32, options: Options) -> Result<(), String> {
             .collect(),
     };
     STATE.set(state).map_err(|_| "loaded twice".to_string())?;
+    let state = STATE.get().ok_or("no state")?;
+    RUNNING.store(std::ptr::from_ref(state).cast_mut(), Release);
     let Some(qemu) = api::get() else { return Err("no QEMU".into()) };
     // SAFETY: `id` is the one that QEMU gave to this plugin, and the callbacks live as long as the process.
     unsafe {
@@ -71,10 +76,8 @@ pub fn start(id: PluginId, cpus: u32, options: Options) -> Result<(), String> {
 /// Runs `work` on the CPU that QEMU names. Called only on that vCPU's thread, never nested.
 #[inline]
 fn with_cpu(index: c_uint, work: impl FnOnce(&mut Vcpu, &Machine)) {
-    if STOPPED.load(Relaxed) {
-        return;
-    }
-    let Some(state) = STATE.get() else { return };
+    // SAFETY: null, or the state in `STATE`, which is never taken out of it nor borrowed mutably.
+    let Some(state) = (unsafe { RUNNING.load(Acquire).as_ref() }) else { return };
     let Some(slot) = state.cpus.get(index as usize) else { return };
     // SAFETY: QEMU runs the callbacks of a vCPU on its own thread, one after another, and none of the
     // model's functions calls back into QEMU; so this is the only reference to the CPU.
@@ -90,7 +93,7 @@ extern "C" fn resume(_: PluginId, index: c_uint) {
 }
 
 extern "C" fn exit(_: PluginId, _: *mut c_void) {
-    if !STOPPED.swap(true, SeqCst)
+    if !RUNNING.swap(std::ptr::null_mut(), SeqCst).is_null()
         && let Some(machine) = machine()
     {
         machine.order.end_strict();

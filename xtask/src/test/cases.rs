@@ -11,6 +11,7 @@ use lab::truth;
 use super::command::{Expected, Meddle, Trial};
 use super::figures::{self, Figures};
 use super::guest::{Expect, Guest, Lab};
+use super::repeat::{self, Repeat};
 use super::schedule::Weight;
 use super::summary::Report;
 use super::{dashboard, fixtures, host, instrument, measuring, null_call, results};
@@ -28,7 +29,8 @@ const DEGREE_CPUS: u32 = 5;
 const SOAK: (u32, u32) = (16, 100);
 const SOAK_NAME: &str = "soak";
 /// What runs only when asked for: how its names begin, and what a filter must hold.
-const LONG: [(&str, &str); 2] = [(SOAK_NAME, SOAK_NAME), (figures::MANY, figures::MANY_ASKED)];
+const LONG: [(&str, &str); 3] =
+    [(SOAK_NAME, SOAK_NAME), (figures::MANY, figures::MANY_ASKED), (repeat::NAME, repeat::NAME)];
 /// What the names of the kernel's own tests start with.
 const KERNEL_PREFIX: &str = "kernel/";
 /// CPUs of the guests that come out wrong on purpose: two, so that both show in a hang's report.
@@ -80,6 +82,8 @@ pub enum Kind {
     Guest(Guest),
     /// A sweep under the machine model.
     Figures(Figures),
+    /// The same points of Linux several times.
+    Repeat(Repeat),
     /// A command.
     Trial(Trial),
     /// The count of a null call by QEMU alone.
@@ -117,6 +121,7 @@ impl Case {
         match &self.kind {
             Kind::Guest(guest) => lab.run(&self.name, guest),
             Kind::Figures(figures) => figures.run(&self.name, lab),
+            Kind::Repeat(repeat) => repeat.run(&self.name, lab),
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::NullCall => null_call::run(&self.name, lab),
             Kind::Dashboard { install } => dashboard::run(&self.name, lab, *install),
@@ -133,6 +138,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     cases.extend(degrees());
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
     cases.extend(figures::cases());
+    cases.extend(repeat::cases());
     cases.extend(provocations());
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);

@@ -137,7 +137,7 @@ impl Figures {
 }
 
 /// What goes on is not shown: only what comes out.
-struct Silent;
+pub struct Silent;
 
 impl Observer for Silent {
     fn boot(&mut self, _description: &str) {}

@@ -13,6 +13,7 @@ mod instrument;
 mod leftover;
 mod measuring;
 mod null_call;
+mod repeat;
 mod results;
 mod schedule;
 mod summary;
