@@ -69,6 +69,10 @@ pub struct Control {
     pub free_before: AtomicU64,
     /// The same after the last operation.
     pub free_after: AtomicU64,
+    /// Grace periods of the kernel that were over before verb 1.
+    pub periods_before: AtomicU64,
+    /// The same after the last operation.
+    pub periods_after: AtomicU64,
 }
 
 const _: () = assert!(size_of::<Control>() <= (PAGES * abi::PAGE) as usize);

@@ -62,7 +62,7 @@ fn run_all(block: &'static Block) {
             refilled_workers: 0,
             mem_growth_bytes: run.mem_growth_bytes,
             faults: None,
-            grace_periods: None,
+            grace_periods: run.grace_periods,
             tsc_per_op: None,
         };
         rt::log!("{outcome}");

@@ -53,6 +53,8 @@ pub struct Run {
     pub all_ops: u64,
     /// Growth of the memory in use, between the barrier before verb 1 and the last operation.
     pub mem_growth_bytes: Option<i64>,
+    /// Grace periods of the kernel that ended in the same time.
+    pub grace_periods: Option<u64>,
 }
 
 /// Runs `entry` with `workers` workers on the first CPUs, which meet in the memory `object`.
@@ -70,11 +72,14 @@ pub fn run(block: &Block, entry: Entry, arguments: &BootArgs<'_>, workers: u32, 
     let taken = control.free_before.load(Ordering::Relaxed) as i64
         - control.free_after.load(Ordering::Relaxed) as i64
         + control.pages.load(Ordering::Relaxed);
+    let periods =
+        control.periods_after.load(Ordering::Relaxed) - control.periods_before.load(Ordering::Relaxed);
     Run {
         ok: all_done && control.failed.count() == 0,
         entered: control.entered.count(),
         all_ops: control.all_ops.load(Ordering::Relaxed),
         mem_growth_bytes: all_done.then_some(taken * abi::PAGE as i64),
+        grace_periods: all_done.then_some(periods),
     }
 }
 

@@ -81,6 +81,7 @@ fn count_after(control: &Control, cpu: u64, workers: u32) {
     if cpu == 0 {
         control.stopped.wait_for(workers);
         control.free_after.store(free_pages(), Ordering::Relaxed);
+        control.periods_after.store(call::fact(Fact::GracePeriods), Ordering::Relaxed);
         control.counted.arrive();
     }
     control.counted.wait_for(1);
@@ -154,6 +155,7 @@ pub fn work<const N: u8, O: Operation<N>>(cpu: u64) {
         // All others are at the barrier.
         control.ready.wait_for(workers - 1);
         control.free_before.store(free_pages(), Ordering::Relaxed);
+        control.periods_before.store(call::fact(Fact::GracePeriods), Ordering::Relaxed);
     }
     control.ready.arrive();
     control.ready.wait_for(workers);

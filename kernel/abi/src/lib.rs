@@ -61,6 +61,8 @@ pub enum Fact {
     AccountBalance = 6,
     /// Interrupts that the calling CPU sent to other CPUs since boot.
     InterruptsSent = 5,
+    /// Grace periods of the kernel that are over since boot.
+    GracePeriods = 7,
     /// Interrupts of devices that the calling CPU took since boot.
     DeviceInterrupts = 32,
     /// Where a device has to write for an interrupt that comes by a message: see [`interrupt`].

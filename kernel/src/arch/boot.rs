@@ -131,10 +131,8 @@ fn prepare_cpus(firmware: &Firmware, space: &mut KernelSpace, features: &Feature
     for (number, cpu) in firmware.topology.cpus().iter().enumerate() {
         space.map_cpu_area(number as u32, cpu.node);
     }
-    for id in smp::cpus() {
-        Public::prepare(id);
-    }
     crate::boot::topology::publish(&firmware.topology);
+    smp::cpus().for_each(Public::prepare);
 }
 
 /// Lets the boot tables, which application processors start on, map what the kernel's own map.

@@ -239,6 +239,10 @@ pub fn interrupt(cell: &mut Cell, number: u64) {
             crate::io::interrupt::arrived(cell, device);
             cell.apic().end_of_interrupt();
         }
+        vector::TIMER => {
+            cell.public().timer_fired();
+            cell.apic().end_of_interrupt();
+        }
         vector::APIC_ERROR => {
             log!("local APIC error");
             cell.apic().end_of_interrupt();

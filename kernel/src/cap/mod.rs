@@ -23,7 +23,7 @@ use abi::{Error, Handle, Kind, Rights};
 use core::sync::atomic::{Ordering, fence};
 
 use crate::cell::Cell;
-use crate::object::{Object, Tag};
+use crate::object::{Object, Tag, first_capability_ended};
 use slot::{Parent, Slot, Validity};
 use table::Table;
 
@@ -228,9 +228,13 @@ pub fn delete(cell: &mut Cell, table: &Table, handle: Handle) -> Result<(), Erro
     if validity.generation() != handle.generation() || !validity.is_used() {
         return Err(stale(validity, handle));
     }
+    let (tag, object, is_first) = (slot.tag(), slot.object(), slot.parent().is_none());
     if !slot.end(validity) {
         return Err(Error::StaleHandle);
     }
     table.give_back(cell, handle, slot);
+    if is_first {
+        first_capability_ended(cell, tag, object);
+    }
     Ok(())
 }

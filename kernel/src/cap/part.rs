@@ -6,11 +6,11 @@ use crossbeam_utils::CachePadded;
 use smp::CpuId;
 
 use super::slot::{Parent, Slot};
-use crate::cell::Public;
+use crate::cell::{Cell, Public};
 use crate::mem::account::{Account, Paid};
 use crate::mem::layout::{PAGE, address_of, memory_at};
 use crate::mem::page_map::Frames;
-use crate::object::Tag;
+use crate::object::{Tag, first_capability_ended};
 
 /// No further slot.
 const NONE: u32 = u32::MAX;
@@ -70,8 +70,9 @@ impl Part {
         part
     }
 
-    /// Ends all capabilities, and hands the frames of their slots to `take`. Nobody uses the part any more.
-    pub fn clear(&self, mut take: impl FnMut(u64)) {
+    /// Ends all capabilities, and the objects whose first ones they were; hands the frames of their slots to `take`.
+    /// Nobody uses the part any more.
+    pub fn clear(&self, cell: &mut Cell, mut take: impl FnMut(u64)) {
         for chunk in &self.chunks {
             let chunk = chunk.load(Ordering::Relaxed);
             if chunk.is_null() {
@@ -81,8 +82,9 @@ impl Part {
                 // SAFETY: a chunk has `CHUNK` slots.
                 let slot = unsafe { &*chunk.add(slot) };
                 let validity = slot.validity();
-                if validity.is_used() {
-                    slot.end(validity);
+                let is_first = slot.parent().is_none();
+                if validity.is_used() && slot.end(validity) && is_first {
+                    first_capability_ended(cell, slot.tag(), slot.object());
                 }
             }
             take(address_of(chunk));

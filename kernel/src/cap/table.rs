@@ -46,14 +46,14 @@ impl Table {
 
     /// Ends all capabilities and gives the memory back. Nobody uses the table any more; what was derived from its
     /// capabilities finds them ended, for their memory stays capabilities.
-    pub fn clear(&self, cell: &Cell) {
+    pub fn clear(&self, cell: &mut Cell) {
         let mut frames = Paid { account: self.account, node: cell.node() };
         let chunks = Public::of(cell.id()).chunks();
         for index in 0..self.count as usize {
             let part = self.place(index).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
             // SAFETY: a part is a frame that nobody but us uses any more.
             let Some(all) = (unsafe { part.as_ref() }) else { continue };
-            all.clear(|chunk| {
+            all.clear(cell, |chunk| {
                 chunks.give_kept(chunk);
                 self.account.refund(PAGE);
             });

@@ -58,13 +58,7 @@ impl Cell {
     /// Sets this CPU's timer to the next thing that time asks for.
     #[cold]
     pub fn arm_timer(&mut self) {
-        let soonest = match (self.timers.soonest(), self.slice_end) {
-            (Some(deadline), 0) => deadline,
-            (Some(deadline), end) => deadline.min(end),
-            (None, 0) => return,
-            (None, end) => end,
-        };
-        let ticks = time::ticks_until(soonest);
-        self.apic().set_timer(ticks);
+        let slice_end = Some(self.slice_end).filter(|&end| end != 0);
+        self.public().arm_timer(self.timers.soonest().into_iter().chain(slice_end).min());
     }
 }

@@ -22,42 +22,13 @@ use crate::arch::extended::Holder;
 use crate::arch::gdt::Segments;
 use crate::arch::idt;
 use crate::boot::topology::node_of;
-use crate::ipc::endpoint::Endpoint;
-use crate::ipc::notification::Notification;
-use crate::mem::account::Account;
+use crate::ipc::replica::Closing;
 use crate::mem::layout::{CELL, STACK};
-use crate::mem::space::Space;
-use crate::object::pool::Pool;
+use crate::object::pool::Pools;
+use crate::object::retire;
 use crate::sched::queue::RunQueue;
 use crate::sched::timer::Timers;
 use crate::sched::{State, Thread};
-
-/// One CPU's free kernel objects.
-#[derive(Debug)]
-pub struct Pools {
-    /// Threads.
-    pub threads: Pool<Thread>,
-    /// Address spaces.
-    pub spaces: Pool<Space>,
-    /// Endpoints.
-    pub endpoints: Pool<Endpoint>,
-    /// Notifications.
-    pub notifications: Pool<Notification>,
-    /// Accounts.
-    pub accounts: Pool<Account>,
-}
-
-impl Pools {
-    const fn new(cpu: CpuId, node: u32) -> Self {
-        Self {
-            threads: Pool::new(cpu, node),
-            spaces: Pool::new(cpu, node),
-            endpoints: Pool::new(cpu, node),
-            notifications: Pool::new(cpu, node),
-            accounts: Pool::new(cpu, node),
-        }
-    }
-}
 
 /// State of one CPU that only that CPU touches.
 ///
@@ -84,10 +55,10 @@ pub struct Cell {
     ready: RunQueue,
     /// Threads of this CPU that wait with a deadline.
     pub timers: Timers,
-    /// Free objects.
-    pub pools: Pools,
     /// How the running thread came into the kernel: used by [`crate::hooks`] alone.
     pub came_by: u64,
+    /// Replicas of this CPU whose endpoints ended.
+    pub closing: Closing,
     /// Interrupts of devices that this CPU took.
     pub device_interrupts: u64,
     segments: Segments,
@@ -145,8 +116,8 @@ impl Cell {
                 charged_until: 0,
                 ready: RunQueue::new(),
                 timers: Timers::new(),
-                pools: Pools::new(id, node),
                 came_by: 0,
+                closing: Closing::new(),
                 device_interrupts: 0,
                 segments: Segments::new(number),
             });
@@ -190,6 +161,13 @@ impl Cell {
         unsafe { &*place.byte_add(public::PUBLIC_OFFSET as usize).cast() }
     }
 
+    /// This CPU's free objects.
+    #[inline]
+    #[must_use]
+    pub fn pools(&self) -> &'static Pools {
+        self.public().pools()
+    }
+
     /// NUMA node of this CPU.
     #[must_use]
     pub fn node(&self) -> u32 {
@@ -209,6 +187,7 @@ impl Cell {
 
     /// Tells the other CPUs that this one runs.
     pub fn announce(&self) {
+        retire::enter(self);
         let was = self.public().go_online();
         assert!(!was, "two CPUs have the number {}", self.id.index());
     }

@@ -6,6 +6,7 @@ use smp::{Cpu, CpuId, Platform};
 use super::{Public, here};
 use crate::arch::smp::cpu_count;
 use crate::boot::topology::node_of;
+use crate::object::pool::Pools;
 
 /// Entries of a CPU's translation table: the kernel's own clustered objects lie in directories of their own, because
 /// programs make any number of them.
@@ -34,6 +35,10 @@ unsafe impl Platform for Machine {
         Public::of(here()).interrupt(target);
     }
 
+    fn reclaim_soon(&self, cpu: Cpu<'_>) {
+        Public::of(cpu.id()).look_soon();
+    }
+
     fn table(&self, id: CpuId) -> RemoteTable<'_> {
         Public::of(id).table()
     }
@@ -41,4 +46,11 @@ unsafe impl Platform for Machine {
     fn node(&self, id: CpuId) -> usize {
         node_of(id.index() as u32) as usize
     }
+}
+
+/// The free objects of the CPU that the caller is on.
+#[inline]
+#[must_use]
+pub fn pools(cpu: Cpu<'_>) -> &'static Pools {
+    Public::of(cpu.id()).pools()
 }

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
+use smp::grace;
 use smp::mailbox::Mailbox;
 use smp::platform::{CpuLocal, RemoteTable};
 use smp::remote::Desk;
@@ -13,11 +14,13 @@ use super::Cell;
 use super::platform::CLUSTERED_OBJECTS;
 use crate::arch::apic::Apic;
 use crate::arch::idt::vector;
-use crate::arch::smp as cpus;
+use crate::arch::{smp as cpus, time};
+use crate::boot::topology::node_of;
 use crate::mem::frames::LocalFrames;
 use crate::mem::layout::{CELL, PAGE};
 use crate::mem::shootdown::Order;
-use crate::object::pool::Returned;
+use crate::object::pool::{Pools, Returned};
+use crate::object::retire::{Counts, RETIRED_BATCH};
 use crate::sched::letter::Letter;
 use crate::trace;
 use abi::trace::Event;
@@ -41,7 +44,13 @@ pub struct Public {
 #[derive(Debug)]
 struct Own {
     local: CpuLocal<CLUSTERED_OBJECTS>,
+    grace: grace::Local,
     apic: Once<Apic>,
+    pools: Pools,
+    /// When the timer fires, and when this CPU is to look after what it retired, in nanoseconds; 0 never.
+    timer_at: AtomicU64,
+    look_at: AtomicU64,
+    counts: Counts,
     interrupts_sent: AtomicU64,
 }
 
@@ -49,6 +58,9 @@ struct Own {
 pub(super) const PUBLIC_OFFSET: u64 = 2 * PAGE;
 const _: () = assert!(size_of::<Cell>() as u64 <= PUBLIC_OFFSET);
 const _: () = assert!(PUBLIC_OFFSET + size_of::<Public>() as u64 <= CELL.pages * PAGE);
+
+// SAFETY: pools are used by their own CPU alone, which is what `Public::pools` asks for; all else is shared soundly.
+unsafe impl Sync for Own {}
 
 impl Public {
     /// The public part of CPU `id`, which is one of this machine's.
@@ -64,7 +76,16 @@ impl Public {
     /// Makes the public part of CPU `id`. Boot CPU, once for each, when the area is mapped and before any cell runs.
     pub fn prepare(id: CpuId) {
         let place = (CELL.start(id.index() as u32) + PUBLIC_OFFSET) as *mut Self;
-        let own = Own { local: CpuLocal::new(id), apic: Once::new(), interrupts_sent: AtomicU64::new(0) };
+        let own = Own {
+            local: CpuLocal::new(id),
+            grace: grace::Local::new(id.staggered(RETIRED_BATCH)),
+            apic: Once::new(),
+            pools: Pools::new(id, node_of(id.index() as u32)),
+            timer_at: AtomicU64::new(0),
+            look_at: AtomicU64::new(0),
+            counts: Counts::default(),
+            interrupts_sent: AtomicU64::new(0),
+        };
         let public = Self {
             online: CachePadded::default(),
             mailbox: Mailbox::new(),
@@ -101,6 +122,19 @@ impl Public {
         unsafe { Cpu::new(&self.own.local) }
     }
 
+    /// What that CPU knows of grace periods.
+    #[inline]
+    #[must_use]
+    pub fn grace(&self) -> &grace::Local {
+        &self.own.grace
+    }
+
+    /// That CPU's free objects. Only that CPU.
+    #[inline]
+    pub(super) fn pools(&self) -> &Pools {
+        &self.own.pools
+    }
+
     /// Its table of clustered objects.
     #[must_use]
     pub fn table(&self) -> RemoteTable<'_> {
@@ -121,6 +155,40 @@ impl Public {
         if let Some(apic) = self.own.apic.get() {
             apic.send(id, vector::MAILBOX);
         }
+    }
+
+    /// Sets the timer to `deadline`, or to when the CPU wants to look after what it retired, if that is sooner;
+    /// without a deadline to that alone. Only the CPU whose public part this is.
+    pub(super) fn arm_timer(&self, deadline: Option<u64>) {
+        let look_at = Some(self.own.look_at.load(Ordering::Relaxed)).filter(|&at| at != 0);
+        let Some(soonest) = deadline.into_iter().chain(look_at).min() else { return };
+        self.own.timer_at.store(soonest, Ordering::Relaxed);
+        if let Some(apic) = self.own.apic.get() {
+            apic.set_timer(time::ticks_until(soonest));
+        }
+    }
+
+    /// Lets the timer interrupt soon. Only the CPU whose public part this is.
+    pub(super) fn look_soon(&self) {
+        /// In nanoseconds.
+        const SOON: u64 = 500_000;
+        if self.own.look_at.load(Ordering::Relaxed) == 0 {
+            self.own.look_at.store(time::now() + SOON, Ordering::Relaxed);
+            let timer_at = self.own.timer_at.load(Ordering::Relaxed);
+            self.arm_timer(Some(timer_at).filter(|&at| at != 0));
+        }
+    }
+
+    /// The timer fired. Only the CPU whose public part this is.
+    pub fn timer_fired(&self) {
+        self.own.timer_at.store(0, Ordering::Relaxed);
+        self.own.look_at.store(0, Ordering::Relaxed);
+    }
+
+    /// How much that CPU retired and freed.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.own.counts
     }
 
     /// Interrupts that it sent to others.

@@ -7,6 +7,7 @@ use crate::arch::{cpu, entry, time};
 use crate::hooks;
 use crate::mem::kernel_space;
 use crate::mem::shootdown::{self, Hardware};
+use crate::object::retire;
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
 use smp::CpuId;
@@ -62,6 +63,7 @@ impl Cell {
 
     /// The next thread to run; waits, with the kernel's own page table loaded, until there is one.
     pub fn next_thread(&mut self) -> *mut Thread {
+        self.pass_quiescent_point();
         if !self.is_asked()
             && let Some(thread) = self.ready.pop_living()
         {
@@ -111,13 +113,23 @@ impl Cell {
         self.charge(ptr::null_mut());
         self.running = ptr::null_mut();
         self.load_kernel_root();
-        if self.id == CpuId::BOOT && crate::boot::program::none_left() {
-            crate::tests::go_on(self);
+        self.hurry_retired();
+        if !self.closing.is_empty() {
+            self.go_on_closing();
+        }
+        if self.ready.highest().is_some() {
             return;
+        }
+        if self.id == CpuId::BOOT && crate::boot::program::none_left() {
+            if !retire::is_anything_left() {
+                crate::tests::go_on(self);
+                return;
+            }
+            self.public().look_soon();
         }
         self.slice_end = 0;
         self.arm_timer();
-        let vector = hooks::while_idle(self, cpu::wait_for_interrupt);
+        let vector = self.rest(|cell| hooks::while_idle(cell, cpu::wait_for_interrupt));
         entry::interrupt(self, vector);
     }
 
@@ -131,7 +143,11 @@ impl Cell {
     /// Goes on after an interrupt of the running thread: with it, unless another one is to run.
     pub fn after_interrupt(&mut self) -> *mut Thread {
         let thread: *mut Thread = self.running;
+        self.pass_quiescent_point_with_time();
         self.serve_others();
+        if !self.closing.is_empty() {
+            self.go_on_closing();
+        }
         // SAFETY: an interrupt of user mode has a running thread, which is alive: only its own CPU ends it, and
         // `serve_others` only marks the running one.
         let thread = unsafe { &mut *thread };

@@ -172,7 +172,7 @@ pub fn wake(cell: &mut Cell, address: u64, count: u64) -> Return {
         if home == cell.id() {
             cell.wake(waiter, 0);
         } else {
-            ask(cell, waiter, home, Request::Wake);
+            ask(waiter, home, Request::Wake);
         }
     }
     cell.reschedule(number)

@@ -74,7 +74,7 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
     }
     let is_over = match target.waits_for {
         // If a wake is under way, that ends the wait.
-        Cause::Notification(notification) => notification.forget(target),
+        Cause::Notification(notification, _) => notification.forget(target),
         Cause::Address => address::forget(target),
         Cause::Time | Cause::Errand => true,
         Cause::Start | Cause::Fault => false,

@@ -1,15 +1,23 @@
 //! Endpoints: clustered objects with a replica on each CPU on which they were called.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
-use x86_64::structures::paging::FrameAllocator;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use smp::chain::container_of;
+use smp::grace::Retired;
+use smp::{CpuId, Platform};
 
 use super::replica::Replica;
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::{cpu_count, cpus};
 use crate::cell::Cell;
+use crate::cell::platform::{Machine, pools};
+use crate::mem::account::Account;
 use crate::mem::frames::FromNode;
-use crate::mem::layout::{self, PAGE, physical_to_virtual};
+use crate::mem::layout::{self, PAGE, address_of, memory_at};
+use crate::mem::page_map::Frames;
 use crate::mem::space::Space;
+use crate::object::retire::{Retirement, freed, retire};
 use crate::object::{Header, Object, Tag};
+use crate::sched::letter;
 use abi::{Error, Kind};
 
 /// How workers of a server start.
@@ -39,6 +47,13 @@ pub struct Endpoint {
     pub template: Template,
     /// Its life, as capabilities know it.
     pub tag: Tag,
+    /// Who pays for it: the account of the program that made it, which it does not outlive.
+    account: &'static Account,
+    /// Bytes that are paid for it and its replicas.
+    paid: AtomicU64,
+    /// Replicas that are still to be closed, and who closes them.
+    open: AtomicU32,
+    retirement: Retirement,
 }
 
 // SAFETY: `repr(C)` with the header first; endpoints come from a pool of endpoints.
@@ -48,6 +63,25 @@ unsafe impl Object for Endpoint {
     fn header(&self) -> &Header {
         &self.header
     }
+}
+
+/// Bytes that are paid for an endpoint without replicas: itself and its directory.
+const BYTES: u64 = size_of::<Endpoint>() as u64 + PAGE;
+
+/// Has all replicas of an endpoint closed.
+///
+/// # Safety
+/// `retired` is a part of an endpoint that was retired, and its grace period is over.
+unsafe fn free(retired: NonNull<Retired>) {
+    // SAFETY: the caller's; endpoints stay in memory for good.
+    let endpoint: &'static Endpoint = unsafe { container_of!(retired, Endpoint, retirement).as_ref() };
+    let replicas = || endpoint.places().filter(|(_, replica)| !replica.is_null());
+    endpoint.open.store(replicas().count() as u32 + 1, Ordering::Release);
+    for (id, replica) in replicas() {
+        // SAFETY: replicas are closed once a life, here; nobody makes any more.
+        unsafe { letter::about_replica(Replica::envelope(replica), replica, id) };
+    }
+    endpoint.let_go(Machine.node(Machine.cpu().id()) as u32);
 }
 
 impl Endpoint {
@@ -66,14 +100,26 @@ impl Endpoint {
         if !plausible || !layout::is_user(&(stacks..end)) || !layout::is_user(&(entry..entry + 1)) {
             return Err(Error::BadArgument);
         }
-        let replicas = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
         const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
-        let place = cell.pools.endpoints.allocate()?;
+        let account = cell.running().space.account;
+        account.pay(BYTES)?;
+        let mut frames = FromNode(cell.node());
+        let made = frames.take().ok_or(Error::NoMemory).and_then(|directory| {
+            cell.pools()
+                .endpoints
+                .allocate()
+                .map(|place| (directory, place))
+                .inspect_err(|_| frames.give(directory))
+        });
+        let (directory, place) = made.inspect_err(|_| account.refund(BYTES))?;
         // SAFETY: the pool's memory is ours; all fields but the header are written. A zeroed frame is an array
         // of null pointers.
         unsafe {
-            let replicas = physical_to_virtual(replicas.start_address()).as_mut_ptr();
-            (&raw mut (*place).replicas).write(AtomicPtr::new(replicas));
+            (&raw mut (*place).replicas).write(AtomicPtr::new(memory_at(directory)));
+            (&raw mut (*place).account).write(account);
+            (&raw mut (*place).paid).write(AtomicU64::new(BYTES));
+            (&raw mut (*place).open).write(AtomicU32::new(0));
+            (&raw mut (*place).retirement).write(Retirement::new(free));
             (&raw mut (*place).space).write(space);
             (&raw mut (*place).server).write(space.tag);
             (&raw mut (*place).template).write(template);
@@ -81,6 +127,50 @@ impl Endpoint {
             (&raw mut (*place).tag).write(tag);
             Ok(&*place)
         }
+    }
+
+    /// Gives back what was paid for it, `most` at most; never twice.
+    fn refund(&self, most: u64) {
+        let mut bytes = 0;
+        let take = |paid: u64| {
+            bytes = paid.min(most);
+            Some(paid - bytes)
+        };
+        if self.paid.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_ok() {
+            self.account.refund(bytes);
+        }
+    }
+
+    /// Ends it: no more calls. When a grace period is over and nobody can make replicas any more, each CPU that has one
+    /// is asked to close it, and the last one's frees the endpoint. Once a life, whose `tag` is given.
+    pub fn destroy(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
+        if !self.header.kill(tag) {
+            return Err(Error::Destroyed);
+        }
+        self.refund(u64::MAX);
+        let place: *const Self = self;
+        // SAFETY: it is dead, by the one call of `kill` that ended it.
+        unsafe { retire(cell, NonNull::from(&(*place).retirement)) };
+        Ok(())
+    }
+
+    /// The replicas' places, by CPU.
+    fn places(&self) -> impl Iterator<Item = (CpuId, *mut Replica)> {
+        let places = self.replicas.load(Ordering::Relaxed);
+        // SAFETY: the directory has an entry a CPU.
+        cpus().map(move |id| (id, unsafe { (*places.add(id.index())).load(Ordering::Acquire) }))
+    }
+
+    /// One of those who have to do with it is done: the last gives its memory back. Nobody can find it any more.
+    pub fn let_go(&'static self, node: u32) {
+        if self.open.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        let cpu = Machine.cpu();
+        FromNode(node).give(address_of(self.replicas.load(Ordering::Relaxed)));
+        // SAFETY: its grace period is over and its replicas are closed.
+        unsafe { pools(cpu).endpoints.release(NonNull::from(self)) };
+        freed(cpu.id());
     }
 
     /// The replica on the calling CPU, if it was made already.
@@ -101,7 +191,14 @@ impl Endpoint {
         reason = "what is returned is memory of its own, not a part of an argument"
     )]
     pub fn make_replica(&'static self, cell: &mut Cell) -> Result<&'static mut Replica, Error> {
-        let replica = Replica::create(cell, self)?;
+        self.account.pay(PAGE)?;
+        self.paid.fetch_add(PAGE, Ordering::AcqRel);
+        let replica = Replica::create(cell, self);
+        if replica.is_err() || self.header.tag() != self.tag {
+            // It ends at this moment, and its end gave back what was paid before: that, or this.
+            self.refund(PAGE);
+        }
+        let replica = replica?;
         // SAFETY: as in `replica`.
         let place = unsafe { &*self.replicas.load(Ordering::Relaxed).add(cell.id().index()) };
         place.store(replica, Ordering::Release);

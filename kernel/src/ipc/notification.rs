@@ -3,11 +3,16 @@
 //! The waiter and the bits are two words; each side writes its own, then reads the other's, with a full fence
 //! between (Dekker), so that bits are never left behind with a waiter asleep.
 
-use core::ptr;
+use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering, fence};
-use smp::CpuId;
+use smp::chain::container_of;
+use smp::grace::Retired;
+use smp::{CpuId, Platform};
 
 use crate::cell::Cell;
+use crate::cell::platform::{Machine, pools};
+use crate::mem::account::Account;
+use crate::object::retire::{Retirement, freed, retire};
 use crate::object::{Header, Object, Tag};
 use crate::sched::remote::{Request, ask};
 use crate::sched::wait::Cause;
@@ -24,6 +29,9 @@ pub struct Notification {
     waiter: AtomicPtr<Thread>,
     /// Its life, as capabilities know it.
     pub tag: Tag,
+    /// Who pays for it: the account of the program that made it, which it does not outlive.
+    account: &'static Account,
+    retirement: Retirement,
 }
 
 // SAFETY: `repr(C)` with the header first; notifications come from a pool of notifications.
@@ -38,15 +46,41 @@ unsafe impl Object for Notification {
 impl Notification {
     /// A notification without bits or waiter.
     pub fn create(cell: &mut Cell) -> Result<&'static Self, Error> {
-        let place = cell.pools.notifications.allocate()?;
+        let account = cell.running().space.account;
+        account.pay(BYTES)?;
+        let place = match cell.pools().notifications.allocate() {
+            Ok(place) => place,
+            Err(error) => {
+                account.refund(BYTES);
+                return Err(error);
+            }
+        };
         // SAFETY: the pool's memory is ours; all fields but the header are written.
         unsafe {
+            (&raw mut (*place).account).write(account);
+            (&raw mut (*place).retirement).write(Retirement::new(free));
             (&raw mut (*place).bits).write(AtomicU64::new(0));
             (&raw mut (*place).waiter).write(AtomicPtr::new(ptr::null_mut()));
             let tag = (*place).header.revive();
             (&raw mut (*place).tag).write(tag);
             Ok(&*place)
         }
+    }
+
+    /// Ends it; who waits for it is told. Its memory is used again when a grace period is over. Once a life, whose
+    /// `tag` is given.
+    pub fn destroy(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
+        if !self.header.kill(tag) {
+            return Err(Error::Destroyed);
+        }
+        // Pairs with the one in `wait`: either that sees the end, or this the waiter.
+        fence(Ordering::SeqCst);
+        self.wake_waiter(cell);
+        self.account.refund(BYTES);
+        let place: *const Self = self;
+        // SAFETY: it is dead, by the one call of `kill` that ended it.
+        unsafe { retire(cell, NonNull::from(&(*place).retirement)) };
+        Ok(())
     }
 
     /// Takes the bits.
@@ -62,15 +96,19 @@ impl Notification {
         if self.waiter.load(Ordering::Relaxed).is_null() {
             return;
         }
+        self.wake_waiter(cell);
+    }
+
+    fn wake_waiter(&self, cell: &mut Cell) {
         let waiter = self.waiter.swap(ptr::null_mut(), Ordering::AcqRel);
         // SAFETY: threads stay in memory for good; one that is registered as waiter is alive until it took
         // itself out, which only one of us can do.
         let Some(waiter) = (unsafe { waiter.as_mut() }) else { return };
         if waiter.home() == cell.id() {
-            cell.wake_with_bits(waiter, self);
+            cell.wake_with_bits(waiter);
         } else {
             let home: CpuId = waiter.home();
-            ask(cell, waiter, home, Request::Wake);
+            ask(waiter, home, Request::Wake);
         }
     }
 
@@ -86,10 +124,11 @@ impl Notification {
             return Return::error(Error::Busy);
         }
         fence(Ordering::SeqCst);
-        if self.bits.load(Ordering::Relaxed) != 0 && self.unregister(thread) {
-            return Return::value(self.take());
+        let is_alive = self.header.tag() == self.tag;
+        if (self.bits.load(Ordering::Relaxed) != 0 || !is_alive) && self.unregister(thread) {
+            return if is_alive { Return::value(self.take()) } else { Return::error(Error::Destroyed) };
         }
-        Return::switch(cell.wait(Cause::Notification(self), deadline))
+        Return::switch(cell.wait(Cause::Notification(self, self.tag), deadline))
     }
 
     fn unregister(&self, thread: *mut Thread) -> bool {
@@ -102,12 +141,36 @@ impl Notification {
     }
 }
 
+/// Bytes that are paid for one.
+const BYTES: u64 = size_of::<Notification>() as u64;
+
+/// Gives the memory of a notification back.
+///
+/// # Safety
+/// `retired` is a part of a notification that was retired, and its grace period is over.
+unsafe fn free(retired: NonNull<Retired>) {
+    let cpu = Machine.cpu();
+    // SAFETY: the caller's; nobody can reach it any more.
+    unsafe {
+        let notification = container_of!(retired, Notification, retirement);
+        pools(cpu).notifications.release(notification);
+    }
+    freed(cpu.id());
+}
+
 impl Cell {
-    /// Wakes a thread of this CPU that waits for `notification` with its bits.
-    pub fn wake_with_bits(&mut self, thread: &mut Thread, notification: &Notification) {
-        if thread.state == State::Waiting {
-            let bits = notification.take();
-            self.wake(thread, bits);
-        }
+    /// Wakes a thread of this CPU that waits for a notification with its bits, or with its end. Returns whether it
+    /// did wait.
+    pub fn wake_with_bits(&mut self, thread: &mut Thread) -> bool {
+        let (State::Waiting, Cause::Notification(notification, tag)) = (thread.state, thread.waits_for)
+        else {
+            return false;
+        };
+        // It may be another one's memory already, of which nothing is taken then. If it is not yet, it will not be
+        // before this CPU's next quiescent point.
+        let is_alive = notification.header.tag() == tag;
+        let result = if is_alive { notification.take() } else { Error::Destroyed.to_raw() };
+        self.wake(thread, result);
+        true
     }
 }

@@ -12,7 +12,9 @@ use x86_64::structures::paging::FrameAllocator;
 use super::endpoint::Endpoint;
 use crate::cell::Cell;
 use crate::mem::frames::FromNode;
-use crate::mem::layout::physical_to_virtual;
+use crate::mem::layout::{address_of, physical_to_virtual};
+use crate::mem::page_map::Frames;
+use crate::sched::letter::Envelope;
 use crate::sched::queue::Queue;
 use crate::sched::thread::{Notes, Start};
 use crate::sched::{State, Thread};
@@ -30,9 +32,93 @@ pub struct Replica {
     /// The server.
     pub endpoint: &'static Endpoint,
     workers: u32,
+    /// Place of the letter by which its CPU is asked to close it.
+    envelope: Envelope,
+    /// Link in the CPU's list of replicas that are being closed.
+    next_closing: *mut Replica,
+}
+
+/// Replicas of this CPU whose endpoints ended and that still have workers.
+#[derive(Debug)]
+pub struct Closing {
+    first: *mut Replica,
+}
+
+impl Closing {
+    /// No replicas.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { first: ptr::null_mut() }
+    }
+
+    /// True when there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.first.is_null()
+    }
+}
+
+impl Default for Closing {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Cell {
+    /// Begins to close a replica of this CPU, whose endpoint nobody can find any more.
+    pub fn close(&mut self, replica: &mut Replica) {
+        replica.next_closing = self.closing.first;
+        self.closing.first = replica;
+        self.go_on_closing();
+    }
+
+    /// Ends workers of replicas that are being closed which became idle, and gives the memory of those that have none
+    /// left back.
+    #[cold]
+    pub fn go_on_closing(&mut self) {
+        let mut next = core::mem::take(&mut self.closing.first);
+        // SAFETY: as in `close`; a replica is in the list once.
+        while let Some(replica) = unsafe { next.as_mut() } {
+            next = replica.next_closing;
+            replica.refuse_waiting(self);
+            // SAFETY: idle workers are alive and this CPU's.
+            while let Some(worker) = unsafe { replica.idle.as_mut() } {
+                self.end_thread(worker, 0);
+            }
+            if replica.workers > 0 {
+                replica.next_closing = self.closing.first;
+                self.closing.first = replica;
+                continue;
+            }
+            let endpoint = replica.endpoint;
+            FromNode(self.node()).give(address_of(ptr::from_mut(replica)));
+            endpoint.let_go(self.node());
+        }
+    }
 }
 
 impl Replica {
+    /// Where its CPU is asked to close it.
+    #[must_use]
+    pub fn envelope(replica: *mut Self) -> *mut Envelope {
+        replica.wrapping_byte_add(core::mem::offset_of!(Replica, envelope)).cast()
+    }
+
+    /// Lets those go on that wait to call: they are refused when they repeat it.
+    fn refuse_waiting(&mut self, cell: &mut Cell) {
+        let mut workers = Queue::new();
+        while let Some(thread) = self.waiting.pop() {
+            if ptr::eq(thread.replica, self) {
+                workers.push(thread);
+            } else {
+                thread.queued_at = ptr::null_mut();
+                cell.make_ready(thread);
+            }
+        }
+        self.waiting = workers;
+    }
+
     /// The replica of `endpoint` on the calling CPU, without workers.
     pub fn create(cell: &mut Cell, endpoint: &'static Endpoint) -> Result<*mut Self, Error> {
         let frame = FromNode(cell.node()).allocate_frame().ok_or(Error::NoMemory)?;
@@ -43,6 +129,8 @@ impl Replica {
             waiting: Queue::new(),
             endpoint,
             workers: 0,
+            envelope: Envelope::new(),
+            next_closing: ptr::null_mut(),
         };
         // SAFETY: the frame is fresh and mapped, and larger than a replica.
         unsafe { place.write(replica) };

@@ -70,7 +70,7 @@ impl Account {
     /// Makes an account with `bytes` that `parent` pays.
     pub fn create(cell: &mut Cell, parent: &'static Self, bytes: u64) -> Result<&'static Self, Error> {
         parent.pay(bytes)?;
-        let place = match cell.pools.accounts.allocate() {
+        let place = match cell.pools().accounts.allocate() {
             Ok(place) => place,
             Err(error) => {
                 parent.refund(bytes);
@@ -129,7 +129,7 @@ impl Account {
         }
         parent.let_go();
         // SAFETY: it came from a pool of accounts, is dead, and nobody pays by it.
-        unsafe { cell.pools.accounts.release(core::ptr::from_ref(self).cast_mut()) };
+        unsafe { cell.pools().accounts.release(core::ptr::NonNull::from(self)) };
         Ok(())
     }
 

@@ -81,7 +81,7 @@ impl Space {
                 return Err(error);
             }
         };
-        let place = match cell.pools.spaces.allocate() {
+        let place = match cell.pools().spaces.allocate() {
             Ok(place) => place,
             Err(error) => {
                 locals.free(&mut frames);
@@ -278,8 +278,8 @@ impl Space {
         self.locals.free(&mut frames);
         self.table.clear(cell);
         self.account.let_go();
-        let place = ptr::from_ref(self).cast_mut();
+        let place = ptr::NonNull::from(self);
         // SAFETY: it came from a pool of spaces, is dead, and nobody uses it.
-        unsafe { cell.pools.spaces.release(place) };
+        unsafe { cell.pools().spaces.release(place) };
     }
 }

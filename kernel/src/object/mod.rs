@@ -4,11 +4,20 @@
 //! kind ([`pool`]), where it keeps counting generations. A stale pointer to an object is therefore always a
 //! pointer to an object of that kind, and its [`Tag`] tells that it is not the same one. (seL4 and EROS free
 //! the memory and must find every pointer first; here nobody has to be found.)
+//!
+//! An object is paid by the program that made it, and ends with the first capability to it, which that program got:
+//! when that is deleted, or the program ends. What other CPUs may still be using then is freed a grace period later
+//! ([`retire`]).
 
 pub mod pool;
+pub mod retire;
 
+use crate::cell::Cell;
+use crate::ipc::endpoint::Endpoint;
+use crate::ipc::notification::Notification;
 use abi::Kind;
 use core::sync::atomic::{AtomicU64, Ordering};
+use smp::chain::Node;
 
 /// Kind and generation of an object, as its header holds them and a capability remembers them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,32 +59,28 @@ impl Tag {
     }
 }
 
-/// The start of every kernel object.
+/// The start of every kernel object: its tag, and a link for lists of free ones.
 #[derive(Debug)]
-#[repr(C)]
-pub struct Header {
-    tag: AtomicU64,
-    /// Links free and retired objects.
-    next: u64,
-}
+#[repr(transparent)]
+pub struct Header(Node<AtomicU64>);
 
 impl Header {
     /// The header of a new piece of memory for objects of `kind`.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {
-        Self { tag: AtomicU64::new(Tag::first(kind).0), next: 0 }
+        Self(Node::new(AtomicU64::new(Tag::first(kind).0)))
     }
 
     /// The object's tag now: that of a living object is odd above the kind, see [`Header::revive`].
     #[inline]
     #[must_use]
     pub fn tag(&self) -> Tag {
-        Tag(self.tag.load(Ordering::Acquire))
+        Tag(self.0.value.load(Ordering::Acquire))
     }
 
     /// Makes zeroes the header of an object of `kind`, for objects that are parts of others.
     pub fn prepare(&mut self, kind: Kind) {
-        let tag = self.tag.get_mut();
+        let tag = self.0.value.get_mut();
         if *tag == 0 {
             *tag = Tag::first(kind).0;
         }
@@ -89,12 +94,12 @@ impl Header {
     /// Ends the life: every capability to it is stale from now on. True for the one call that ended it.
     pub fn kill(&self, alive: Tag) -> bool {
         let dead = alive.0 + (1 << Tag::KIND_BITS);
-        self.tag.compare_exchange(alive.0, dead, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        self.0.value.compare_exchange(alive.0, dead, Ordering::AcqRel, Ordering::Relaxed).is_ok()
     }
 
     fn step(&self) -> Tag {
-        let next = self.tag.load(Ordering::Relaxed) + (1 << Tag::KIND_BITS);
-        self.tag.store(next, Ordering::Release);
+        let next = self.0.value.load(Ordering::Relaxed) + (1 << Tag::KIND_BITS);
+        self.0.value.store(next, Ordering::Release);
         Tag(next)
     }
 }
@@ -110,6 +115,19 @@ pub unsafe trait Object {
 
     /// The start of the object.
     fn header(&self) -> &Header;
+}
+
+/// Ends an object whose first capability was given up, with which all others are: nobody can name it any more. `tag`
+/// and `object` are the capability's. Threads, programs and accounts go on, and end when nobody uses them.
+pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
+    // SAFETY: as for `cap::Capability::object`. Who finds the object dead already has nothing to do.
+    unsafe {
+        if tag.is(Kind::Endpoint) {
+            let _ = (*object.cast::<Endpoint>()).destroy(cell, tag);
+        } else if tag.is(Kind::Notification) {
+            let _ = (*object.cast::<Notification>()).destroy(cell, tag);
+        }
+    }
 }
 
 #[cfg(test)]

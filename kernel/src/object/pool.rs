@@ -1,74 +1,56 @@
-//! One CPU's free objects of one kind.
+//! One CPU's free objects of one kind: a [`Chain`] of `smp`'s, and a mailbox of it for what comes home.
 //!
 //! Allocation and release touch the CPU's own list and the object. Memory comes a frame at a time and stays
 //! with the kind, and with the CPU that took it, for good: an object that another CPU releases goes home through
-//! that CPU's [`Returned`] list, so that objects do not wander and two CPUs never have objects on one line.
+//! that CPU's [`Returned`] objects, so that objects do not wander and two CPUs never have objects on one line.
 
+use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
-use core::ptr;
+use core::ptr::NonNull;
 
 use super::{Header, Object};
 use crate::boot::variant::{self, Variant};
 use crate::cell::Public;
+use crate::ipc::endpoint::Endpoint;
+use crate::ipc::notification::Notification;
+use crate::mem::account::Account;
 use crate::mem::frame::Frame;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
+use crate::mem::space::Space;
+use crate::sched::Thread;
 use abi::{Error, Kind};
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::AtomicU64;
 use crossbeam_utils::CachePadded;
 use smp::CpuId;
+use smp::chain::{Chain, Node};
+use smp::mailbox::Mailbox;
 use smp::marker::{CONTENDED, mark};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 use x86_64::structures::paging::FrameAllocator;
 
 /// Kinds of objects, with those that are none.
-const KINDS: usize = Kind::LIMIT;
+const KINDS: usize = 16;
 
 /// Objects of one CPU that other CPUs released, by kind.
 #[derive(Debug, Default)]
 pub struct Returned {
-    last: [AtomicPtr<Header>; KINDS],
+    mailboxes: [Mailbox<AtomicU64>; KINDS],
 }
 
 impl Returned {
-    /// Adds a dead object. Any CPU.
-    ///
-    /// # Safety
-    /// The object is of `kind`, is dead, was made on the CPU whose list this is, and nobody uses it.
-    unsafe fn push(&self, kind: Kind, object: *mut Header) {
-        let list = &self.last[kind as usize % KINDS];
-        let mut last = list.load(Ordering::Relaxed);
-        loop {
-            // SAFETY: the object is ours until the exchange succeeds (the caller).
-            unsafe { (*object).next = last as u64 };
-            match list.compare_exchange_weak(last, object, Ordering::Release, Ordering::Relaxed) {
-                Ok(_) => return,
-                Err(now) => last = now,
-            }
-        }
-    }
-
-    fn take(&self, kind: Kind) -> *mut Header {
-        let list = &self.last[kind as usize % KINDS];
-        if list.load(Ordering::Relaxed).is_null() {
-            return ptr::null_mut();
-        }
-        list.swap(ptr::null_mut(), Ordering::Acquire)
+    fn of(&self, kind: Kind) -> &Mailbox<AtomicU64> {
+        &self.mailboxes[kind as usize % KINDS]
     }
 }
 
 /// The one pool of the variant `sharedpool`: free objects of all CPUs, by kind, behind one lock.
-struct Shared([*mut Header; KINDS]);
-
-// SAFETY: the objects in it are dead and nobody's; whoever takes one out has the lock.
-unsafe impl Send for Shared {}
-
-static SHARED: CachePadded<SpinMutex<Shared>> =
-    CachePadded::new(SpinMutex::new(Shared([ptr::null_mut(); KINDS])));
+static SHARED: CachePadded<SpinMutex<[Chain<AtomicU64>; KINDS]>> =
+    CachePadded::new(SpinMutex::new([const { Chain::new() }; KINDS]));
 /// Class of its lock, for the instrument.
 const SHARED_LOCK: u8 = 33;
 
-fn shared() -> SpinMutexGuard<'static, Shared> {
+fn shared() -> SpinMutexGuard<'static, [Chain<AtomicU64>; KINDS]> {
     SHARED.try_lock().unwrap_or_else(|| {
         mark::<CONTENDED, SHARED_LOCK>();
         SHARED.lock()
@@ -78,13 +60,42 @@ fn shared() -> SpinMutexGuard<'static, Shared> {
 /// No CPU.
 const NOBODY: u32 = u32::MAX;
 
-/// Free objects of type `T` on one CPU.
+/// One CPU's free kernel objects.
+#[derive(Debug)]
+pub struct Pools {
+    /// Threads.
+    pub threads: Pool<Thread>,
+    /// Address spaces.
+    pub spaces: Pool<Space>,
+    /// Endpoints.
+    pub endpoints: Pool<Endpoint>,
+    /// Notifications.
+    pub notifications: Pool<Notification>,
+    /// Accounts.
+    pub accounts: Pool<Account>,
+}
+
+impl Pools {
+    /// Empty pools of CPU `cpu`, whose memory will come from NUMA node `node`.
+    #[must_use]
+    pub const fn new(cpu: CpuId, node: u32) -> Self {
+        Self {
+            threads: Pool::new(cpu, node),
+            spaces: Pool::new(cpu, node),
+            endpoints: Pool::new(cpu, node),
+            notifications: Pool::new(cpu, node),
+            accounts: Pool::new(cpu, node),
+        }
+    }
+}
+
+/// Free objects of type `T` on one CPU, which alone uses it.
 #[derive(Debug)]
 pub struct Pool<T> {
-    free: *mut Header,
+    free: UnsafeCell<Chain<AtomicU64>>,
     cpu: CpuId,
     /// The CPU whose objects are kept here; nobody in the variant `sharedpool`.
-    owner: u32,
+    owner: Cell<u32>,
     node: u32,
     objects: PhantomData<T>,
 }
@@ -93,20 +104,19 @@ impl<T: Object> Pool<T> {
     /// No objects of CPU `cpu` yet; memory will come from NUMA node `node`.
     #[must_use]
     pub const fn new(cpu: CpuId, node: u32) -> Self {
-        Self { free: ptr::null_mut(), cpu, owner: cpu.index() as u32, node, objects: PhantomData }
+        let (free, owner) = (UnsafeCell::new(Chain::new()), Cell::new(cpu.index() as u32));
+        Self { free, cpu, owner, node, objects: PhantomData }
     }
 
     /// Memory for one object: a dead one, whose header counts generations and whose rest is of a former life
     /// or zero. The caller fills in all but the header.
     #[inline]
-    pub fn allocate(&mut self) -> Result<*mut T, Error> {
-        if self.free.is_null() {
-            self.refill()?;
+    pub fn allocate(&self) -> Result<*mut T, Error> {
+        // SAFETY: only this CPU uses the pool, and no reference to the list outlives a statement.
+        match unsafe { (*self.free.get()).pop() } {
+            Some(header) => Ok(header.as_ptr().cast()),
+            None => self.allocate_from_afar(),
         }
-        let header = self.free;
-        // SAFETY: headers on the list are free objects of this pool: mapped for good, and nobody writes them.
-        self.free = unsafe { (*header).next } as *mut Header;
-        Ok(header.cast())
     }
 
     /// Gives an object back.
@@ -114,16 +124,16 @@ impl<T: Object> Pool<T> {
     /// # Safety
     /// The object came from a pool of its kind, is dead, and no CPU can still use it.
     #[inline]
-    pub unsafe fn release(&mut self, object: *mut T) {
-        let header: *mut Header = object.cast();
-        let home = Frame::at(address_of(header)).home();
-        if home != self.owner {
+    pub unsafe fn release(&self, object: NonNull<T>) {
+        let header: NonNull<Node<AtomicU64>> = object.cast();
+        let home = Frame::at(address_of(object.as_ptr())).home();
+        if home != self.owner.get() {
             // SAFETY: the caller's.
             return unsafe { self.release_elsewhere(header, home) };
         }
-        // SAFETY: the object starts with its header (`Object`), and is ours alone (the caller).
-        unsafe { (*header).next = self.free as u64 };
-        self.free = header;
+        // SAFETY: the object starts with its header (`Object`), and is ours alone (the caller). Only this CPU uses the
+        // pool.
+        unsafe { (*self.free.get()).push(header) };
     }
 
     /// Gives back an object that is not kept here.
@@ -131,63 +141,55 @@ impl<T: Object> Pool<T> {
     /// # Safety
     /// As for [`Pool::release`]; `home` is what the line of its frame says.
     #[cold]
-    unsafe fn release_elsewhere(&self, object: *mut Header, home: u32) {
-        if self.owner == NOBODY {
-            let mut shared = shared();
-            let list = &mut shared.0[T::KIND as usize % KINDS];
-            // SAFETY: the object is ours (the caller).
-            unsafe { (*object).next = *list as u64 };
-            *list = object;
-            return;
+    unsafe fn release_elsewhere(&self, header: NonNull<Node<AtomicU64>>, home: u32) {
+        // SAFETY: the caller's; the frame's line says whose the object is: the CPU's that took it.
+        unsafe {
+            if self.owner.get() == NOBODY {
+                shared()[T::KIND as usize % KINDS].push(header);
+            } else {
+                Public::of(CpuId::new_unchecked(home)).returned().of(T::KIND).push(header);
+            }
         }
-        // SAFETY: the frame's home is the CPU that took it.
-        let home = unsafe { CpuId::new_unchecked(home) };
-        // SAFETY: the caller's; the frame's line says whose the object is.
-        unsafe { Public::of(home).returned().push(T::KIND, object) };
-    }
-
-    /// Takes one object out of the pool that all share, if it has one.
-    fn take_shared(&mut self) -> bool {
-        let mut shared = shared();
-        let list = &mut shared.0[T::KIND as usize % KINDS];
-        // SAFETY: objects on the list are free, mapped for good, and nobody writes them while the lock is held.
-        if let Some(object) = unsafe { list.as_mut() } {
-            self.free = object;
-            *list = object.next as *mut Header;
-            object.next = 0;
-        }
-        !self.free.is_null()
     }
 
     #[cold]
-    fn refill(&mut self) -> Result<(), Error> {
+    fn allocate_from_afar(&self) -> Result<*mut T, Error> {
         const { assert!(size_of::<T>() as u64 <= PAGE) };
-        if variant::get() == Variant::SharedPool {
-            self.owner = NOBODY;
-            if self.take_shared() {
-                return Ok(());
+        let is_shared = variant::get() == Variant::SharedPool;
+        if is_shared {
+            self.owner.set(NOBODY);
+            if let Some(object) = shared()[T::KIND as usize % KINDS].pop() {
+                return Ok(object.as_ptr().cast());
             }
         }
-        self.free = Public::of(self.cpu).returned().take(T::KIND);
-        if !self.free.is_null() {
-            return Ok(());
+        let mut objects = Public::of(self.cpu).returned().of(T::KIND).take();
+        if objects.is_empty() {
+            objects = self.take_frame()?;
         }
+        let first = objects.pop().ok_or(Error::NoMemory)?;
+        if is_shared {
+            shared()[T::KIND as usize % KINDS].append(objects);
+        } else {
+            // SAFETY: as in `allocate`; the list is empty, so nothing is lost.
+            unsafe { *self.free.get() = objects };
+        }
+        Ok(first.as_ptr().cast())
+    }
+
+    /// Cuts another frame into objects.
+    fn take_frame(&self) -> Result<Chain<AtomicU64>, Error> {
         let frame = FromNode(self.node).allocate_frame().ok_or(Error::NoMemory)?;
         Frame::at(frame.start_address().as_u64()).set_home(self.cpu.index() as u32);
         let start: *mut T = physical_to_virtual(frame.start_address()).as_mut_ptr();
-        for index in 0..PAGE as usize / size_of::<T>() {
+        let mut objects = Chain::new();
+        for index in (0..PAGE as usize / size_of::<T>()).rev() {
             // SAFETY: the frame is fresh and mapped, and holds that many objects.
             unsafe {
-                let object = start.add(index);
-                object.cast::<Header>().write(Header::new(T::KIND));
-                self.release(object);
+                let object = start.add(index).cast::<Header>();
+                object.write(Header::new(T::KIND));
+                objects.push(NonNull::new_unchecked(object.cast()));
             }
         }
-        // What all share went there.
-        if self.free.is_null() && !self.take_shared() {
-            // Others were faster.
-            return self.refill();
-        }
-        Ok(())
+        Ok(objects)
     }
 }

@@ -171,7 +171,7 @@ impl Cell {
         let home = unsafe { (*asker.errand.target).home() };
         let about = ptr::from_ref(asker).cast_mut();
         // SAFETY: the asker waits for its answer; its one errand is in no mailbox when it sets out, or is sent on.
-        unsafe { letter::about_thread(self, asker.errand.envelope.get(), about, Subject::Errand, home) };
+        unsafe { letter::about_thread(asker.errand.envelope.get(), about, Subject::Errand, home) };
     }
 
     /// Does the errand that a thread of another CPU has with a thread of this one.
@@ -202,7 +202,7 @@ impl Cell {
             return self.go_on_with_answer(unsafe { &mut *asker }, result);
         }
         waiting.errand.result.store(result, Ordering::Release);
-        ask(self, waiting, home, Request::Answer);
+        ask(waiting, home, Request::Answer);
     }
 
     /// Lets a thread of this CPU go on whose errand was done by another CPU.
@@ -342,7 +342,7 @@ impl Cell {
         target.state = State::Waiting;
         target.waits_for = Cause::Start;
         target.set_home(there);
-        ask(self, target, there, Request::Start);
+        ask(target, there, Request::Start);
         if is_itself { Outcome::Moved } else { Outcome::Done(Ok(0)) }
     }
 

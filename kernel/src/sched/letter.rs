@@ -3,14 +3,16 @@
 //! Each CPU has one mailbox ([`smp::mailbox`]): any number of letters to a CPU that has not looked yet cost one
 //! interrupt. A letter's place is part of what it is about, so that none needs memory: a thread of which something is
 //! asked ([`remote`](super::remote)), a thread that has an errand ([`errand`](super::errand)), or a CPU's part of a
-//! program that died ([`life`](super::life)).
+//! program that died ([`life`](super::life)), or a replica that is to be closed ([`replica`](crate::ipc::replica)).
 
 use core::ptr::{self, NonNull};
 use smp::CpuId;
 use smp::chain::Node;
 
 use super::Thread;
+use crate::cell::platform::Machine;
 use crate::cell::{Cell, Public};
+use crate::ipc::replica::Replica;
 use crate::mem::space::Space;
 
 /// What a letter is about.
@@ -23,6 +25,8 @@ pub enum Subject {
     Errand,
     /// The program died.
     Death,
+    /// The replica is to be closed.
+    Replica,
 }
 
 /// A letter to a CPU.
@@ -61,36 +65,36 @@ impl Default for Envelope {
 /// # Safety
 /// `envelope` is a part of the thread, in no mailbox, and the caller is the one who may fill it; the thread's memory
 /// stays until the letter is read.
-pub unsafe fn about_thread(
-    cell: &mut Cell,
-    envelope: *mut Envelope,
-    thread: *mut Thread,
-    subject: Subject,
-    to: CpuId,
-) {
+pub unsafe fn about_thread(envelope: *mut Envelope, thread: *mut Thread, subject: Subject, to: CpuId) {
     // SAFETY: the caller's.
-    unsafe { send(cell, envelope, Letter { about: thread.cast(), subject }, to) };
+    unsafe { send(envelope, Letter { about: thread.cast(), subject }, to) };
 }
 
 /// Tells CPU `to` that `space` died.
 ///
 /// # Safety
 /// As for [`about_thread`], for that CPU's part of the space.
-pub unsafe fn about_death(cell: &mut Cell, envelope: *mut Envelope, space: &'static Space, to: CpuId) {
+pub unsafe fn about_death(envelope: *mut Envelope, space: &'static Space, to: CpuId) {
     let about = ptr::from_ref(space).cast_mut().cast();
     // SAFETY: the caller's.
-    unsafe { send(cell, envelope, Letter { about, subject: Subject::Death }, to) };
+    unsafe { send(envelope, Letter { about, subject: Subject::Death }, to) };
 }
 
-unsafe fn send(cell: &mut Cell, envelope: *mut Envelope, letter: Letter, to: CpuId) {
+/// Asks CPU `to`, which may be the calling one, to close `replica`.
+///
+/// # Safety
+/// As for [`about_thread`], for the replica.
+pub unsafe fn about_replica(envelope: *mut Envelope, replica: *mut Replica, to: CpuId) {
+    // SAFETY: the caller's.
+    unsafe { send(envelope, Letter { about: replica.cast(), subject: Subject::Replica }, to) };
+}
+
+unsafe fn send(envelope: *mut Envelope, letter: Letter, to: CpuId) {
     let node: *mut Node<Letter> = envelope.cast();
     // SAFETY: the envelope is the caller's alone until it is in the mailbox, and lives.
-    let was_empty = unsafe {
+    unsafe {
         node.write(Node::new(letter));
-        Public::of(to).mailbox().push(NonNull::new_unchecked(node))
-    };
-    if was_empty {
-        cell.interrupt(to);
+        Public::of(to).mailbox().send(&Machine, to, NonNull::new_unchecked(node));
     }
 }
 
@@ -104,6 +108,8 @@ impl Cell {
             match subject {
                 Subject::Requests => self.serve_requests(about.cast()),
                 Subject::Errand => self.serve_errand(about.cast()),
+                // SAFETY: replicas stay until they are closed, and this one is this CPU's.
+                Subject::Replica => self.close(unsafe { &mut *about.cast() }),
                 Subject::Death => {
                     // SAFETY: spaces stay in memory for good; this one is held until here.
                     self.serve_death(unsafe { &*about.cast() });

@@ -1,6 +1,7 @@
 //! Making and ending threads.
 
 use abi::{Error, PRIORITIES};
+use core::ptr::NonNull;
 use smp::CpuId;
 
 use super::letter;
@@ -32,7 +33,7 @@ impl Cell {
         priority: u8,
         start: Start,
     ) -> Result<&'static mut Thread, Error> {
-        let place = self.pools.threads.allocate()?;
+        let place = self.pools().threads.allocate()?;
         // SAFETY: the memory was just taken from this CPU's pool.
         let thread = unsafe { Thread::initialise(place, space, self.id(), priority, start) };
         self.adopt(thread)?;
@@ -54,7 +55,7 @@ impl Cell {
         if home == self.id() {
             return self.make_thread(space, priority, start);
         }
-        let place = self.pools.threads.allocate()?;
+        let place = self.pools().threads.allocate()?;
         // SAFETY: the memory was just taken from this CPU's pool.
         Ok(unsafe { Thread::initialise(place, space, home, priority, start) })
     }
@@ -66,7 +67,7 @@ impl Cell {
         }
         // The target counts the thread when it adopts it; until then this keeps the program from ending.
         thread.space.hold();
-        ask(self, thread, thread.home(), Request::Start);
+        ask(thread, thread.home(), Request::Start);
     }
 
     /// Gives up a prepared thread.
@@ -109,11 +110,10 @@ impl Cell {
     }
 
     fn serve_wake(&mut self, thread: &mut Thread) {
-        if thread.state == State::Waiting
-            && let Cause::Notification(notification) = thread.waits_for
-        {
-            self.wake_with_bits(thread, notification);
-        } else if thread.state == State::Waiting && matches!(thread.waits_for, Cause::Address) {
+        if self.wake_with_bits(thread) {
+            return;
+        }
+        if thread.state == State::Waiting && matches!(thread.waits_for, Cause::Address) {
             self.wake(thread, 0);
         } else {
             thread.is_owed_wake = false;
@@ -124,7 +124,7 @@ impl Cell {
     fn forward(&mut self, thread: &Thread, asked: u32) {
         for request in [Request::Start, Request::Wake, Request::Answer] {
             if asked & request as u32 != 0 {
-                ask(self, thread, thread.home(), request);
+                ask(thread, thread.home(), request);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Cell {
             State::Waiting => {
                 // If a wake is under way, the memory has to wait for it.
                 thread.is_owed_wake = match thread.waits_for {
-                    Cause::Notification(notification) => !notification.forget(thread),
+                    Cause::Notification(notification, _) => !notification.forget(thread),
                     Cause::Address => !address::forget(thread),
                     _ => false,
                 };
@@ -235,7 +235,7 @@ impl Cell {
         self.forget_payer(thread);
         // SAFETY: the thread ended: it is in no list, nobody is about to wake it, and capabilities to it are
         // stale. Only calls on its own CPU, which is this one, act on a thread that they looked up.
-        unsafe { self.pools.threads.release(thread) };
+        unsafe { self.pools().threads.release(NonNull::from(thread)) };
     }
 }
 
@@ -248,7 +248,7 @@ pub fn end_everywhere(cell: &mut Cell, space: &'static Space) {
             // Until that CPU has read the letter, the program stays.
             space.hold();
             // SAFETY: a program dies once, and its part on a CPU stays until that CPU has let it go.
-            unsafe { letter::about_death(cell, local.envelope(), space, home) };
+            unsafe { letter::about_death(local.envelope(), space, home) };
         }
     }
 }

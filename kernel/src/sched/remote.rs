@@ -10,7 +10,6 @@ use crossbeam_utils::CachePadded;
 
 use super::Thread;
 use super::letter::{self, Envelope, Subject};
-use crate::cell::Cell;
 use smp::CpuId;
 
 /// What can be asked.
@@ -49,12 +48,12 @@ impl Requests {
 /// Asks something of a thread of CPU `home`. Any CPU; does not wait.
 ///
 /// A thread that ended in between ignores it: the request is read by the CPU that ends threads.
-pub fn ask(cell: &mut Cell, thread: &Thread, home: CpuId, request: Request) {
+pub fn ask(thread: &Thread, home: CpuId, request: Request) {
     if thread.requests.asked.fetch_or(request as u32, Ordering::AcqRel) != 0 {
         return;
     }
     let about = ptr::from_ref(thread).cast_mut();
     // SAFETY: who sets the first bit may use the envelope, until the CPU that reads the letter clears the bits; the
     // memory of threads stays.
-    unsafe { letter::about_thread(cell, thread.requests.envelope.get(), about, Subject::Requests, home) };
+    unsafe { letter::about_thread(thread.requests.envelope.get(), about, Subject::Requests, home) };
 }

@@ -6,6 +6,7 @@ use super::{State, Thread};
 use crate::cell::Cell;
 use crate::ipc::notification::Notification;
 use crate::ipc::{address, end, turn};
+use crate::object::Tag;
 
 /// What a waiting thread waits for.
 #[derive(Clone, Copy, Debug)]
@@ -14,8 +15,8 @@ pub enum Cause {
     Start,
     /// Only for its deadline.
     Time,
-    /// For bits of this notification.
-    Notification(&'static Notification),
+    /// For bits of this notification, in the life in which it was found.
+    Notification(&'static Notification, Tag),
     /// For a wake at the address that the thread remembers.
     Address,
     /// To repeat an access that needs a pager.
@@ -70,7 +71,7 @@ impl Cell {
         let result = match thread.waits_for {
             Cause::Fault => return self.let_run(thread),
             Cause::Time => 0,
-            Cause::Notification(notification) => {
+            Cause::Notification(notification, _) => {
                 if !notification.forget(thread) {
                     // Bits came in between: the wake is under way.
                     return;

@@ -6,6 +6,7 @@ use crate::cell::Cell;
 use crate::io::interrupt;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
+use crate::object::retire;
 use abi::{Error, Fact, Handle, Rights};
 
 /// Longest message of one call.
@@ -40,6 +41,7 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             super::memory::account(cell, handle, Rights::USE).map(|account| account.gather())
         }
         what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
+        what if what == Fact::GracePeriods as u64 => Ok(retire::periods()),
         what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
         what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
         what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),

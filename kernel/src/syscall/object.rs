@@ -9,7 +9,6 @@ use crate::ipc::notification::Notification;
 use crate::ipc::reply;
 use crate::mem::account::Account;
 use crate::mem::space::Space;
-use crate::object::Object;
 use crate::sched::wait::Cause;
 use abi::{Error, FIRST_ERROR, Handle, Kind, Rights};
 
@@ -43,29 +42,28 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
 
 /// `Destroy(handle)`: capabilities to the object are stale from now on.
 pub fn destroy(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
+    cell.pass_quiescent_point();
     let capability = cap::lookup(&cell.running().space.table, handle)?;
     if !capability.rights.contain(Rights::DESTROY) {
         return Err(Error::NoRight);
     }
-    let was_alive = match capability.kind() {
-        Some(Kind::Endpoint) => capability.object::<Endpoint>()?.header().kill(capability.tag),
-        Some(Kind::Notification) => capability.object::<Notification>()?.header().kill(capability.tag),
-        Some(Kind::Account) => {
-            let tag = capability.tag;
-            return capability.object::<Account>()?.destroy(cell, tag).map(|()| 0);
-        }
+    let tag = capability.tag;
+    match capability.kind() {
+        Some(Kind::Endpoint) => capability.object::<Endpoint>()?.destroy(cell, tag)?,
+        Some(Kind::Notification) => capability.object::<Notification>()?.destroy(cell, tag)?,
+        Some(Kind::Account) => capability.object::<Account>()?.destroy(cell, tag)?,
         Some(Kind::AddressSpace) => {
-            let (space, tag) = (capability.object::<Space>()?, capability.tag);
+            let space = capability.object::<Space>()?;
             // A program ends itself by `Exit`.
             if core::ptr::eq(space, cell.running().space) {
                 return Err(Error::Busy);
             }
-            return space.destroy(cell, tag).map(|()| 0);
+            space.destroy(cell, tag)?;
         }
         Some(Kind::Interrupt) => return interrupt::destroy(&capability),
         _ => return Err(Error::WrongKind),
-    };
-    if was_alive { Ok(0) } else { Err(Error::Destroyed) }
+    }
+    Ok(0)
 }
 
 /// `Notify(notification, bits)`. Bits that would look like an error can't be set.
