@@ -35,6 +35,8 @@ use abi::Error;
 pub struct Local {
     /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
     pub(super) threads: *mut crate::sched::Thread,
+    /// Its threads that ended here and that nobody has joined.
+    pub(super) ended: Queue,
     /// Callers on this CPU that its workers keep, to reply to them later.
     pub(super) kept: Queue,
     /// Its page table on this CPU.
@@ -271,6 +273,7 @@ impl Space {
         // SAFETY: the frame is fresh and mapped, and larger than a part; nobody else knows it yet.
         unsafe {
             local.write(Local {
+                ended: Queue::new(),
                 threads: ptr::null_mut(),
                 kept: Queue::new(),
                 tables,

@@ -12,7 +12,7 @@ use super::local::Locals;
 use super::mapping;
 use super::page_map::{Page, PageMap};
 use super::region::Regions;
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::program;
 use crate::cap::table::Table;
 use crate::cell::Cell;
@@ -195,6 +195,20 @@ impl Space {
         self.release()
     }
 
+    /// Keeps `thread`, which ended on this CPU and that nobody waits for, until it is joined or the space ends.
+    pub fn keep_ended(&self, cell: &mut Cell, thread: &mut Thread) {
+        if let Ok(local) = self.local(cell) {
+            local.ended.push(thread);
+        }
+    }
+
+    /// Keeps `thread` no more.
+    pub fn forget_ended(&self, cell: &mut Cell, thread: &mut Thread) {
+        if let Ok(local) = self.local(cell) {
+            local.ended.remove(thread);
+        }
+    }
+
     /// Keeps it from ending. The caller knows that it has not ended: it runs in it, or holds it already.
     pub fn hold(&self) {
         self.users.fetch_add(1, Ordering::AcqRel);
@@ -275,6 +289,14 @@ impl Space {
         self.pages.clear(&mut frames);
         self.regions.clear(&mut frames);
         self.waiters.clear(&mut frames);
+        for id in cpus() {
+            let local = self.local_of(id).map(|local| ptr::from_ref(local).cast_mut());
+            // SAFETY: nobody has to do with the space any more, so its parts are ours.
+            let next_ended = || unsafe { (*local?).ended.pop() };
+            while let Some(thread) = next_ended() {
+                cell.reap(thread);
+            }
+        }
         self.locals.free(&mut frames);
         self.table.clear(cell);
         self.account.let_go();

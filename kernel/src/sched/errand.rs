@@ -346,12 +346,32 @@ impl Cell {
         if is_itself { Outcome::Moved } else { Outcome::Done(Ok(0)) }
     }
 
+    /// Takes the status of a thread that ended before. Another program's may be taken apart at this moment, with it.
+    fn join_ended(&mut self, target: &mut Thread, asker: &Thread) -> Result<u64, Error> {
+        let (space, tag) = (target.space, target.tag);
+        if ptr::eq(space, asker.space) {
+            space.forget_ended(self, target);
+            return Ok(self.reap(target));
+        }
+        if !space.try_hold_by_page() {
+            return Err(Error::Destroyed);
+        }
+        let joined = if target.header().tag() == tag {
+            space.forget_ended(self, target);
+            Ok(self.reap(target))
+        } else {
+            Err(Error::Destroyed)
+        };
+        space.let_go(self);
+        joined
+    }
+
     fn join(&mut self, target: &mut Thread, asker: &Thread) -> Outcome {
         if ptr::eq(target, asker) {
             return Outcome::Done(Err(Error::Deadlock));
         }
         if target.state == State::Ended {
-            return Outcome::Done(Ok(self.reap(target)));
+            return Outcome::Done(self.join_ended(target, asker));
         }
         if !target.joiner.is_null() {
             return Outcome::Done(Err(Error::Busy));

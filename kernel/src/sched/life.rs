@@ -132,13 +132,15 @@ impl Cell {
     fn start_here(&mut self, thread: &mut Thread) {
         let adopted = self.adopt(thread);
         let space = thread.space;
-        space.let_go(self);
         if adopted.is_err() {
             // No memory to count it here: it ends without having run.
             thread.state = State::Ended;
             thread.status = NEVER_RAN;
-            self.wake_joiner(thread, space.is_dead());
-        } else if thread.notes.contains(Notes::DYING) {
+            self.give_status(thread);
+            return space.let_go(self);
+        }
+        space.let_go(self);
+        if thread.notes.contains(Notes::DYING) {
             self.end_thread(thread, 0);
         } else {
             self.let_run(thread);
@@ -197,21 +199,25 @@ impl Cell {
         let space = thread.space;
         // Nobody has a capability to a worker: its end is nobody's to ask for.
         let is_dead = space.is_dead() || thread.notes.contains(Notes::WORKER);
+        let is_kept = !is_dead && thread.joiner.is_null();
+        if is_kept {
+            space.keep_ended(self, thread);
+        }
         let was_last = space.remove_thread(self, thread);
+        if !is_kept {
+            self.give_status(thread);
+        }
         if was_last {
             program::ended(self, space);
         }
-        self.wake_joiner(thread, is_dead || was_last);
     }
 
-    fn wake_joiner(&mut self, thread: &mut Thread, is_over: bool) {
+    /// Gives the status of a thread that ended to who waits for it, or to nobody.
+    fn give_status(&mut self, thread: &mut Thread) {
         let joiner = core::mem::take(&mut thread.joiner);
+        let status = self.reap(thread);
         if !joiner.is_null() {
-            let status = self.reap(thread);
             self.answer(joiner, Ok(status));
-        } else if is_over {
-            // Nobody of its program can ask for its status any more.
-            self.reap(thread);
         }
     }
 

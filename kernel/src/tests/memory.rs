@@ -10,8 +10,10 @@ use crate::mem::frames;
 use smp::CpuId;
 
 /// The tests of this file. Each starts programs in rounds.
-pub const TESTS: &[Test] =
-    &[Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) }];
+pub const TESTS: &[Test] = &[
+    Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) },
+    Test { name: "objects_come_back", kind: Kind::Rounds(start_untidy, UNTIDY, check_objects) },
+];
 
 /// Programs in all, and how many run at once.
 const PROGRAMS: u32 = 1000;
@@ -21,6 +23,14 @@ const SETTLED: u32 = 10;
 /// What the test program does: null calls, on the CPU on which it was started.
 const NULL_CALLS_ALONE: u64 = 3;
 
+/// Programs that leave objects behind, one after the other, and after how many all pools have what they need.
+const UNTIDY: u32 = 110;
+const UNTIDY_SETTLED: u32 = 10;
+/// What the test program does: leaves an endpoint, workers, threads and notifications behind.
+const LEAVE_ALL_BEHIND: u64 = 14;
+
+static UNTIDY_ROUND: AtomicU32 = AtomicU32::new(0);
+static UNTIDY_FREE_THEN: AtomicU64 = AtomicU64::new(0);
 static ROUND: AtomicU32 = AtomicU32::new(0);
 static FREE_THEN: AtomicU64 = AtomicU64::new(0);
 
@@ -46,6 +56,27 @@ fn check(failed: u32) -> Result<(), &'static str> {
     match (failed, (now + kept).abs_diff(then) <= pools) {
         (0, true) => Ok(()),
         (0, false) => Err("memory was lost"),
+        _ => Err("a program failed"),
+    }
+}
+
+fn start_untidy(cell: &mut Cell) {
+    if UNTIDY_ROUND.fetch_add(1, Ordering::Relaxed) == UNTIDY_SETTLED {
+        UNTIDY_FREE_THEN.store(frames::free_frames(), Ordering::Relaxed);
+    }
+    start_or_refuse(cell, "tests", CpuId::BOOT, [LEAVE_ALL_BEHIND, cpu_count().into()]);
+}
+
+fn check_objects(failed: u32) -> Result<(), &'static str> {
+    let (then, now) = (UNTIDY_FREE_THEN.load(Ordering::Relaxed), frames::free_frames());
+    // As in `check`.
+    let kept = u64::from(UNTIDY - UNTIDY_SETTLED);
+    crate::log!(
+        "free frames after {UNTIDY_SETTLED} programs: {then}; at the end: {now}, and {kept} kept for slots"
+    );
+    match (failed, now + kept >= then) {
+        (0, true) => Ok(()),
+        (0, false) => Err("objects were lost"),
         _ => Err("a program failed"),
     }
 }

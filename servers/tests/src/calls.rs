@@ -52,6 +52,31 @@ pub fn to_one_server(cpus: u64) {
     assert_eq!(call::call(endpoint, [0; 4]), Err(Error::Destroyed));
 }
 
+/// Leaves what a program can leave behind: an endpoint that all CPUs called, with its workers; threads that ended and
+/// were not joined; notifications.
+pub fn leave_all_behind(cpus: u64) {
+    const NOTIFICATIONS: u32 = 20;
+    // SAFETY: the stacks are used for nothing else.
+    let endpoint = unsafe {
+        let entry = serve as *const () as u64;
+        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks(), STACK as u64, WORKERS as u32)
+    };
+    ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
+    super::threads::on_every_cpu(cpus, call_once);
+    for _ in 0..NOTIFICATIONS {
+        assert!(call::create_notification().is_ok());
+    }
+    let one = call::create_notification().expect("a notification");
+    assert_eq!(call::destroy(one), Ok(()));
+    assert_eq!(call::notify(one, 1), Err(Error::Destroyed));
+}
+
+/// One call from this CPU.
+pub fn call_once(_: u32) {
+    let reply = call::call(Handle(ENDPOINT.load(Ordering::Relaxed)), [1, 2, 3, 4]).expect("a reply");
+    assert_eq!(reply.words[0], 3);
+}
+
 /// Every reply is the one to this CPU's call, served on this CPU.
 pub fn from_this_cpu(cpu: u32) {
     let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));

@@ -42,6 +42,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         3 => null_calls(call::cpu_number()),
         4 => threads::on_every_cpu(cpus, threads::create_and_join),
         5 => calls::to_one_server(cpus),
+        14 => calls::leave_all_behind(cpus),
         6 => capabilities::obey(),
         7 => notifications::arrive(cpus),
         9 => control::works_from_afar(cpus),

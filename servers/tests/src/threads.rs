@@ -18,7 +18,8 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The parts that threads may play; a thread is told its index.
-const PARTS: [fn(u32); 11] = [
+const PARTS: [fn(u32); 12] = [
+    super::calls::call_once,
     super::null_calls,
     place_and_yield,
     create_and_join,
