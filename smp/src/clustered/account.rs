@@ -58,6 +58,14 @@ impl Credit {
         }
     }
 
+    /// Pays `amount` from it at the first attempt; false if it is too small or another CPU came in between.
+    #[inline(always)]
+    fn try_pay(&self, amount: u64) -> bool {
+        let now = self.0.load(Ordering::Relaxed);
+        now >= amount
+            && self.0.compare_exchange(now, now - amount, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
     /// What is left of it.
     #[must_use]
     pub fn left(&self) -> u64 {
@@ -255,6 +263,15 @@ impl<'r, B: Backing + Sync, V: Variant> Ref<'r, Account<B, V>> {
     /// [`Exhausted`] if the account as a whole has too little.
     #[inline]
     pub fn pay(self, cpu: Cpu<'r>, amount: u64) -> Result<(), Exhausted> {
+        if self.hit(cpu).is_some_and(|credit| credit.try_pay(amount)) {
+            return Ok(());
+        }
+        self.pay_slowly(cpu, amount)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn pay_slowly(self, cpu: Cpu<'r>, amount: u64) -> Result<(), Exhausted> {
         let account = self.object.root();
         match self.get(cpu) {
             Ok(credit) => account.balance.pay(cpu.id(), credit, amount, || account.credits.iter()),
