@@ -112,4 +112,19 @@ mod tests {
         const { assert!(Call::COUNT <= 24) };
         assert_eq!(Call::ALL[Call::Exit as usize].signature(), ("Exit", &["status"][..]));
     }
+
+    #[test]
+    fn the_reference_page_has_them_as_they_are() {
+        extern crate alloc;
+        const PAGE: &str = include_str!("../../../docs/syscalls.md");
+        for call in Call::ALL {
+            let (name, arguments) = call.signature();
+            let row = alloc::format!("| {} | `{name}({})` |", call as u64, arguments.join(", "));
+            assert!(PAGE.contains(&row), "docs/syscalls.md lacks the row {row}");
+        }
+        for &error in crate::Error::ALL {
+            let row = alloc::format!("| {} | `{error:?}` |", error as u64);
+            assert!(PAGE.contains(&row), "docs/syscalls.md lacks the row {row}");
+        }
+    }
 }

@@ -22,8 +22,22 @@ use crate::syscall::Return;
 /// The words of a message.
 pub type Words = [u64; abi::MESSAGE_WORDS];
 
+/// `Call` where nothing stands in the way: a living endpoint whose replica here is free and has an idle worker, no
+/// deadline and no items, a caller that is no worker. `None` if anything does, and nothing is changed then: that is
+/// for [`call`]. (Apart, so that this one needs no registers but those that it is given.)
+#[inline(always)]
+pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Option<Return> {
+    let caller = cell.running();
+    let (target, badge) = cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE).ok()?;
+    let replica = target.replica(cell)?;
+    if !replica.active.is_null() || deadline != 0 || !caller.notes.is_empty() {
+        return None;
+    }
+    let worker = replica.take_idle()?;
+    Some(enter(cell, replica, worker, caller, words, badge))
+}
+
 /// `Call(endpoint, word0 … word3, deadline)`.
-#[inline]
 pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Return {
     let caller = cell.running();
     let (target, badge) = match cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE) {
@@ -40,14 +54,11 @@ pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> R
     let Some(worker) = replica.take_idle() else {
         return call_with_new_worker(cell, replica, endpoint, words, deadline);
     };
-    if deadline != 0 {
-        return enter_with_more(cell, replica, worker, words, badge, deadline);
-    }
-    enter(cell, replica, worker, caller, words, badge)
+    enter_with_more(cell, replica, worker, words, badge, deadline)
 }
 
 /// Gives the message to `worker` and runs it.
-#[inline]
+#[inline(always)]
 fn enter(
     cell: &mut Cell,
     replica: &mut Replica,
@@ -58,9 +69,6 @@ fn enter(
 ) -> Return {
     caller.state = State::Calling;
     caller.callee = worker;
-    if !caller.notes.is_empty() {
-        leave_own_replica(cell, caller);
-    }
     replica.active = worker;
     worker.caller = caller;
     worker.priority = caller.priority;
@@ -69,8 +77,7 @@ fn enter(
     Return::switch(cell.switch_to(worker))
 }
 
-/// The same for a call with a deadline or with items.
-#[cold]
+/// The same for a call with a deadline or with items, and for a caller that is a worker itself.
 fn enter_with_more(
     cell: &mut Cell,
     replica: &mut Replica,
@@ -93,6 +100,9 @@ fn enter_with_more(
     if deadline & !ITEMS != 0 {
         limit(cell, caller, deadline & !ITEMS);
     }
+    if !caller.notes.is_empty() {
+        leave_own_replica(cell, caller);
+    }
     let entered = enter(cell, replica, worker, caller, words, badge);
     worker.set_result(items);
     entered
@@ -114,8 +124,27 @@ pub fn answer(cell: &mut Cell, words: Words) -> Return {
     Return::switch(caller)
 }
 
+/// `ReplyWait` where nothing stands in the way: a caller that is only switched back to, nobody who waits for the replica,
+/// no items. `None` as from [`call_at_once`].
+#[inline(always)]
+pub fn reply_at_once(cell: &mut Cell, label: u64, words: Words) -> Option<Return> {
+    let worker = cell.running();
+    // SAFETY: a worker's replica lives as long as its server, and is this CPU's; a caller that was not detached is alive,
+    // this CPU's, and waits for this reply.
+    let (replica, caller) = unsafe { (worker.replica.as_mut()?, worker.caller.as_mut()?) };
+    if label >= ITEMS || !replica.waiting.is_empty() || !caller.notes.is_empty() {
+        return None;
+    }
+    worker.caller = ptr::null_mut();
+    replica.put_idle(worker);
+    replica.active = ptr::null_mut();
+    caller.callee = ptr::null_mut();
+    deliver(caller, label, words);
+    caller.state = State::Running;
+    Some(Return::switch(cell.switch_to(caller)))
+}
+
 /// `ReplyWait(label, word0 … word3)`.
-#[inline]
 pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     let worker = cell.running();
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.

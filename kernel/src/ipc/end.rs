@@ -111,7 +111,7 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else { return };
     let caller = core::mem::take(&mut worker.caller);
     worker.replica = ptr::null_mut();
-    replica.forget_worker();
+    replica.forget_worker(worker);
     if ptr::eq(replica.active, worker) {
         if worker.notes.contains(Notes::NEW) {
             refuse_first(cell, replica);

@@ -6,7 +6,7 @@ use smp::chain::container_of;
 use smp::grace::Retired;
 use smp::{CpuId, Platform};
 
-use super::replica::Replica;
+use super::replica::{MOST_WORKERS, Replica};
 use crate::arch::smp::{cpu_count, cpus};
 use crate::cell::Cell;
 use crate::cell::platform::{Machine, pools};
@@ -91,8 +91,6 @@ impl Endpoint {
         space: &'static Space,
         template: Template,
     ) -> Result<&'static Self, Error> {
-        /// Workers a CPU may have at most.
-        const MOST_WORKERS: u32 = 256;
         let Template { entry, stacks, stack_size, workers } = template;
         let all = stack_size.checked_mul(workers.into()).and_then(|n| n.checked_mul(cpu_count().into()));
         let end = all.and_then(|length| stacks.checked_add(length)).ok_or(Error::BadArgument)?;

@@ -36,6 +36,8 @@ pub struct Replica {
     envelope: Envelope,
     /// Link in the CPU's list of replicas that are being closed.
     next_closing: *mut Replica,
+    /// Stacks of the template that workers have, a bit each.
+    stacks: [u64; MOST_WORKERS as usize / u64::BITS as usize],
 }
 
 /// Replicas of this CPU whose endpoints ended and that still have workers.
@@ -98,6 +100,9 @@ impl Cell {
     }
 }
 
+/// Workers a CPU may have at most.
+pub const MOST_WORKERS: u32 = 256;
+
 impl Replica {
     /// Where its CPU is asked to close it.
     #[must_use]
@@ -131,6 +136,7 @@ impl Replica {
             workers: 0,
             envelope: Envelope::new(),
             next_closing: ptr::null_mut(),
+            stacks: [0; MOST_WORKERS as usize / u64::BITS as usize],
         };
         // SAFETY: the frame is fresh and mapped, and larger than a replica.
         unsafe { place.write(replica) };
@@ -169,22 +175,39 @@ impl Replica {
         }
     }
 
-    /// A worker of it ended.
-    pub fn forget_worker(&mut self) {
+    /// `worker` ended: another one may have its stack.
+    pub fn forget_worker(&mut self, worker: &Thread) {
         self.workers -= 1;
+        self.stacks[usize::from(worker.stack) / 64] &= !(1 << (worker.stack % 64));
+    }
+
+    /// Takes a stack that no worker has.
+    fn take_stack(&mut self) -> Option<u8> {
+        let (index, word) = self.stacks.iter_mut().enumerate().find(|(_, word)| **word != u64::MAX)?;
+        let bit = word.trailing_ones();
+        *word |= 1 << bit;
+        u8::try_from(index * 64 + bit as usize).ok()
     }
 
     /// Makes another worker, which sets itself up and waits for its first message.
     #[cold]
     pub fn make_worker(&mut self, cell: &mut Cell) -> Result<&'static mut Thread, Error> {
-        let template = &self.endpoint.template;
+        let template = self.endpoint.template;
         if self.workers == template.workers {
             return Err(Error::NoWorker);
         }
-        let index = cell.id().index() as u64 * u64::from(template.workers) + u64::from(self.workers);
+        let own = self.take_stack().ok_or(Error::NoWorker)?;
+        let index = cell.id().index() as u64 * u64::from(template.workers) + u64::from(own);
         let stack = template.stacks + (index + 1) * template.stack_size;
         let start = Start { entry: template.entry, stack, arguments: [0; 3] };
-        let worker = cell.make_thread(self.endpoint.space, 0, start)?;
+        let worker = match cell.make_thread(self.endpoint.space, 0, start) {
+            Ok(worker) => worker,
+            Err(error) => {
+                self.stacks[usize::from(own) / 64] &= !(1 << (own % 64));
+                return Err(error);
+            }
+        };
+        worker.stack = own;
         worker.replica = self;
         worker.notes.insert(Notes::WORKER | Notes::NEW);
         self.workers += 1;

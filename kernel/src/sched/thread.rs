@@ -125,6 +125,8 @@ pub struct Thread {
     pub fault_address: u64,
     /// When a page fault without a pager becomes an exception, in nanoseconds; 0 while there is none.
     pub fault_deadline: u64,
+    /// Which of its server's stacks on its CPU it has, if it is a worker.
+    pub stack: u8,
     /// Its pager refused the access that it repeats.
     pub is_refused: bool,
     /// Whom its exceptions are told.

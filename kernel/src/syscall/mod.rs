@@ -103,18 +103,69 @@ mod shell {
         Return::value(0)
     }
 
+    /// A call where nothing stands in the way; all others go to `call_slowly` with their registers as they are.
+    pub extern "C" fn call(
+        endpoint: Word,
+        word0: Word,
+        word1: Word,
+        word2: Word,
+        word3: Word,
+        deadline: Word,
+    ) -> Return {
+        let words = [word0, word1, word2, word3];
+        match ipc::call::call_at_once(Cell::current(), Handle(endpoint), words, deadline) {
+            Some(done) => done,
+            None => call_slowly(endpoint, word0, word1, word2, word3, deadline),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    extern "C" fn call_slowly(
+        endpoint: Word,
+        word0: Word,
+        word1: Word,
+        word2: Word,
+        word3: Word,
+        deadline: Word,
+    ) -> Return {
+        ipc::call::call(Cell::current(), Handle(endpoint), [word0, word1, word2, word3], deadline)
+    }
+
+    /// The same for the other end.
+    pub extern "C" fn reply_wait(
+        label: Word,
+        word0: Word,
+        word1: Word,
+        word2: Word,
+        word3: Word,
+        unused: Word,
+    ) -> Return {
+        match ipc::call::reply_at_once(Cell::current(), label, [word0, word1, word2, word3]) {
+            Some(done) => done,
+            None => reply_wait_slowly(label, word0, word1, word2, word3, unused),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    extern "C" fn reply_wait_slowly(
+        label: Word,
+        word0: Word,
+        word1: Word,
+        word2: Word,
+        word3: Word,
+        _: Word,
+    ) -> Return {
+        ipc::call::reply_wait(Cell::current(), label, [word0, word1, word2, word3])
+    }
+
     fn rights(raw: Word) -> Rights {
         Rights(raw as u16).and(Rights::ALL)
     }
 
     handlers! {
         fn log(cell, address, length) { debug::log(cell, address, length).into() }
-        fn call(cell, endpoint, word0, word1, word2, word3, deadline) {
-            ipc::call::call(cell, Handle(endpoint), [word0, word1, word2, word3], deadline)
-        }
-        fn reply_wait(cell, label, word0, word1, word2, word3) {
-            ipc::call::reply_wait(cell, label, [word0, word1, word2, word3])
-        }
         fn notify(cell, notification, bits) { object::notify(cell, Handle(notification), bits) }
         fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }
         fn yield_now(cell) { thread::yield_now(cell) }
