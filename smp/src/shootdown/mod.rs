@@ -240,13 +240,15 @@ impl Loaded {
 
     #[inline(always)]
     fn switch_as<V: Variant>(&self, tlb: &impl Tlb, root: &Root) -> bool {
-        if self.root.load(Ordering::Relaxed) == root.value() {
+        // Read once: the compiler must not believe that it stays the same beside atomics.
+        let value = root.value();
+        if self.root.load(Ordering::Relaxed) == value {
             return false;
         }
         let early = flaw::has::<V>(Flaw::NoSwitchFence).then(|| root.0.notes.load(Ordering::Acquire));
-        self.root.store(root.value(), Ordering::Relaxed);
+        self.root.store(value, Ordering::Relaxed);
         // A full fence, which pairs with the one in `publish`.
-        tlb.load(root.value());
+        tlb.load(value);
         early.unwrap_or_else(|| root.0.notes.load(Ordering::Acquire)) != 0
     }
 
