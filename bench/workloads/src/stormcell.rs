@@ -33,7 +33,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
 ];
 
 /// The variants that the kernel takes as `variant=`: the baseline, and each ablation.
-pub const VARIANTS: &[&str] = &["baseline", "biglock", "sharedpool", "sharedpt", "broadcast"];
+pub const VARIANTS: &[&str] = &["baseline", "biglock", "onehome", "sharedpool", "sharedpt", "broadcast"];
 
 /// Whether the guest has the workload `number` in `mode`.
 #[must_use]

@@ -13,6 +13,9 @@ pub enum Variant {
     Baseline,
     /// `biglock`: one lock around the kernel.
     BigLock,
+    /// `onehome`: a capability table has one part and an account one credit for all CPUs; calls that may change a table
+    /// do so under one lock.
+    OneHome,
     /// `sharedpool`: CPUs keep no free frames and kernel objects of their own: all take them from one pool with one
     /// lock.
     SharedPool,
@@ -25,8 +28,9 @@ pub enum Variant {
 static CHOSEN: AtomicU8 = AtomicU8::new(Variant::Baseline as u8);
 
 /// The variants that memory has, by their names.
-const NAMES: [(&str, Variant); 4] = [
+const NAMES: [(&str, Variant); 5] = [
     ("biglock", Variant::BigLock),
+    ("onehome", Variant::OneHome),
     ("sharedpool", Variant::SharedPool),
     ("sharedpt", Variant::SharedTables),
     ("broadcast", Variant::Broadcast),

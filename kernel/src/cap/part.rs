@@ -6,7 +6,7 @@ use crossbeam_utils::CachePadded;
 use smp::CpuId;
 
 use super::slot::{Parent, Slot};
-use crate::cell::{Cell, Public};
+use crate::cell::{self, Cell, Public};
 use crate::mem::account::{Account, Paid};
 use crate::mem::layout::{PAGE, address_of, memory_at};
 use crate::mem::page_map::Frames;
@@ -139,14 +139,14 @@ impl Part {
         let place = self.chunks.get(count as usize / CHUNK).ok_or(Error::NoMemory)?;
         // Chunks of former tables keep their generations; a zeroed frame is a chunk of slots of generation 0.
         let former =
-            if self.local.starts_fresh { None } else { Public::of(self.local.cpu).chunks().take_kept() };
+            if self.local.starts_fresh { None } else { Public::of(cell::here()).chunks().take_kept() };
         let mut frames = Paid { account: self.local.account, node: self.local.node };
         let frame = match former {
             // It is paid for as if it were new.
             Some(former) => match self.local.account.pay(PAGE) {
                 Ok(()) => former,
                 Err(error) => {
-                    Public::of(self.local.cpu).chunks().give_kept(former);
+                    Public::of(cell::here()).chunks().give_kept(former);
                     return Err(error);
                 }
             },

@@ -83,7 +83,7 @@ impl Table {
     /// The calling CPU's part, made if it is not there yet.
     #[inline]
     pub fn part(&self, cell: &mut Cell) -> Result<&Part, Error> {
-        let cpu = cell.id();
+        let cpu = cell.representative();
         let place = self.place(cpu.index()).ok_or(Error::NoMemory)?;
         // SAFETY: as in `slot`.
         match unsafe { place.load(Ordering::Relaxed).as_ref() } {
@@ -113,7 +113,7 @@ impl Table {
         // SAFETY: as in `slot`.
         let Some(part) = (unsafe { place.load(Ordering::Acquire).as_ref() }) else { return };
         let number = handle.slot() as u32;
-        if handle.cpu() == cell.id().index() {
+        if handle.cpu() == cell.representative().index() {
             part.push_free(number);
         } else {
             part.push_returned(number, slot);

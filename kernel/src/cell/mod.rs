@@ -22,6 +22,7 @@ use crate::arch::extended::Holder;
 use crate::arch::gdt::Segments;
 use crate::arch::idt;
 use crate::boot::topology::node_of;
+use crate::boot::variant::{self, Variant};
 use crate::ipc::replica::Closing;
 use crate::mem::layout::{CELL, STACK};
 use crate::object::pool::Pools;
@@ -46,6 +47,8 @@ pub struct Cell {
     pub extended: Holder,
     running: *mut Thread,
     id: CpuId,
+    /// Whose representatives of clustered objects this CPU uses: its own, but in the variant `onehome`.
+    representative: CpuId,
     node: u32,
     /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
     slice_end: u64,
@@ -59,6 +62,8 @@ pub struct Cell {
     pub came_by: u64,
     /// Replicas of this CPU whose endpoints ended.
     pub closing: Closing,
+    /// Whether this CPU has the lock of [`crate::hooks`].
+    pub has_lock: bool,
     /// Interrupts of devices that this CPU took.
     pub device_interrupts: u64,
     segments: Segments,
@@ -74,6 +79,23 @@ pub fn is_set() -> bool {
 #[must_use]
 pub fn here_or_boot() -> CpuId {
     if is_set() { here() } else { CpuId::BOOT }
+}
+
+/// The CPU whose representatives of clustered objects the calling one uses: itself, but in the variant `onehome`.
+#[inline]
+#[must_use]
+pub fn representative() -> CpuId {
+    let number: u32;
+    // SAFETY: as in `here`.
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, gs:[{1}]",
+            out(reg) number,
+            const core::mem::offset_of!(Cell, representative),
+            options(nostack, preserves_flags, readonly)
+        );
+        CpuId::new_unchecked(number)
+    }
 }
 
 /// The calling CPU, which has a cell, without touching the cell otherwise.
@@ -110,6 +132,7 @@ impl Cell {
                 extended: Holder::nobody(),
                 running: ptr::null_mut(),
                 id,
+                representative: if variant::get() == Variant::OneHome { CpuId::BOOT } else { id },
                 node,
                 slice_end: 0,
                 payer: ptr::null_mut(),
@@ -118,6 +141,7 @@ impl Cell {
                 timers: Timers::new(),
                 came_by: 0,
                 closing: Closing::new(),
+                has_lock: false,
                 device_interrupts: 0,
                 segments: Segments::new(number),
             });
@@ -166,6 +190,13 @@ impl Cell {
     #[must_use]
     pub fn pools(&self) -> &'static Pools {
         self.public().pools()
+    }
+
+    /// The CPU whose representatives of clustered objects this one uses: see [`representative`].
+    #[inline]
+    #[must_use]
+    pub fn representative(&self) -> CpuId {
+        self.representative
     }
 
     /// NUMA node of this CPU.

@@ -1,4 +1,4 @@
-//! The lock of the variant `biglock`: whoever is in the kernel has it. A queue lock (Mellor-Crummey and Scott, TOCS 1991),
+//! The lock of the variants `biglock` (whoever is in the kernel has it) and `onehome` (whoever may change what is there once). A queue lock (Mellor-Crummey and Scott, TOCS 1991),
 //! so that what it costs is that of one kernel at a time, and not that of a bad lock.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};

@@ -1,4 +1,4 @@
-//! What a kernel does between its entries and its handlers that traces, or runs as the variant `biglock`.
+//! What a kernel does between its entries and its handlers that traces, or runs as the variant `biglock` or `onehome`.
 //!
 //! Such a kernel has other entries from user mode than the baseline (`entry.s`), which is why the baseline pays nothing for
 //! them: which ones a CPU has is settled before the first program runs.
@@ -18,16 +18,20 @@ use abi::Call;
 use abi::trace::Event;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
+/// Whether every entry takes the lock, and whether system calls do that may change a capability table.
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
+static IS_ONE_HOME: AtomicBool = AtomicBool::new(false);
 static IS_TRACED: AtomicBool = AtomicBool::new(false);
 
 /// Chooses the entries by the command line. Boot CPU, before any CPU has its entries, when all memory is mapped.
 pub fn choose() {
     let is_locked = variant::get() == Variant::BigLock;
+    let is_one_home = variant::get() == Variant::OneHome;
     let is_traced = trace::prepare();
+    IS_ONE_HOME.store(is_one_home, Ordering::Relaxed);
     IS_LOCKED.store(is_locked, Ordering::Relaxed);
     IS_TRACED.store(is_traced, Ordering::Relaxed);
-    IS_ON.store(is_locked || is_traced, Ordering::Relaxed);
+    IS_ON.store(is_locked || is_one_home || is_traced, Ordering::Relaxed);
     if is_on() {
         entry::hook_traps();
     }
@@ -42,13 +46,33 @@ pub fn is_on() -> bool {
 fn take_lock(cell: &mut Cell) {
     if IS_LOCKED.load(Ordering::Relaxed) {
         big_lock::acquire(cell);
+        cell.has_lock = true;
     }
 }
 
-fn give_lock(cell: &Cell) {
-    if IS_LOCKED.load(Ordering::Relaxed) {
+fn give_lock(cell: &mut Cell) {
+    if core::mem::take(&mut cell.has_lock) {
         big_lock::release(cell);
     }
+}
+
+/// Calls that change no capability table, whatever their arguments.
+const NO_TABLE: &[Call] = &[
+    Call::Null,
+    Call::Log,
+    Call::Notify,
+    Call::Wait,
+    Call::Yield,
+    Call::Info,
+    Call::Map,
+    Call::Unmap,
+    Call::Region,
+    Call::AddressWait,
+    Call::AddressWake,
+];
+
+fn may_change_table(number: u64) -> bool {
+    !NO_TABLE.iter().any(|call| *call as u64 == number)
 }
 
 /// A CPU begins to run the kernel for its cell.
@@ -57,7 +81,7 @@ pub fn begin(cell: &mut Cell) {
 }
 
 /// A CPU leaves the kernel for the first time.
-pub fn end(cell: &Cell) {
+pub fn end(cell: &mut Cell) {
     give_lock(cell);
 }
 
@@ -81,6 +105,10 @@ pub fn while_idle(cell: &mut Cell, wait: impl FnOnce() -> u64) -> u64 {
 pub extern "C" fn entered_call(number: u64) {
     let cell = Cell::current();
     take_lock(cell);
+    if IS_ONE_HOME.load(Ordering::Relaxed) && may_change_table(number) {
+        big_lock::acquire(cell);
+        cell.has_lock = true;
+    }
     cell.came_by = number;
     trace::record(Event::CallBegins, number, core::ptr::from_ref(cell.running()) as u64);
 }
@@ -141,6 +169,14 @@ fn first_bytes(name: &str) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn calls_that_make_or_end_capabilities_may_change_a_table() {
+        for call in [Call::Create, Call::Mint, Call::Delete, Call::Grant, Call::ThreadCreate, Call::Join] {
+            assert!(may_change_table(call as u64), "{call:?}");
+        }
+        assert!(!may_change_table(Call::Null as u64) && may_change_table(u64::MAX));
+    }
 
     #[test]
     fn a_name_becomes_its_first_bytes() {

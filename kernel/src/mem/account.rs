@@ -140,7 +140,7 @@ impl Account {
 
     /// This CPU's credit.
     fn credit(&self) -> Option<&Credit> {
-        let cpu = cell::here().index();
+        let cpu = cell::representative().index();
         let place = self.chunks.get(cpu / CHUNK)?;
         let mut chunk = place.load(Ordering::Acquire);
         if chunk.is_null() {
