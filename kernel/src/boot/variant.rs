@@ -13,8 +13,8 @@ pub enum Variant {
     Baseline,
     /// `biglock`: one lock around the kernel.
     BigLock,
-    /// `onehome`: a capability table has one part and an account one credit for all CPUs; calls that may change a table
-    /// do so under one lock.
+    /// `onehome`: a capability table has one part and an account one credit for all CPUs; whatever may use one of
+    /// these runs under one lock.
     OneHome,
     /// `sharedpool`: CPUs keep no free frames and kernel objects of their own: all take them from one pool with one
     /// lock.

@@ -1,5 +1,6 @@
-//! The lock of the variants `biglock` (whoever is in the kernel has it) and `onehome` (whoever may change what is there once). A queue lock (Mellor-Crummey and Scott, TOCS 1991),
-//! so that what it costs is that of one kernel at a time, and not that of a bad lock.
+//! The lock of the variants `biglock` (whoever is in the kernel has it) and `onehome` (whoever may use what is there once).
+//! A queue lock (Mellor-Crummey and Scott, TOCS 1991), so that what it costs is that of one kernel at a time, and not
+//! that of a bad lock.
 
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;

@@ -18,7 +18,7 @@ use abi::Call;
 use abi::trace::Event;
 
 static IS_ON: AtomicBool = AtomicBool::new(false);
-/// Whether every entry takes the lock, and whether system calls do that may change a capability table.
+/// Whether entries take the lock, and whether those do not that use nothing the variant `onehome` has once.
 static IS_LOCKED: AtomicBool = AtomicBool::new(false);
 static IS_ONE_HOME: AtomicBool = AtomicBool::new(false);
 static IS_TRACED: AtomicBool = AtomicBool::new(false);
@@ -29,7 +29,7 @@ pub fn choose() {
     let is_one_home = variant::get() == Variant::OneHome;
     let is_traced = trace::prepare();
     IS_ONE_HOME.store(is_one_home, Ordering::Relaxed);
-    IS_LOCKED.store(is_locked, Ordering::Relaxed);
+    IS_LOCKED.store(is_locked || is_one_home, Ordering::Relaxed);
     IS_TRACED.store(is_traced, Ordering::Relaxed);
     IS_ON.store(is_locked || is_one_home || is_traced, Ordering::Relaxed);
     if is_on() {
@@ -56,23 +56,12 @@ fn give_lock(cell: &mut Cell) {
     }
 }
 
-/// Calls that change no capability table, whatever their arguments.
-const NO_TABLE: &[Call] = &[
-    Call::Null,
-    Call::Log,
-    Call::Notify,
-    Call::Wait,
-    Call::Yield,
-    Call::Info,
-    Call::Map,
-    Call::Unmap,
-    Call::Region,
-    Call::AddressWait,
-    Call::AddressWake,
-];
+/// Calls that use nothing that the variant `onehome` has once, whatever their arguments. Calls that may switch are not among
+/// them: whoever chooses a thread first serves what other CPUs ask, which may end what is accounted.
+const NO_REPRESENTATIVE: &[Call] = &[Call::Null, Call::Log, Call::Info];
 
-fn may_change_table(number: u64) -> bool {
-    !NO_TABLE.iter().any(|call| *call as u64 == number)
+fn may_use_representative(number: u64) -> bool {
+    !NO_REPRESENTATIVE.iter().any(|call| *call as u64 == number)
 }
 
 /// A CPU begins to run the kernel for its cell.
@@ -104,10 +93,8 @@ pub fn while_idle(cell: &mut Cell, wait: impl FnOnce() -> u64) -> u64 {
 /// The running thread's system call `number` begins.
 pub extern "C" fn entered_call(number: u64) {
     let cell = Cell::current();
-    take_lock(cell);
-    if IS_ONE_HOME.load(Ordering::Relaxed) && may_change_table(number) {
-        big_lock::acquire(cell);
-        cell.has_lock = true;
+    if !IS_ONE_HOME.load(Ordering::Relaxed) || may_use_representative(number) {
+        take_lock(cell);
     }
     cell.came_by = number;
     trace::record(Event::CallBegins, number, core::ptr::from_ref(cell.running()) as u64);
@@ -171,11 +158,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn calls_that_make_or_end_capabilities_may_change_a_table() {
-        for call in [Call::Create, Call::Mint, Call::Delete, Call::Grant, Call::ThreadCreate, Call::Join] {
-            assert!(may_change_table(call as u64), "{call:?}");
+    fn only_calls_that_look_or_print_use_no_representative() {
+        for call in [Call::Create, Call::Mint, Call::Delete, Call::Map, Call::Unmap, Call::ThreadCreate, Call::Wait] {
+            assert!(may_use_representative(call as u64), "{call:?}");
         }
-        assert!(!may_change_table(Call::Null as u64) && may_change_table(u64::MAX));
+        assert!(!may_use_representative(Call::Null as u64) && may_use_representative(u64::MAX));
     }
 
     #[test]

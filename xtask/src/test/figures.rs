@@ -43,7 +43,35 @@ pub struct Figures {
     workloads: Vec<&'static str>,
     /// Operations of each worker, where it is not the system's default.
     ops: Option<u64>,
+    /// What the kernel runs as, one after the other.
+    variants: &'static [&'static str],
     judge: fn(&[Record]) -> Vec<Judged>,
+}
+
+const BASELINE: &[&str] = &[record::BASELINE];
+/// Each ablation beside the baseline, and an operation that it must slow.
+const ABLATIONS: &[(&str, &[&str], &str)] =
+    &[("figures/variant-biglock", &[record::BASELINE, "biglock"], "null_syscall")];
+/// CPUs at which, operations of each worker, and by how much.
+const ABLATION_CPUS: &[u32] = &[16];
+const ABLATION_OPS: u64 = 200;
+const ABLATION_FACTOR: f64 = 2.0;
+
+/// Whether the ablation among `records` makes its operation slow enough, in each mode.
+fn judge_ablation(records: &[Record]) -> Vec<Judged> {
+    let (baseline, others): (Vec<&Record>, Vec<&Record>) =
+        records.iter().partition(|record| record.variant == record::BASELINE);
+    let judged = |record: &&Record| {
+        let base =
+            baseline.iter().find(|base| (&base.workload, &base.mode) == (&record.workload, &record.mode));
+        let factor = base.map_or(0.0, |base| record.mean() / base.mean());
+        let (workload, cpus, variant) = (&record.workload, record.cpus, &record.variant);
+        let text = format!(
+            "{workload} at {cpus} CPUs, {variant}: {factor:.1} times the baseline's cycles, more than {ABLATION_FACTOR} wanted"
+        );
+        Judged { text, met: factor > ABLATION_FACTOR }
+    };
+    others.iter().map(judged).collect()
 }
 
 /// All cases.
@@ -58,19 +86,25 @@ pub fn cases() -> Vec<Case> {
     };
     let local = |cpus| {
         let workloads = goals::LOCAL.iter().map(|goal| goal.workload).collect();
-        Figures { cpus, workloads, ops: None, judge: goals::judge }
+        Figures { cpus, workloads, ops: None, variants: BASELINE, judge: goals::judge }
     };
     let primitives = |workloads, ops| {
         let judge = goals::judge_primitives;
-        Figures { cpus: PRIMITIVES_CPUS, workloads, ops: Some(ops), judge }
+        Figures { cpus: PRIMITIVES_CPUS, workloads, ops: Some(ops), variants: BASELINE, judge }
     };
-    vec![
+    let ablations = ABLATIONS.iter().map(|&(name, variants, workload)| {
+        let (workloads, judge) = (vec![workload], judge_ablation);
+        case(name, Figures { cpus: ABLATION_CPUS, workloads, ops: Some(ABLATION_OPS), variants, judge })
+    });
+    let mut cases = vec![
         case("figures/1-to-16-cpus", local(CPUS)),
         case(MANY, local(MANY_CPUS)),
         case("figures/smp-primitives", primitives(goals::PRIMITIVES.to_vec(), goals::PRIMITIVE_OPS)),
         case("figures/smp-remote-call", primitives(vec![goals::REMOTE_CALL], REMOTE_CALLS)),
         case("figures/smp-shootdown", primitives(vec![goals::SHOOTDOWN], REMOTE_CALLS)),
-    ]
+    ];
+    cases.extend(ablations);
+    cases
 }
 
 impl Figures {
@@ -85,7 +119,7 @@ impl Figures {
             note,
             why,
         };
-        match self.measure(name, lab) {
+        match self.measure_all(name, lab) {
             Ok((records, mut why)) => {
                 let judged = (self.judge)(&records);
                 why.extend(judged.iter().filter(|judged| !judged.met).map(|judged| judged.text.clone()));
@@ -101,8 +135,19 @@ impl Figures {
         }
     }
 
+    /// The records of all variants, in their order.
+    fn measure_all(&self, name: &str, lab: &Lab) -> Result<(Vec<Record>, Vec<String>)> {
+        let (mut records, mut lost) = (Vec::new(), Vec::new());
+        for variant in self.variants {
+            let (measured, failed) = self.measure(name, lab, variant)?;
+            records.extend(measured);
+            lost.extend(failed);
+        }
+        Ok((records, lost))
+    }
+
     /// The records of all points, and a line for each point that could not be measured.
-    fn measure(&self, name: &str, lab: &Lab) -> Result<(Vec<Record>, Vec<String>)> {
+    fn measure(&self, name: &str, lab: &Lab, variant: &str) -> Result<(Vec<Record>, Vec<String>)> {
         let system = bench::stormcell(&lab.image)?;
         let instrument = Instrument { plugin: bench::plugin()?, profile: None, set: Vec::new() };
         let context = Context::gather(root(), None);
@@ -117,7 +162,7 @@ impl Figures {
             ops: self.ops,
             warmup: workloads::args::DEFAULT_WARMUP,
             seed: 1,
-            variant: record::BASELINE,
+            variant,
             accel: Accel::Tcg,
             instrument: Some(&instrument),
             context: &context,
