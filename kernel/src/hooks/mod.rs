@@ -159,7 +159,9 @@ mod tests {
 
     #[test]
     fn only_calls_that_look_or_print_use_no_representative() {
-        for call in [Call::Create, Call::Mint, Call::Delete, Call::Map, Call::Unmap, Call::ThreadCreate, Call::Wait] {
+        for call in
+            [Call::Create, Call::Mint, Call::Delete, Call::Map, Call::Unmap, Call::ThreadCreate, Call::Wait]
+        {
             assert!(may_use_representative(call as u64), "{call:?}");
         }
         assert!(!may_use_representative(Call::Null as u64) && may_use_representative(u64::MAX));

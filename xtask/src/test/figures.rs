@@ -50,8 +50,13 @@ pub struct Figures {
 
 const BASELINE: &[&str] = &[record::BASELINE];
 /// Each ablation beside the baseline, and an operation that it must slow.
-const ABLATIONS: &[(&str, &[&str], &str)] =
-    &[("figures/variant-biglock", &[record::BASELINE, "biglock"], "null_syscall")];
+const ABLATIONS: &[(&str, &[&str], &str)] = &[
+    ("figures/variant-biglock", &[record::BASELINE, "biglock"], "null_syscall"),
+    ("figures/variant-onehome", &[record::BASELINE, "onehome"], "capability"),
+    ("figures/variant-sharedpool", &[record::BASELINE, "sharedpool"], "thread_create"),
+    ("figures/variant-sharedpt", &[record::BASELINE, "sharedpt"], "munmap"),
+    ("figures/variant-broadcast", &[record::BASELINE, "broadcast"], "munmap"),
+];
 /// CPUs at which, operations of each worker, and by how much.
 const ABLATION_CPUS: &[u32] = &[16];
 const ABLATION_OPS: u64 = 200;
