@@ -64,6 +64,8 @@ errors! {
     NoWindow = 21;
     /// The caller: an item of its message is malformed, or it has no message buffer.
     BadItem = 22;
+    /// The callee: the server has ended and was not started anew yet; what was asked was certainly not done.
+    NoPeer = 23;
 }
 
 impl Error {

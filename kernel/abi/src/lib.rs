@@ -24,6 +24,7 @@ mod errors;
 mod handle;
 mod memory;
 mod message;
+pub mod program;
 pub mod trace;
 pub use calls::Call;
 pub use errors::{Error, FIRST_ERROR, decode};

@@ -90,7 +90,7 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
 fn refuse_first(cell: &mut Cell, replica: &mut Replica) {
     let own = ptr::from_mut(replica);
     let Some(first) = replica.waiting.find(|thread| thread.replica != own) else { return };
-    if !end_call(cell, first, Error::PeerDied) {
+    if !end_call(cell, first, Error::NoPeer) {
         // It repeats its access.
         detach(cell, first);
         go_on(cell, first);

@@ -7,6 +7,7 @@ use super::reply;
 use crate::cap;
 use crate::cell::Cell;
 use crate::io::{interrupt, ports};
+use crate::mem::watch;
 use crate::syscall::Return;
 
 /// `Call(object, word0 … word3, last)` of an object that may be anything but a living endpoint. A kind that can be
@@ -24,6 +25,10 @@ pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, last: u64) -> Retur
         },
         Some(Kind::Interrupt) => match interrupt::acknowledge(cell, &capability) {
             Ok(value) => cell.reschedule(value),
+            Err(error) => Return::error(error),
+        },
+        Some(Kind::AddressSpace) => match watch::operate(cell, &capability, words) {
+            Ok(()) => call::answer(cell, [0; 4]),
             Err(error) => Return::error(error),
         },
         Some(Kind::Reply) => reply::invoke(cell, handle, words, last),

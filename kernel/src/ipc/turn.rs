@@ -51,9 +51,9 @@ pub(super) fn new_worker(cell: &mut Cell, replica: &mut Replica) -> Result<&'sta
     // The server may be another program by now, which uses the same memory.
     let Endpoint { space, server, .. } = *replica.endpoint;
     if !space.try_hold(cell, server) {
-        return Err(Error::PeerDied);
+        return Err(Error::NoPeer);
     }
-    let worker = if space.is_dead() { Err(Error::PeerDied) } else { replica.make_worker(cell) };
+    let worker = if space.is_dead() { Err(Error::NoPeer) } else { replica.make_worker(cell) };
     space.let_go(cell);
     worker
 }

@@ -28,8 +28,10 @@ mod code {
     pub const FETCH: u64 = 16;
 }
 
-/// How long a fault whose pager died is tried again, in nanoseconds, and how often.
+/// How long a fault whose pager is gone is tried again, in nanoseconds; how long if the pager has ended and can be started
+/// anew; and how often.
 const PATIENCE: u64 = 2_000_000_000;
+const PATIENCE_FOR_RESTART: u64 = 60_000_000_000;
 const INTERVAL: u64 = 5_000_000;
 
 #[inline]
@@ -111,23 +113,24 @@ fn make_room(cell: &mut Cell, thread: &mut Thread, address: u64, access: Access)
 #[inline]
 fn ask(cell: &mut Cell, thread: &mut Thread, region: &Region, address: u64, access: Access) -> *mut Thread {
     if region.pager.header().tag() != region.tag || !cap::is_valid(region.via) {
-        return try_later(cell, thread, address);
+        return try_later(cell, thread, address, PATIENCE);
     }
     thread.fault_address = address;
     let words = [address, access.0, address - region.start, thread.registers.rip];
     match exception::call_for_fault(cell, thread, region.pager, region.badge, words) {
         Ok(next) => next,
-        Err(Error::PeerDied | Error::NoWorker | Error::ShareUsed) => try_later(cell, thread, address),
+        Err(Error::NoPeer) => try_later(cell, thread, address, PATIENCE_FOR_RESTART),
+        Err(Error::NoWorker | Error::ShareUsed) => try_later(cell, thread, address, PATIENCE),
         Err(_) => exception::raise(cell, thread, address),
     }
 }
 
 /// There is no pager now: the access is tried again until patience ends.
 #[cold]
-pub fn try_later(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
+fn try_later(cell: &mut Cell, thread: &mut Thread, address: u64, patience: u64) -> *mut Thread {
     let now = time::now();
     if thread.fault_deadline == 0 {
-        thread.fault_deadline = now + PATIENCE;
+        thread.fault_deadline = now + patience;
     }
     if now >= thread.fault_deadline {
         return exception::raise(cell, thread, address);

@@ -12,6 +12,7 @@ use super::local::Locals;
 use super::mapping;
 use super::page_map::{Page, PageMap};
 use super::region::Regions;
+use super::watch::Watcher;
 use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::program;
 use crate::cap::table::Table;
@@ -22,6 +23,7 @@ use crate::object::{Header, Object, Tag};
 use crate::sched::queue::Queue;
 use crate::sched::{Thread, life};
 use abi::{Error, Kind};
+use spin::mutex::SpinMutex;
 
 /// Longest name of a program.
 const NAME: usize = 24;
@@ -51,6 +53,8 @@ pub struct Space {
     /// Whether it counts as a program of the machine's first ones.
     pub is_counted: AtomicBool,
     dead: CachePadded<AtomicBool>,
+    /// Who is told when it has ended.
+    pub watcher: SpinMutex<Option<Watcher>>,
     status: CachePadded<AtomicU32>,
 }
 
@@ -105,6 +109,7 @@ impl Space {
             (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
+            (&raw mut (*place).watcher).write(SpinMutex::new(None));
             (&raw mut (*place).status).write(CachePadded::new(AtomicU32::new(0)));
             let tag = (*place).header.revive();
             (&raw mut (*place).tag).write(tag);
@@ -192,7 +197,7 @@ impl Space {
         reply::abandon_all(cell, self);
         // A table is loaded only where threads of the space are: who takes it apart relies on that.
         cell.leave_root(root);
-        self.release()
+        self.release(cell)
     }
 
     /// Keeps `thread`, which ended on this CPU and that nobody waits for, until it is joined or the space ends.
@@ -257,14 +262,30 @@ impl Space {
 
     /// Ends a hold, and the space if it was the last.
     pub fn let_go(&'static self, cell: &mut Cell) {
-        if self.release() {
+        if self.release(cell) {
             program::ended(cell, self);
         }
     }
 
     /// Ends a [`hold`](Self::hold), or a CPU's use; true when nobody is left.
-    pub fn release(&self) -> bool {
-        self.users.fetch_sub(1, Ordering::AcqRel) == 1
+    fn release(&self, cell: &mut Cell) -> bool {
+        let before = self.users.fetch_sub(1, Ordering::AcqRel);
+        if before == 2 && self.is_dead() {
+            self.tell_watcher(cell);
+        }
+        before == 1
+    }
+
+    /// Whether its maker and so many `others` are the last who have to do with it: no CPU has a thread of it.
+    #[must_use]
+    pub fn is_left_to(&self, others: u32) -> bool {
+        self.users.load(Ordering::Acquire) <= 1 + others
+    }
+
+    /// Lets threads run in it again, of which it has none.
+    pub fn revive(&self) {
+        self.status.store(0, Ordering::Relaxed);
+        self.dead.store(false, Ordering::Release);
     }
 
     /// Callers on this CPU that its workers keep.

@@ -17,6 +17,7 @@ pub mod here;
 pub mod io;
 pub mod layout;
 pub mod memory;
+pub mod program;
 pub mod server;
 pub mod service;
 pub mod start;

@@ -3,6 +3,7 @@
 use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
+use rt::program;
 
 use crate::calls;
 use crate::threads::child_stack;
@@ -43,9 +44,39 @@ pub fn is_contained(entry: u64) {
     assert_eq!(ask(rogue, ECHO, 7), Ok(8));
     // The last one ends the companion.
     assert_eq!(ask(rogue, FAULT, 0), Err(Error::PeerDied));
-    assert_eq!(ask(rogue, ECHO, 0), Err(Error::PeerDied));
+    assert_eq!(ask(rogue, ECHO, 0), Err(Error::NoPeer));
+    is_started_anew(rogue);
     assert_eq!(call::destroy(rogue), Ok(()));
     assert_eq!(ask(rogue, ECHO, 0), Err(Error::Destroyed));
+}
+
+/// A companion that ended is told of, and can run again; then its endpoint is as good as before.
+fn is_started_anew(rogue: Handle) {
+    const ENDED: u64 = 4;
+    let space = initial::COMPANION;
+    let notification = call::create_notification().expect("a notification");
+    assert_eq!(program::watch(space, notification, ENDED), Ok(()));
+    assert_eq!(call::wait(notification, 0), Ok(ENDED), "it had ended before");
+    assert_eq!(program::revive(space), Ok(()));
+    assert_eq!(ask(rogue, ECHO, 1), Ok(2), "it serves again");
+    assert_eq!(program::revive(space), Err(Error::Busy), "it lives");
+    // By a fault of its own, and from outside.
+    for is_own in [true, false] {
+        if is_own {
+            assert_eq!(ask(rogue, FAULT, 0), Err(Error::PeerDied));
+        } else {
+            assert_eq!(program::end(space), Ok(()));
+        }
+        assert_eq!(call::wait(notification, call::now() + FAR_AWAY), Ok(ENDED));
+        assert_eq!(ask(rogue, ECHO, 0), Err(Error::NoPeer));
+        assert_eq!(program::revive(space), Ok(()));
+        assert_eq!(ask(rogue, ECHO, 3), Ok(4));
+    }
+    let blunt = call::mint(space, Rights::USE, 0).expect("a capability with less rights");
+    assert_eq!(program::end(blunt), Err(Error::NoRight));
+    assert_eq!(program::end(initial::ADDRESS_SPACE), Err(Error::Busy));
+    assert_eq!(program::end(space), Ok(()));
+    assert_eq!(call::destroy(notification), Ok(()));
 }
 
 fn ask(endpoint: Handle, command: u64, word: u64) -> Result<u64, Error> {

@@ -1,0 +1,20 @@
+//! Programs as whoever made their address spaces has them in hand: see [`abi::program`].
+
+use abi::{Error, Handle, program};
+
+use crate::call::call;
+
+/// Ends the program of `space`; its threads end soon. The space stays.
+pub fn end(space: Handle) -> Result<(), Error> {
+    call(space, [program::END, 0, 0, 0]).map(drop)
+}
+
+/// Lets threads run again in the space of a program that ended. [`Error::Busy`]: one has not ended yet.
+pub fn revive(space: Handle) -> Result<(), Error> {
+    call(space, [program::REVIVE, 0, 0, 0]).map(drop)
+}
+
+/// Has `bits` added to `notification` when the program of `space` and its last thread have ended.
+pub fn watch(space: Handle, notification: Handle, bits: u64) -> Result<(), Error> {
+    call(space, [program::WATCH, notification.0, bits, 0]).map(drop)
+}
