@@ -22,10 +22,11 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "tests", bin: "rogue" },
     Program { package: "memory", bin: "memory" },
     Program { package: "files", bin: "files" },
+    Program { package: "checks", bin: "checks" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.
-const CLIENTS: [&str; 2] = ["tests", "bench"];
+const CLIENTS: [&str; 3] = ["tests", "bench", "checks"];
 
 impl Program {
     /// Whether it is a server.

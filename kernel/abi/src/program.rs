@@ -9,3 +9,5 @@ pub const REVIVE: u64 = 2;
 /// Says that the notification of word 1 gets the bits of word 2 when the program has ended and its last thread with it;
 /// at once if it has. It may be told more than once. 0 for nobody.
 pub const WATCH: u64 = 3;
+/// Does nothing if the program has ended, and its last thread with it; else [`crate::Error::Busy`].
+pub const HAS_ENDED: u64 = 4;

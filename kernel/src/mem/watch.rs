@@ -62,11 +62,12 @@ pub fn operate(cell: &mut Cell, capability: &Capability<'_>, words: [u64; 4]) ->
             Ok(())
         }
         // The maker's hold, and this one.
-        program::REVIVE if space.is_dead() && space.is_left_to(1) => {
+        program::REVIVE | program::HAS_ENDED if !space.is_dead() || !space.is_left_to(1) => Err(Error::Busy),
+        program::REVIVE => {
             space.revive();
             Ok(())
         }
-        program::REVIVE => Err(Error::Busy),
+        program::HAS_ENDED => Ok(()),
         program::WATCH => {
             *space.watcher.lock() = watcher;
             Ok(())

@@ -6,6 +6,7 @@ pub mod echo;
 pub mod files;
 pub mod memory;
 pub mod process;
+pub mod supervisor;
 
 /// Badges of the servers themselves: their numbers as processes. Users begin at [`badge::FIRST_USER`].
 pub mod badge {

@@ -34,5 +34,7 @@ rt::interface! {
         11 show_objects(process: u64) -> ();
         /// Makes the window of a process, at [`rt::layout::WINDOW`]. Returns its object. For root.
         12 window(process: u64) -> u64;
+        /// Takes back what was given in the region that begins at `address`: it is fresh again. For root.
+        13 renew(process: u64, address: u64) -> ();
     }
 }

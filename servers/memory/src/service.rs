@@ -68,15 +68,20 @@ impl Memory {
         })
     }
 
-    /// Frames that a region was given go home.
+    /// Ends a region, which nothing is mapped in any more.
     fn empty_region(&self, index: usize) {
+        self.give_back(index);
+        self.regions.remove(index);
+    }
+
+    /// Frames that a region was given go home.
+    fn give_back(&self, index: usize) {
         for replica in self.replicas() {
             let given = replica.take_given(index);
             while let Some(log) = given.pop() {
                 self.send_home(log);
             }
         }
-        self.regions.remove(index);
     }
 
     fn send_home(&self, log: &'static crate::log::Log) {
@@ -212,6 +217,17 @@ impl api::memory::Memory for Memory {
         only_root(turn)?;
         let length = object::OBJECTS as u64 * OBJECT;
         self.make_region(Kind::Objects, process, 0, OBJECTS, length)
+    }
+
+    fn renew(&self, turn: &Turn<'_, Self>, process: u64, address: u64) -> Result<(), Errno> {
+        only_root(turn)?;
+        let space = self.space(process).ok_or(Errno::NoProcess)?;
+        let mut regions = self.regions.of(process);
+        let (index, region) = regions.find(|(_, region)| region.start() == address).ok_or(Errno::Invalid)?;
+        // SAFETY: root says that nobody uses it.
+        unsafe { rt::memory::unmap(space, region.start(), region.length() / abi::PAGE) }.map_err(refused)?;
+        self.give_back(index);
+        Ok(())
     }
 
     fn window(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {

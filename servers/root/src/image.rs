@@ -69,6 +69,33 @@ pub fn load(name: &str, file: &[u8], space: Handle, is_whole: bool) -> Result<Lo
     Ok(loaded)
 }
 
+/// Writes the pages of a program anew that are its process's alone: `pages`, as [`load`] returned them. Needs no memory, so
+/// that it can be done without the memory server.
+pub fn reload(file: &[u8], is_whole: bool, pages: &[u64]) -> Result<(), LoadError> {
+    let bad = LoadError::BadProgram;
+    let program = ElfBytes::<LittleEndian>::minimal_parse(file).map_err(|_| bad)?;
+    let mut pages = pages.iter();
+    for segment in program.segments().ok_or(bad)?.iter().filter(|s| s.p_type == PT_LOAD && s.p_memsz > 0) {
+        if segment.p_flags & PF_W == 0 {
+            continue;
+        }
+        let data = program.segment_data(&segment).map_err(|_| bad)?;
+        let (start, end) = (segment.p_vaddr, segment.p_vaddr + segment.p_memsz);
+        let filled = if is_whole { end } else { start + data.len() as u64 };
+        let mut address = start & !(PAGE - 1);
+        while address < filled {
+            let page = *pages.next().ok_or(bad)?;
+            pool::rewrite(page, |memory| {
+                memory.fill(0);
+                copy(memory, address, start, data);
+            })
+            .map_err(LoadError::Kernel)?;
+            address += PAGE;
+        }
+    }
+    Ok(())
+}
+
 fn load_segment(
     name: &str,
     segment: &ProgramHeader,

@@ -1,5 +1,6 @@
 //! The first server: it owns everything at boot, starts the other servers from the boot archive by its
-//! [`manifest`], and then starts and ends programs for whoever asks ([`service`]).
+//! [`manifest`] ([`servers`]), looks after them ([`supervise`]), and starts and ends programs for whoever asks
+//! ([`service`]).
 //!
 //! [`pool`] is the little memory that root keeps, [`image`] loads programs with it, [`process`] makes processes of
 //! them. All other memory goes to the memory server, which is the pager of everything that is not loaded here.
@@ -12,11 +13,17 @@ mod image;
 mod manifest;
 mod pool;
 mod process;
+mod reception;
+mod servers;
 mod service;
+mod supervise;
 
 use abi::{Access, Handle, initial};
+use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call;
 use rt::layout::ARCHIVE;
+use rt::thread::{self, Job, Stack};
+use spin::Once;
 use tar_no_std::TarArchiveRef;
 
 rt::program!(run);
@@ -34,10 +41,11 @@ struct Given {
 }
 
 impl Given {
-    /// The file of this name in the boot archive.
-    fn file(&self, name: &str) -> Option<&'static [u8]> {
+    /// The program of this name in the boot archive. Needs no memory.
+    fn program(&self, name: &str) -> Option<&'static [u8]> {
         let archive = TarArchiveRef::new(self.archive).ok()?;
-        archive.entries().find(|entry| entry.filename().as_str() == Ok(name)).map(|entry| entry.data())
+        let is_it = |path: &str| path.strip_prefix("bin/") == Some(name);
+        archive.entries().find(|entry| entry.filename().as_str().is_ok_and(is_it)).map(|entry| entry.data())
     }
 
     /// The value of the last word `name=value` of the command line.
@@ -65,15 +73,37 @@ fn run([line, length, archive_bytes]: [u64; 3]) {
     };
     let given = Given { text: core::str::from_utf8(text).unwrap_or_default(), archive };
     pool::begin();
-    manifest::start_servers(given);
-    let Some(first) = manifest::first_program(&given) else {
+    servers::start_all(given);
+    let Some(first) = first_program(&given) else {
         rt::log!("root: {} servers run on {} CPUs", manifest::SERVERS.len(), call::cpu_count());
         return;
     };
-    match service::run_to_end(first) {
-        Ok(status) => call::exit(status),
+    static NAME: Once<&str> = Once::new();
+    NAME.call_once(|| first);
+    static JOB: Job =
+        Job { work: |_| run_first(NAME.get().copied().unwrap_or_default()), argument: 0, slot: 0 };
+    // SAFETY: nobody else makes threads here, and the job stays.
+    let made = unsafe { thread::start(Stack { cpu: call::cpu_number(), index: 0 }, &raw const JOB, None) };
+    let made = made.unwrap_or_else(|error| give_up("the first program", error));
+    supervise::until_first_program_ends();
+    let status = made.join().unwrap_or(1);
+    call::exit(status | STATUS.load(Ordering::Relaxed));
+}
+
+/// How the first program ended.
+static STATUS: AtomicU64 = AtomicU64::new(0);
+
+/// The name of the first program to start, if the command line asks for one.
+fn first_program(given: &Given) -> Option<&'static str> {
+    given.value("program").or_else(|| given.value("workload").map(|_| "bench"))
+}
+
+fn run_first(name: &'static str) {
+    match service::run_to_end(name) {
+        Ok(status) => STATUS.store(status, Ordering::Relaxed),
         Err(error) => give_up("the first program can't be started", error),
     }
+    supervise::first_program_ended();
 }
 
 /// Root can't do its work: says why, and ends the machine with a failure.

@@ -18,6 +18,10 @@ pub const HEAP_PAGES: u64 = 64;
 /// Where root writes pages that are not its own.
 const DESK: u64 = 0x7ffd_0000_0000;
 
+/// Where the supervisor writes the pages of servers that ended. It alone uses that, since it must never wait for anybody who
+/// may wait for a server.
+const SUPERVISORS_DESK: u64 = 0x7ffd_4000_0000;
+
 /// Who has it is at the desk.
 static AT_DESK: SpinMutex<()> = SpinMutex::new(());
 
@@ -103,6 +107,17 @@ pub fn take_filled(fill: impl FnOnce(&mut [u8; abi::PAGE as usize])) -> Option<u
         return Some(page);
     }
     None
+}
+
+/// Has `change` write a page of a program without threads. For the supervisor alone.
+pub fn rewrite(page: u64, change: impl FnOnce(&mut [u8; abi::PAGE as usize])) -> Result<(), abi::Error> {
+    let desk = SUPERVISORS_DESK;
+    // SAFETY: nothing is at this desk, which is the supervisor's.
+    unsafe { memory::map(initial::memory(0), page, Handle(0), desk, 1, BOTH) }?;
+    // SAFETY: just mapped; the program to which it belongs has no threads.
+    change(unsafe { &mut *(desk as *mut [u8; abi::PAGE as usize]) });
+    // SAFETY: nobody uses it any more.
+    unsafe { memory::unmap(Handle(0), desk, 1) }
 }
 
 /// Waits until nobody maps a page, which the kernel unmaps a while after its space was destroyed.

@@ -68,20 +68,27 @@ pub struct Draft {
     pub process: Process,
     /// What it will find at its start.
     pub block: Box<Block>,
-    zeroed: Vec<(u64, u64)>,
+    /// Its memory that the pager fills with zeroes, beside heap and stacks.
+    pub zeroed: Vec<(u64, u64)>,
 }
 
-/// Makes process `number` of the program `name`, without memory but what is loaded; all of it, if `is_whole`.
-pub fn draft(given: &Given, name: &str, number: u64, is_whole: bool) -> Result<Draft, SpawnError> {
-    let mut path = alloc::string::String::from("bin/");
-    path.push_str(name);
-    let file = given.file(&path).ok_or(LoadError::BadProgram)?;
-    let space = memory::create_space(Handle(0))?;
+/// Makes process `number` of the program `name`, without memory but what is loaded; all of it, if `is_whole`. `account` pays
+/// for what the kernel keeps of it; 0 is root's.
+pub fn draft(
+    given: &Given,
+    name: &str,
+    number: u64,
+    is_whole: bool,
+    account: Handle,
+) -> Result<Draft, SpawnError> {
+    let file = given.program(name).ok_or(LoadError::BadProgram)?;
+    let space = memory::create_space(account)?;
     let Loaded { entry, pages, zeroed } = image::load(name, file, space, is_whole)?;
     let mut block = Box::new(Block {
         process: number,
         cpus: call::cpu_count(),
         cpu: 0,
+        restarts: 0,
         memory: Handle(0),
         files: Handle(0),
         processes: Handle(0),

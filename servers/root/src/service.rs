@@ -1,6 +1,6 @@
 //! The service of processes and names, and the table of processes behind it.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Handle, Rights, initial};
 use api::badge::{self, FIRST_USER, PROCESSES};
@@ -15,8 +15,9 @@ use smp::Cpu;
 use spin::mutex::SpinMutex;
 
 use crate::image::LoadError;
+use crate::manifest::Callers;
 use crate::process::{self, Draft, Process, SpawnError, draft};
-use crate::{manifest, pool};
+use crate::{manifest, pool, servers};
 
 /// A place in the table of processes.
 enum Entry {
@@ -36,6 +37,9 @@ static TABLE: SpinMutex<[Entry; PROCESSES]> = SpinMutex::new([const { Entry::Fre
 
 /// How processes end, as they say themselves.
 static STATUS: [AtomicU64; PROCESSES] = [const { AtomicU64::new(ENDED) }; PROCESSES];
+
+/// Which processes may place threads on all CPUs.
+static TRUSTED: [AtomicBool; PROCESSES] = [const { AtomicBool::new(false) }; PROCESSES];
 
 struct Root;
 
@@ -78,6 +82,15 @@ impl Server for Root {
     }
 }
 
+/// The endpoint of the server of this name, and who may have it.
+fn find(name: &str) -> Option<(Handle, Callers)> {
+    if name == "root" {
+        return Some((servers::started().supervisor, Callers::Trusted));
+    }
+    let (index, entry) = manifest::find(name)?;
+    Some((servers::started().endpoints[index], entry.callers))
+}
+
 fn space_of(badge: u64) -> Option<Handle> {
     match TABLE.lock().get(badge as usize)? {
         Entry::Free => None,
@@ -102,7 +115,12 @@ fn errno(error: SpawnError) -> Errno {
 impl Processes for Root {
     fn lookup(&self, turn: &Turn<'_, Self>, name: Text) -> Result<Handle, Errno> {
         let name = core::str::from_utf8(name.bytes()).map_err(|_| Errno::Invalid)?;
-        let endpoint = manifest::endpoint(name).ok_or(Errno::NoEntry)?;
+        let (endpoint, callers) = find(name).ok_or(Errno::NoEntry)?;
+        let is_trusted =
+            TRUSTED.get(turn.badge as usize).is_some_and(|trusted| trusted.load(Ordering::Relaxed));
+        if callers == Callers::Trusted && !is_trusted {
+            return Err(Errno::NotPermitted);
+        }
         let space = space_of(turn.badge).ok_or(Errno::NoProcess)?;
         call::grant_badged(endpoint, space, Rights::USE, turn.badge).map_err(|_| Errno::NoMemory)
     }
@@ -154,8 +172,8 @@ fn make(
     may_place: bool,
     word: u64,
 ) -> Result<(), SpawnError> {
-    let servers = manifest::started();
-    let draft = draft(&servers.given, name, number, false)?;
+    let servers = servers::started();
+    let draft = draft(&servers.given, name, number, false, Handle(0))?;
     let space = draft.process.space;
     let made = equip(draft, parent, cpu, may_place, word);
     if made.is_err() {
@@ -166,17 +184,18 @@ fn make(
 
 /// Gives a new process all that it needs, and starts it.
 fn equip(mut draft: Draft, parent: u64, cpu: u32, may_place: bool, word: u64) -> Result<(), SpawnError> {
-    let servers = manifest::started();
+    let servers = servers::started();
     let number = draft.process.number;
     draft.process.parent = parent;
-    manifest::admit(&servers.memory, &draft.process)?;
+    servers::admit(&servers.memory, &draft.process)?;
     draft.give_memory(&servers.memory, &process::thread_stacks(draft.block.cpus.into()))?;
     let window = servers.memory.window(number)?;
-    let [memory, files, _] = servers.endpoints;
+    let (memory, files) = (servers.endpoints[manifest::MEMORY], servers.endpoints[manifest::FILES]);
     draft.block.memory = draft.grant(memory, number)?;
     draft.block.files = draft.grant(files, number)?;
     servers.files.attach(number, window, parent)?;
     draft.block.processes = draft.grant(servers.own, number)?;
+    TRUSTED[number as usize].store(may_place, Ordering::Relaxed);
     if may_place {
         let rights = Rights(Rights::USE.0 | Rights::GRANT.0);
         draft.block.cpu_control = call::grant(initial::CPU_CONTROL, draft.process.space, rights)?;
@@ -232,7 +251,7 @@ fn end(number: u64, space: Handle, pages: &[u64]) -> Result<(), SpawnError> {
     if let Some(&last) = pages.last() {
         pool::wait_until_unmapped(last);
     }
-    let servers = manifest::started();
+    let servers = servers::started();
     match servers.files.detach(number) {
         // It did not come so far.
         Ok(()) | Err(Failure::Refused(Errno::NoProcess)) => {}

@@ -18,6 +18,10 @@ pub const ARENA: u64 = 1 << 32;
 pub const OBJECTS: u64 = 0x4000_0000_0000;
 /// Bytes of addresses of one object, and so its largest size.
 pub const OBJECT: u64 = 64 << 20;
+/// What a server keeps over its own death: see [`crate::saved`]. First the part that all replicas share, then one a CPU.
+pub const SAVED: u64 = 0x5000_0000_0000;
+/// Bytes of addresses of a part of [`SAVED`].
+pub const SAVED_BYTES: u64 = 1 << 30;
 /// Where the stacks of a server's workers begin: CPU by CPU, worker by worker.
 pub const WORKER_STACKS: u64 = 0x6000_0000_0000;
 /// The end of the first thread's stack.

@@ -18,3 +18,12 @@ pub fn revive(space: Handle) -> Result<(), Error> {
 pub fn watch(space: Handle, notification: Handle, bits: u64) -> Result<(), Error> {
     call(space, [program::WATCH, notification.0, bits, 0]).map(drop)
 }
+
+/// Whether the program of `space` has ended, and its last thread with it.
+pub fn has_ended(space: Handle) -> Result<bool, Error> {
+    match call(space, [program::HAS_ENDED, 0, 0, 0]) {
+        Ok(_) => Ok(true),
+        Err(Error::Busy) => Ok(false),
+        Err(error) => Err(error),
+    }
+}

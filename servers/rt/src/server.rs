@@ -9,7 +9,7 @@
 
 use core::marker::PhantomData;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 extern crate alloc;
 use alloc::boxed::Box;
@@ -78,6 +78,8 @@ struct Local<R, const ENTRIES: usize> {
 #[derive(Debug)]
 pub struct Place<S: Server, const ENTRIES: usize> {
     server: AtomicPtr<S>,
+    /// A worker has begun to make the server.
+    is_beginning: AtomicBool,
     locals: [AtomicPtr<Local<S::Replica, ENTRIES>>; MAX_CPUS],
     life: PhantomData<S>,
 }
@@ -88,7 +90,8 @@ impl<S: Server, const ENTRIES: usize> Place<S, ENTRIES> {
     #[expect(clippy::new_without_default, reason = "made in a static, once, by `server!`")]
     pub const fn new() -> Self {
         let locals = [const { AtomicPtr::new(ptr::null_mut()) }; MAX_CPUS];
-        Self { server: AtomicPtr::new(ptr::null_mut()), locals, life: PhantomData }
+        let server = AtomicPtr::new(ptr::null_mut());
+        Self { server, is_beginning: AtomicBool::new(false), locals, life: PhantomData }
     }
 
     /// What it has on CPU `id`, which the caller is on; made if need be.
@@ -172,20 +175,34 @@ fn next(Answer { label, words }: Answer) -> Message {
     }
 }
 
-/// Makes the server, answers who asked for it, and waits for the first call. There is one worker at that time.
+/// Whether whoever started the server says that it can begin: it alone has the endpoint without a badge.
+fn is_begin(message: &Message) -> bool {
+    message.words[0] & OPERATION == BEGIN && message.first == 0
+}
+
+/// Makes the server: at its first start when whoever started it says so, which is answered; later by whichever worker comes
+/// first, so that callers who knew it before are served. Returns the message to serve next.
 #[cold]
 fn begin<S: Server, const ENTRIES: usize>(
     place: &'static Place<S, ENTRIES>,
     block: &'static Block,
     mut message: Message,
 ) -> Message {
+    /// How long other CPUs' workers rest between two looks, in nanoseconds.
+    const REST: u64 = 100_000;
     while place.server.load(Ordering::Acquire).is_null() {
-        let mut answer = Answer::refused(crate::errno::Errno::NotPermitted);
-        if message.words[0] & OPERATION == BEGIN {
+        let is_told = is_begin(&message);
+        if !is_told && block.restarts == 0 {
+            message = next(Answer::refused(crate::errno::Errno::NotPermitted));
+        } else if !place.is_beginning.swap(true, Ordering::AcqRel) {
             place.server.store(Box::leak(Box::new(S::new(block))), Ordering::Release);
-            answer.label = 0;
+        } else if call::sleep_until(call::now() + REST).is_err() {
+            // Sleeping gives the replica up, for a worker that begins on this CPU and has to come back to it.
+            call::yield_now();
         }
-        message = next(answer);
+    }
+    if is_begin(&message) {
+        message = next(Answer { label: 0, words: [0; 4] });
     }
     message
 }

@@ -33,6 +33,63 @@ pub enum Failure {
     Refused(Errno),
 }
 
+/// What became of what a server was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was certainly not done.
+    NotDone,
+    /// The server died in it: it was done, or not, but no part of it alone.
+    Unknown,
+}
+
+impl Failure {
+    /// What became of the request, where the server was dead or died; `None` if there is another reason for the failure.
+    #[must_use]
+    pub const fn fate(self) -> Option<Fate> {
+        match self {
+            Self::Kernel(abi::Error::NoPeer) => Some(Fate::NotDone),
+            Self::Kernel(abi::Error::PeerDied) => Some(Fate::Unknown),
+            _ => None,
+        }
+    }
+}
+
+/// How long a dead server is waited for, and how long a client rests between two tries, in nanoseconds.
+const PATIENCE: u64 = 60_000_000_000;
+const REST: u64 = 1_000_000;
+
+fn repeat<R>(ask: &mut dyn FnMut() -> Result<R, Failure>, repeats: fn(Fate) -> bool) -> Result<R, Failure> {
+    let end = call::now() + PATIENCE;
+    loop {
+        let answer = ask();
+        match answer.as_ref().err().and_then(|failure| failure.fate()) {
+            Some(fate) if repeats(fate) && call::now() < end => {
+                if call::sleep_until(call::now() + REST).is_err() {
+                    call::yield_now();
+                }
+            }
+            _ => return answer,
+        }
+    }
+}
+
+/// Asks until the server, which may be dead and about to be started anew, has the request. It is asked once at most: where it
+/// died in it, the failure says so.
+///
+/// # Errors
+/// Those of `ask`.
+pub fn until_served<R>(mut ask: impl FnMut() -> Result<R, Failure>) -> Result<R, Failure> {
+    repeat(&mut ask, |fate| fate == Fate::NotDone)
+}
+
+/// Asks until there is an answer, also where the server died in it: for what may be done twice.
+///
+/// # Errors
+/// Those of `ask`.
+pub fn until_answered<R>(mut ask: impl FnMut() -> Result<R, Failure>) -> Result<R, Failure> {
+    repeat(&mut ask, |_| true)
+}
+
 /// What a server answers: a label, and words.
 #[derive(Clone, Copy, Debug)]
 pub struct Answer {

@@ -16,6 +16,8 @@ pub struct Block {
     pub cpus: u32,
     /// The CPU that its first thread is on.
     pub cpu: u32,
+    /// How often it was started anew; servers only.
+    pub restarts: u64,
     /// The server of memory.
     pub memory: Handle,
     /// The file server.

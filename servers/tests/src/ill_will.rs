@@ -60,6 +60,7 @@ fn is_started_anew(rogue: Handle) {
     assert_eq!(program::revive(space), Ok(()));
     assert_eq!(ask(rogue, ECHO, 1), Ok(2), "it serves again");
     assert_eq!(program::revive(space), Err(Error::Busy), "it lives");
+    assert_eq!(program::has_ended(space), Ok(false));
     // By a fault of its own, and from outside.
     for is_own in [true, false] {
         if is_own {
@@ -69,6 +70,7 @@ fn is_started_anew(rogue: Handle) {
         }
         assert_eq!(call::wait(notification, call::now() + FAR_AWAY), Ok(ENDED));
         assert_eq!(ask(rogue, ECHO, 0), Err(Error::NoPeer));
+        assert_eq!(program::has_ended(space), Ok(true));
         assert_eq!(program::revive(space), Ok(()));
         assert_eq!(ask(rogue, ECHO, 3), Ok(4));
     }

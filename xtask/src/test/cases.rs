@@ -14,7 +14,7 @@ use super::guest::{Expect, Guest, Lab};
 use super::repeat::{self, Repeat};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{dashboard, fixtures, host, instrument, measuring, null_call, results};
+use super::{dashboard, fixtures, host, instrument, measuring, null_call, results, servers};
 use crate::run::default_memory;
 use crate::toolchain::Toolchain;
 
@@ -29,8 +29,12 @@ const DEGREE_CPUS: u32 = 5;
 const SOAK: (u32, u32) = (16, 100);
 const SOAK_NAME: &str = "soak";
 /// What runs only when asked for: how its names begin, and what a filter must hold.
-const LONG: [(&str, &str); 3] =
-    [(SOAK_NAME, SOAK_NAME), (figures::MANY, figures::MANY_ASKED), (repeat::NAME, repeat::NAME)];
+const LONG: [(&str, &str); 4] = [
+    (SOAK_NAME, SOAK_NAME),
+    (figures::MANY, figures::MANY_ASKED),
+    (repeat::NAME, repeat::NAME),
+    (servers::LONG, servers::LONG),
+];
 /// What the names of the kernel's own tests start with.
 const KERNEL_PREFIX: &str = "kernel/";
 /// CPUs of the guests that come out wrong on purpose: two, so that both show in a hang's report.
@@ -97,7 +101,7 @@ pub enum Kind {
 }
 
 impl Case {
-    fn guest(name: String, guest: Guest) -> Self {
+    pub fn guest(name: String, guest: Guest) -> Self {
         let weight = Weight { cpus: guest.cpus, memory_mib: default_memory(guest.cpus) };
         Self { name, weight, kind: Kind::Guest(guest) }
     }
@@ -136,6 +140,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
     cases.extend(degrees());
+    cases.extend(servers::cases());
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
     cases.extend(figures::cases());
     cases.extend(repeat::cases());

@@ -16,6 +16,7 @@ mod null_call;
 mod repeat;
 mod results;
 mod schedule;
+mod servers;
 mod summary;
 
 use anyhow::{Context, Result};

@@ -1,0 +1,39 @@
+//! Tests of the servers, from the outside: what they promise to programs, also while servers are killed. `check=NAME` on the
+//! command line chooses one, or all whose names begin so; `kills=N` says how often a server is killed.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+extern crate alloc;
+
+mod load;
+mod restart;
+
+use rt::start::{self, Block};
+
+rt::main!(run);
+
+/// A test: its name, and what it does; an error says what did not hold.
+type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
+
+const CHECKS: &[Check] = &[("restart/echo", restart::echo)];
+
+/// The value of the word `name=value` of the command line.
+fn value(block: &'static Block, name: &str) -> Option<&'static str> {
+    let words = block.text().split_ascii_whitespace();
+    words.filter_map(|word| word.split_once('=')).find(|(left, _)| *left == name).map(|(_, right)| right)
+}
+
+fn run(block: &'static Block) {
+    let wanted = value(block, "check").unwrap_or_default();
+    let mut failed = 0;
+    for (name, check) in CHECKS.iter().filter(|(name, _)| name.starts_with(wanted)) {
+        match check(block) {
+            Ok(()) => rt::log!("test {name} ... ok"),
+            Err(why) => {
+                failed += 1;
+                rt::log!("test {name} ... FAILED: {why}");
+            }
+        }
+    }
+    start::end(failed);
+}

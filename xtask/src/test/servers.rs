@@ -1,0 +1,40 @@
+//! Tests of the servers in a guest: `servers/checks` runs as the first program. Restarts are tried a few times by default, and
+//! [`MANY_KILLS`] times where the filter asks for `servers-long`.
+use std::time::Duration;
+
+use super::cases::Case;
+use super::guest::{Expect, Guest};
+
+/// What the names of the cases with many kills begin with: they run only where the filter holds it.
+pub const LONG: &str = "servers-long";
+
+/// CPUs that are kept busy while a server is killed.
+const CPUS: u32 = 8;
+const KILLS: u32 = 5;
+const MANY_KILLS: u32 = 100;
+/// Time-outs: a kill and what follows it takes much less than a second of a quiet host.
+const TIMEOUT: Duration = Duration::from_secs(300);
+const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
+
+/// Checks of `servers/checks` that kill a server.
+const RESTARTS: &[&str] = &["echo"];
+/// Its other checks, and their CPUs.
+const CHECKS: &[(&str, u32)] = &[];
+
+/// All of them.
+pub fn cases() -> Vec<Case> {
+    let case = |name: String, check: &str, cpus, kills, timeout| {
+        let cmdline = format!("program=checks check={check} kills={kills}");
+        Case::guest(name, Guest { cpus, cmdline, timeout, expect: Expect::Tests })
+    };
+    let restarts = RESTARTS.iter().flat_map(|server| {
+        let check = format!("restart/{server}");
+        [
+            case(format!("servers/{check}"), &check, CPUS, KILLS, TIMEOUT),
+            case(format!("{LONG}/{check}"), &check, CPUS, MANY_KILLS, LONG_TIMEOUT),
+        ]
+    });
+    let others =
+        CHECKS.iter().map(|&(check, cpus)| case(format!("servers/{check}"), check, cpus, KILLS, TIMEOUT));
+    restarts.chain(others).collect()
+}
