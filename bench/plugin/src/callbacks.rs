@@ -176,7 +176,7 @@ extern "C" fn memory(index: c_uint, info: MemInfo, address: u64, site: *mut c_vo
     // SAFETY: registered with a pointer to a site, which is never freed, and written to only atomically.
     let site = unsafe { &*site.cast::<Site>() };
     with_cpu(index, |vcpu, machine| {
-        if !machine.is_armed() {
+        if !machine.is_armed() || site.string && vcpu.cpu.string_again(info, address) {
             return;
         }
         let Some(qemu) = api::get() else { return };

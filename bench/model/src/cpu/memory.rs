@@ -1,5 +1,5 @@
 //! Accesses to memory and to the local APIC: who has to give the line up, and what that costs.
-use super::{Cpu, PREDICTIONS, Prediction};
+use super::{Cpu, PREDICTIONS, Prediction, StringAccess};
 use crate::block::Site;
 use crate::directory::{Entry, Held, LINE_BITS};
 use crate::lines::{Cause, Transfer};
@@ -11,6 +11,8 @@ const APIC_PAGE: u64 = 0xfee0_0000;
 const APIC_PAGE_MASK: u64 = !0xfff;
 const APIC_COMMAND: u64 = 0x300;
 const LINE: u64 = 1 << LINE_BITS;
+/// Bytes of the longest element of a string instruction.
+const LONGEST_ELEMENT: u64 = 8;
 
 /// One access to memory.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +28,21 @@ pub struct Access {
 }
 
 impl Cpu {
+    /// True when the string instruction that runs has made an access of this `kind` to the line of
+    /// `virtual_address` before: it counts as one access a line, so the caller leaves this one out. What a kind is,
+    /// the caller chooses; loads and stores must differ. Accesses that may cross into the next line are never
+    /// left out.
+    #[inline]
+    pub fn string_again(&mut self, kind: u32, virtual_address: u64) -> bool {
+        let access = Some(StringAccess { line: virtual_address >> LINE_BITS, kind });
+        if self.strings.contains(&access) {
+            return virtual_address % LINE <= LINE - LONGEST_ELEMENT;
+        }
+        self.strings.rotate_right(1);
+        self.strings[0] = access;
+        false
+    }
+
     /// An access to memory that does not cross a line, made by the instruction at `site`.
     #[inline]
     pub fn access(&mut self, machine: &Machine, site: &Site, access: Access) {

@@ -39,6 +39,18 @@ struct Spin {
     until: u64,
 }
 
+/// Places that a string instruction accesses: it loads from one and stores to another.
+const STRING_OPERANDS: usize = 2;
+
+/// A line that the string instruction which runs has accessed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct StringAccess {
+    /// Number of the line in virtual memory.
+    line: u64,
+    /// The kind of access.
+    kind: u32,
+}
+
 /// A CPU.
 #[derive(Debug)]
 pub struct Cpu {
@@ -56,6 +68,9 @@ pub struct Cpu {
     last_class: Option<Class>,
     last_syscall: bool,
     last_repeat: Option<u64>,
+    /// The clock when the last block began that was looked at in full.
+    looked_at: u64,
+    strings: [Option<StringAccess>; STRING_OPERANDS],
     tenure_end: u64,
     claim: Option<u64>,
     woken: bool,
@@ -81,6 +96,8 @@ impl Cpu {
             last_class: None,
             last_syscall: false,
             last_repeat: None,
+            looked_at: 0,
+            strings: [None; STRING_OPERANDS],
             tenure_end: 0,
             claim: None,
             woken: false,
@@ -99,6 +116,11 @@ impl Cpu {
     /// `block` begins. May block the host thread.
     #[inline]
     pub fn begin_block(&mut self, machine: &Machine, block: &Block) {
+        let first = block.repeat.is_none() || block.repeat != self.last_repeat;
+        if !first && self.clock == self.looked_at && self.claim.is_none() {
+            // An iteration of a string instruction before which no time passed: nothing can have become due.
+            return;
+        }
         let shared = machine.order.shared(self.id);
         shared.position.store(self.clock, Relaxed);
         if machine.order.is_strict() {
@@ -106,11 +128,12 @@ impl Cpu {
         }
         self.block = block.id;
         self.block_began = self.clock;
-        let first = block.repeat.is_none() || block.repeat != self.last_repeat;
+        self.looked_at = self.clock;
         self.last_repeat = block.ends_in_repeat;
         if !first {
             return;
         }
+        self.strings = [None; STRING_OPERANDS];
         if block.class == Class::Kernel {
             if self.last_class.is_some_and(|c| c != Class::Kernel) && !self.last_syscall {
                 self.enter_kernel(machine, block);
