@@ -119,7 +119,8 @@ pub struct RunArgs {
 /// Arguments of `test`.
 #[derive(Args)]
 pub struct TestArgs {
-    /// Only the tests whose name contains this; `soak`: 100 boots at 16 CPUs; `figures/32`: figures at 32 CPUs; `repeat`: Linux five times
+    /// Only the tests whose name contains this; `soak`: 100 boots at 16 CPUs; `figures/32`: figures at 32 CPUs; `repeat`: Linux five times;
+    /// `gate/seeded` and `gate/twenty`: the gate itself
     #[arg(long, value_name = "S")]
     pub filter: Option<String>,
     /// Run the kernel's tests at this number of CPUs only
@@ -191,6 +192,13 @@ pub fn parse() -> Result<Command> {
             process::exit(code)
         }
     }
+}
+
+/// Whether `words` are a command; what is wrong otherwise.
+#[cfg(test)]
+pub fn understands(words: &[String]) -> Result<(), String> {
+    let all = ["xtask".to_owned()].into_iter().chain(words.iter().cloned());
+    Cli::try_parse_from(all).map(drop).map_err(|error| one_line(&error.to_string()))
 }
 
 /// The first paragraph of clap's report as one line, and where to read more.

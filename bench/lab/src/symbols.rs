@@ -94,16 +94,20 @@ impl Symbols {
         Some(format!("{}: {own}{within}", program.name))
     }
 
-    /// `program: function` for `address`: the innermost function that is not the language's own, without file and
-    /// line, so that the name stays when lines are added above it; `None` outside all programs.
+    /// `program: function` for `address`: the innermost function that is not the language's own, and the one that it
+    /// was inlined into, without file and line, so that the name stays when lines are added above it; `None` outside all programs.
     #[must_use]
     pub fn routine(&self, address: u64) -> Option<String> {
         let program = self.holding(address)?;
         let debug = program.debug()?;
         let frames = debug.frames(address);
-        let own = frames.iter().find(|frame| !frame.is_of_the_language()).or(frames.last());
-        let function = match own {
-            Some(frame) => frame.function.clone(),
+        let mut own = frames.iter().filter(|frame| !frame.is_of_the_language());
+        let function = match own.next().or(frames.last()) {
+            // The instrument counts blocks by their first instruction: the rest of one may be of the function around.
+            Some(frame) => match own.next() {
+                Some(around) => format!("{} in {}", frame.function, around.function),
+                None => frame.function.clone(),
+            },
             None => debug.names.find_symbol(address)?.to_owned(),
         };
         Some(format!("{}: {function}", program.name))

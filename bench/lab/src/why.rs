@@ -16,7 +16,7 @@ use crate::record::Record;
 const LEAST_INSNS: f64 = 0.1;
 const LEAST_TRANSFERS: f64 = 0.001;
 /// The most functions and lines that are kept of a point.
-const FUNCTIONS: usize = 60;
+const FUNCTIONS: usize = 100;
 const LINES: usize = 16;
 /// The functions that are kept with a line.
 const MOVERS: usize = 4;

@@ -14,7 +14,7 @@ use super::guest::{Expect, Guest, Lab};
 use super::repeat::{self, Repeat};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{dashboard, fixtures, host, instrument, measuring, null_call, results, servers};
+use super::{dashboard, fixtures, host, instrument, measuring, null_call, results, seeded, servers};
 use crate::run::default_memory;
 use crate::toolchain::Toolchain;
 
@@ -29,11 +29,13 @@ const DEGREE_CPUS: u32 = 5;
 const SOAK: (u32, u32) = (16, 100);
 const SOAK_NAME: &str = "soak";
 /// What runs only when asked for: how its names begin, and what a filter must hold.
-const LONG: [(&str, &str); 4] = [
+const LONG: [(&str, &str); 6] = [
     (SOAK_NAME, SOAK_NAME),
     (figures::MANY, figures::MANY_ASKED),
     (repeat::NAME, repeat::NAME),
     (servers::LONG, servers::LONG),
+    (seeded::SEEDED, seeded::SEEDED),
+    (seeded::TWENTY, seeded::TWENTY),
 ];
 /// What the names of the kernel's own tests start with.
 const KERNEL_PREFIX: &str = "kernel/";
@@ -90,6 +92,8 @@ pub enum Kind {
     Repeat(Repeat),
     /// A command.
     Trial(Trial),
+    /// A test of the gate itself.
+    Gate(seeded::Trial),
     /// The count of a null call by QEMU alone.
     NullCall,
     Truth(truth::Case, Arc<instrument::Tools>),
@@ -127,6 +131,7 @@ impl Case {
             Kind::Figures(figures) => figures.run(&self.name, lab),
             Kind::Repeat(repeat) => repeat.run(&self.name, lab),
             Kind::Trial(trial) => trial.run(&self.name, lab),
+            Kind::Gate(trial) => trial.run(&self.name),
             Kind::NullCall => null_call::run(&self.name, lab),
             Kind::Dashboard { install } => dashboard::run(&self.name, lab, *install),
             Kind::Truth(case, tools) => instrument::run(&self.name, *case, tools, lab),
@@ -144,6 +149,7 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
     cases.extend(figures::cases());
     cases.extend(repeat::cases());
+    cases.extend(seeded::cases());
     cases.extend(provocations());
     cases.extend(bad_options().into_iter().chain(outside_events()));
     cases.extend(bad_archives(lab)?);

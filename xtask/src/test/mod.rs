@@ -2,6 +2,7 @@
 //! QEMU ([`guest`]), and the commands themselves as a user runs them ([`command`]); which ones there are is
 //! the table in [`cases`]. Guests run side by side as far as the host allows ([`schedule`]); what came out is
 //! counted and shown by [`summary`].
+mod busy;
 mod cases;
 mod command;
 mod dashboard;
@@ -16,6 +17,7 @@ mod null_call;
 mod repeat;
 mod results;
 mod schedule;
+mod seeded;
 mod servers;
 mod summary;
 

@@ -1,8 +1,5 @@
 //! Repeatability: measures points of Linux five times and compares what comes out, on the host as it is and beside
 //! work that keeps one of its CPUs busy. Long, so run only when asked for by name.
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::thread;
 use std::time::Instant;
 
 use anyhow::{Result, anyhow};
@@ -16,10 +13,11 @@ use lab::repeat::{self, CONTENDED, CPUS, REPEATS, UNCONTENDED};
 use lab::sweep::{self, Plan};
 use workloads::{Mode, Workload};
 
+use super::busy::Busy;
 use super::cases::{Case, Kind};
 use super::figures::Silent;
 use super::guest::Lab;
-use super::schedule::Weight;
+use super::schedule::ALONE;
 use super::summary::Report;
 use crate::bench;
 use crate::build::root;
@@ -28,8 +26,6 @@ use crate::build::root;
 pub const NAME: &str = "repeat";
 const QUIET: &str = "repeat/five-runs-agree";
 const BUSY: &str = "repeat/five-runs-agree-beside-a-busy-process";
-/// Never beside another case.
-const ALONE: Weight = Weight { cpus: u32::MAX / 2, memory_mib: 0 };
 
 /// A set of repeats.
 pub struct Repeat {
@@ -120,30 +116,5 @@ fn sweep(
     match measured.failed.first() {
         Some(failed) => Err(anyhow!("{}: {}", failed.what, failed.why)),
         None => Ok(measured),
-    }
-}
-
-/// Keeps a CPU of the host busy until it is dropped: a thread, which the host schedules as it does a process, and
-/// which cannot be left behind.
-struct Busy {
-    stop: Arc<AtomicBool>,
-}
-
-impl Busy {
-    fn start() -> Self {
-        let stop = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&stop);
-        thread::spawn(move || {
-            while !seen.load(Relaxed) {
-                std::hint::spin_loop();
-            }
-        });
-        Self { stop }
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.stop.store(true, Relaxed);
     }
 }

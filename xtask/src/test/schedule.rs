@@ -19,6 +19,9 @@ pub struct Weight {
     pub memory_mib: u64,
 }
 
+/// Never beside another case.
+pub const ALONE: Weight = Weight { cpus: u32::MAX / 2, memory_mib: 0 };
+
 impl Weight {
     /// What this host has for guests.
     fn of_host() -> Self {
