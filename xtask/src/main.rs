@@ -7,6 +7,8 @@ mod archive;
 mod bench;
 mod build;
 mod cli;
+#[cfg(test)]
+mod docs;
 mod host;
 mod lint;
 mod programs;

@@ -24,7 +24,9 @@ function glance() {
       const row = rows.find((one) => one.name === name);
       const end = row && atMost(row, counts);
       if (!end || end.cpus === 1) return el("td", { class: "dim" }, "not measured");
-      if (!worst.has(name) || worst.get(name).slowdown < end.slowdown) worst.set(name, { ...end, operation });
+      const sofar = worst.get(name) ?? { slowdown: 0, level: 0, total: 0 };
+      const count = { level: sofar.level + (end.slowdown <= GOOD), total: sofar.total + 1 };
+      worst.set(name, sofar.slowdown < end.slowdown ? { ...end, operation, ...count } : { ...sofar, ...count });
       const [kind, word] = verdict(end.slowdown);
       return el("td", {}, el("span", { class: `verdict ${kind}` }, `${fixed(end.slowdown)}× at ${end.cpus}`, el("span", { class: "words" }, ` · ${word}`)));
     });
@@ -32,7 +34,11 @@ function glance() {
   }
   const head = el("tr", {}, el("th", { scope: "col" }, "slowdown at the most CPUs"), ...systems.map((name) => el("th", { scope: "col" }, name.label)));
   byId("glance-table").replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
-  const parts = [...worst].map(([name, end]) => `${name.label} ${end.slowdown <= GOOD ? "stays level" : "slows down"}: at worst ${fixed(end.slowdown)}× (${end.operation.workload}, ${end.cpus} CPUs)`);
+  const parts = [...worst].map(([name, end]) => {
+    const { level, total } = end;
+    const judged = level === total ? `is level in ${total > 1 ? `all ${total} rows` : "it"}` : level ? `is level in ${level} of ${total} rows and slows down in ${total - level}` : `slows down in ${total > 1 ? `all ${total} rows` : "it"}`;
+    return `${name.label} ${judged}: at worst ${fixed(end.slowdown)}× (${end.operation.workload}, ${modeInWords[end.operation.mode]}, ${end.cpus} CPUs)`;
+  });
   byId("headline").textContent = parts.length ? `${parts.join(". ")}.` : "No point with more than one CPU.";
 }
 
