@@ -69,6 +69,13 @@ impl CpuSet {
         new
     }
 
+    /// Adds the CPUs for which `bits` stand in word `word`, the CPU 64 × `word` in the lowest; the word exists.
+    #[inline]
+    pub fn insert_word(&mut self, word: usize, bits: u64) {
+        self.words[word] |= bits;
+        self.summary |= u64::from(bits != 0) << word;
+    }
+
     /// Removes `id`; true if it was a member.
     pub fn remove(&mut self, id: CpuId) -> bool {
         let (word, bit) = position(id);

@@ -21,6 +21,14 @@ mod sequential {
     }
 
     #[test]
+    fn a_word_adds_the_cpus_of_its_bits_and_an_empty_one_none() {
+        let mut set = CpuSet::of(id(70));
+        set.insert_word(1, 1 | 1 << 63);
+        set.insert_word(0, 0);
+        assert_eq!(set, [64, 70, 127].map(id).into_iter().collect());
+    }
+
+    #[test]
     fn removing_the_last_member_of_a_word_unnames_it() {
         let mut set = CpuSet::of(id(100));
         assert!(set.remove(id(100)));

@@ -17,7 +17,7 @@ use crate::cell::Cell;
 use crate::hooks;
 use crate::mem::layout::{CELL, CPU_AREA_SHIFT, KERNEL_BASE, PAGE, memory_at};
 use crate::sched::Thread;
-use crate::syscall::{HANDLERS, Return};
+use crate::syscall::{HANDLERS, HOOKED_HANDLERS, Return};
 
 /// Number of the register that holds the base of GS.
 const GS_BASE: u32 = 0xc000_0101;
@@ -64,6 +64,7 @@ core::arch::global_asm!(
     R15 = const below_top(offset_of!(Registers, r15)),
     SYSCALL_COUNT = const HANDLERS.len(),
     SYSCALL_TABLE = sym HANDLERS,
+    HOOKED_TABLE = sym HOOKED_HANDLERS,
     THREAD_EXTENDED = const offset_of!(Thread, extended),
     CELL_EXTENDED = const offset_of!(Cell, extended),
     AREA_MASK = const -(1_i64 << CPU_AREA_SHIFT),
@@ -150,6 +151,8 @@ pub fn flush_page(address: u64) {
 }
 
 /// Leaves the kernel for `thread`, for which the cell is set up already; the kernel stack is abandoned.
+/// A handler that ends with this is for entries without hooks only.
+#[inline(always)]
 pub fn leave_to(thread: *mut Thread) -> ! {
     // SAFETY: `resume_thread` takes a thread whose frame holds a user state (all threads' do, from their
     // making on) and for which `Cell::switch_to` was called; it does not use the stack that we leave.

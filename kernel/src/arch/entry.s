@@ -74,7 +74,7 @@
 # ---------------------------------------------------------------------------------------------------------
 # `syscall`: rax = number; rdi, rsi, rdx, r10, r8, r9 = arguments; rcx, r11 = the CPU's own use.
 # A handler returns rax = the thread to switch to, or null to return rdx to the caller with rbx, rbp, rsp and
-# r12 to r15 kept and all other registers cleared.
+# r12 to r15 kept and all other registers cleared; or it goes to `resume_thread` by itself.
 .section .hot.text, "ax"
 .balign 64
 .global syscall_entry
@@ -192,7 +192,7 @@ hooked_syscall_entry:
     cmp rax, {SYSCALL_COUNT}
     jae 3f
     mov rcx, r10
-    call [{SYSCALL_TABLE} + rax * 8]
+    call [{HOOKED_TABLE} + rax * 8]
 2:  push rax
     push rdx
     mov rdi, rax

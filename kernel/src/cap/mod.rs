@@ -103,8 +103,15 @@ impl Capability<'_> {
 pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
     let slot = table.slot(handle).ok_or(Error::NoCapability)?;
     let validity = slot.validity();
-    if validity.generation() != handle.generation() || !validity.is_used() {
+    if !validity.is_used_as(handle.generation()) {
         return Err(stale(validity, handle));
+    }
+    let mut parent = slot.parent();
+    while let Some(Parent { slot: above, validity: then }) = parent {
+        if above.validity() != then {
+            return Err(Error::Revoked);
+        }
+        parent = above.parent();
     }
     let capability = Capability {
         slot,
@@ -114,13 +121,6 @@ pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
         rights: slot.rights(),
         badge: slot.badge(),
     };
-    let mut parent = slot.parent();
-    while let Some(Parent { slot: above, validity: then }) = parent {
-        if above.validity() != then {
-            return Err(Error::Revoked);
-        }
-        parent = above.parent();
-    }
     // A slot may be deleted and used anew while it is read, by its owner on another CPU.
     fence(Ordering::Acquire);
     if slot.validity() == validity { Ok(capability) } else { Err(Error::StaleHandle) }

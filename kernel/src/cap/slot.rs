@@ -29,6 +29,13 @@ impl Validity {
         self.0 & Self::USED != 0
     }
 
+    /// Whether a capability of this generation is there.
+    #[inline]
+    #[must_use]
+    pub fn is_used_as(self, generation: u64) -> bool {
+        self.0 / Self::USED == (generation << 1 | 1)
+    }
+
     /// The word that [`Validity::from_raw`] takes.
     #[inline]
     #[must_use]

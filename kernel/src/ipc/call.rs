@@ -26,7 +26,7 @@ pub type Words = [u64; abi::MESSAGE_WORDS];
 /// deadline and no items, a caller that is no worker. `None` if anything does, and nothing is changed then: that is
 /// for [`call`]. (Apart, so that this one needs no registers but those that it is given.)
 #[inline(always)]
-pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Option<Return> {
+pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Option<*mut Thread> {
     let caller = cell.running();
     let (target, badge) = cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE).ok()?;
     let replica = target.replica(cell)?;
@@ -66,7 +66,7 @@ fn enter(
     caller: &mut Thread,
     words: Words,
     badge: u64,
-) -> Return {
+) -> *mut Thread {
     caller.state = State::Calling;
     caller.callee = worker;
     replica.active = worker;
@@ -74,7 +74,7 @@ fn enter(
     worker.priority = caller.priority;
     worker.state = State::Running;
     deliver(worker, badge, words);
-    Return::switch(cell.switch_to(worker))
+    cell.switch_to(worker)
 }
 
 /// The same for a call with a deadline or with items, and for a caller that is a worker itself.
@@ -105,7 +105,7 @@ fn enter_with_more(
     }
     let entered = enter(cell, replica, worker, caller, words, badge);
     worker.set_result(items);
-    entered
+    Return::switch(entered)
 }
 
 /// Puts a message into the registers of a thread that receives.
@@ -127,7 +127,7 @@ pub fn answer(cell: &mut Cell, words: Words) -> Return {
 /// `ReplyWait` where nothing stands in the way: a caller that is only switched back to, nobody who waits for the replica,
 /// no items. `None` as from [`call_at_once`].
 #[inline(always)]
-pub fn reply_at_once(cell: &mut Cell, label: u64, words: Words) -> Option<Return> {
+pub fn reply_at_once(cell: &mut Cell, label: u64, words: Words) -> Option<*mut Thread> {
     let worker = cell.running();
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's; a caller that was not detached is alive,
     // this CPU's, and waits for this reply.
@@ -141,7 +141,7 @@ pub fn reply_at_once(cell: &mut Cell, label: u64, words: Words) -> Option<Return
     caller.callee = ptr::null_mut();
     deliver(caller, label, words);
     caller.state = State::Running;
-    Some(Return::switch(cell.switch_to(caller)))
+    Some(cell.switch_to(caller))
 }
 
 /// `ReplyWait(label, word0 … word3)`.

@@ -130,7 +130,7 @@ pub fn map(
 }
 
 /// The page `number` of `space`, and with `fill` the place for it in this CPU's table, with all that they need.
-#[inline]
+#[inline(always)]
 fn prepare(
     cell: &mut Cell,
     space: &Space,
@@ -198,19 +198,19 @@ impl Freed {
 
 /// Makes all of `cpus` forget pages of `space`.
 #[inline]
-pub(super) fn forget(cell: &mut Cell, space: &Space, mut cpus: CpuSet, first: u64, count: u64) {
+pub(super) fn forget(cell: &mut Cell, space: &Space, cpus: &mut CpuSet, first: u64, count: u64) {
     if !space.locals.are_exact() {
-        space.locals.widen(&mut cpus);
+        space.locals.widen(cpus);
     }
     let pages = Pages::new(first, count);
     if !space.locals.are_private() {
-        shootdown::clear_shared(space, &cpus, pages);
+        shootdown::clear_shared(space, cpus, pages);
     }
     if cpus.remove(cell.id()) {
         shootdown::forget_here(cell, space, pages);
     }
     if !cpus.is_empty() {
-        shootdown::forget_there(cell, space, &cpus, pages);
+        shootdown::forget_there(cell, space, cpus, pages);
     }
 }
 
@@ -240,7 +240,7 @@ pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
         next = if leaf_end < end { space.pages.next_leaf(leaf_end) } else { None };
     }
     if !cpus.is_empty() {
-        forget(cell, space, cpus, number, count);
+        forget(cell, space, &mut cpus, number, count);
     }
     freed.give_back(cell, space);
 }

@@ -152,7 +152,11 @@ impl Page {
             let bits = word.load(Ordering::Relaxed);
             if bits != 0 {
                 word.store(0, Ordering::Relaxed);
-                add_word(all, index, bits, machine);
+                if machine <= SET_CPUS {
+                    all.insert_word(index, bits);
+                } else {
+                    add_word(all, index, bits, machine);
+                }
             }
         }
     }

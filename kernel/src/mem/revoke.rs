@@ -30,8 +30,8 @@ struct Batch {
 }
 
 impl Batch {
-    fn finish(self, cell: &mut Cell) {
-        forget(cell, self.space, self.cpus, self.first, self.count);
+    fn finish(mut self, cell: &mut Cell) {
+        forget(cell, self.space, &mut self.cpus, self.first, self.count);
         self.space.let_go(cell);
     }
 }

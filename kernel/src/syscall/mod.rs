@@ -59,10 +59,19 @@ pub type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Return;
 
 /// The handlers in order of their numbers.
 pub static HANDLERS: [Handler; Call::COUNT] = abi::call_table!(shell);
+/// The same for entries with [`crate::hooks`]: all of these return, so that there is a look at the end of each.
+pub static HOOKED_HANDLERS: [Handler; Call::COUNT] = abi::call_table!(hooked);
+
+/// The handlers that all return.
+mod hooked {
+    pub use super::shell::*;
+    pub use super::shell::{call_slowly as call, reply_wait_slowly as reply_wait};
+}
 
 /// The unsafe shell's inner side: one function a call, from raw registers to typed values.
 mod shell {
     use super::{Return, capability, debug, memory, object, thread};
+    use crate::arch::entry;
     use crate::cell::Cell;
     use crate::ipc;
     use abi::{Access, Handle, Rights};
@@ -114,14 +123,16 @@ mod shell {
     ) -> Return {
         let words = [word0, word1, word2, word3];
         match ipc::call::call_at_once(Cell::current(), Handle(endpoint), words, deadline) {
-            Some(done) => done,
+            // Straight to the worker: the kernel stack is thrown away anyhow, and the caller's registers are in its
+            // frame, so that nothing has to be taken back from the stack.
+            Some(worker) => entry::leave_to(worker),
             None => call_slowly(endpoint, word0, word1, word2, word3, deadline),
         }
     }
 
     #[cold]
     #[inline(never)]
-    extern "C" fn call_slowly(
+    pub extern "C" fn call_slowly(
         endpoint: Word,
         word0: Word,
         word1: Word,
@@ -142,14 +153,14 @@ mod shell {
         unused: Word,
     ) -> Return {
         match ipc::call::reply_at_once(Cell::current(), label, [word0, word1, word2, word3]) {
-            Some(done) => done,
+            Some(caller) => entry::leave_to(caller),
             None => reply_wait_slowly(label, word0, word1, word2, word3, unused),
         }
     }
 
     #[cold]
     #[inline(never)]
-    extern "C" fn reply_wait_slowly(
+    pub extern "C" fn reply_wait_slowly(
         label: Word,
         word0: Word,
         word1: Word,
