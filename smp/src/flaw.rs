@@ -64,6 +64,8 @@ pub enum Flaw {
     LookedEarly,
     /// Who unmaps leaves nothing for CPUs that come back.
     NothingLeft,
+    /// What was left with a root is loaded and stored with more instead of exchanged.
+    TornLeave,
     /// A slot of a range map is split without its lock.
     UnlockedSplit,
     /// A range map's node is taken out without telling those who wait for its slots.

@@ -139,7 +139,7 @@ impl Tlb for OneTlb<'_> {
     fn clear(&self, pages: Pages) {
         let mut cached = self.all.lock(self.id);
         let (Some(table), pcid) = (cached.table, cached.pcid) else { return };
-        for page in (pages.first..pages.first + pages.count).filter(|page| (*page as usize) < PAGES) {
+        for page in pages.first..(pages.first + pages.count).min(PAGES as u64) {
             let entry = &self.all.tables[table][page as usize];
             if entry.load(Ordering::Relaxed) != EMPTY {
                 entry.store(EMPTY, Ordering::Relaxed);

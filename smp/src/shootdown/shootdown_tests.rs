@@ -109,6 +109,26 @@ mod host {
         assert_eq!(world.tlb.translate(world.cpus[0], 3), None, "another space's translation");
     }
 
+    #[test]
+    fn a_range_that_has_no_place_in_the_notes_becomes_all_pages() {
+        let root = Root::new(0x1000, 1);
+        root.leave(Pages::new(7, 1 << 27));
+        let all = Pages::new(0, 1 << 35);
+        assert_eq!(root.take().1, Some(all));
+        root.leave(Pages::new(all.count - 1, 1));
+        assert_eq!(root.take().1, Some(Pages::new(all.count - 1, 1)));
+        root.leave(Pages::new(0, 1));
+        root.leave(Pages::new(all.count - 1, 1));
+        root.leave(Pages::new(3, 2));
+        assert_eq!(root.take().1, Some(all));
+        assert_eq!(root.take().1, None);
+    }
+
+    fn any_pages() -> impl Strategy<Value = Pages> {
+        (0..1u64 << 35, prop_oneof![0..600u64, 0..1u64 << 35])
+            .prop_map(|(first, count)| Pages::new(first, count.min((1 << 35) - first)))
+    }
+
     #[derive(Clone, Debug)]
     enum Step {
         Switch { cpu: usize, space: usize },
@@ -130,6 +150,25 @@ mod host {
     }
 
     proptest! {
+        /// What is taken holds all that was left; it is no more than the smallest such range unless that is very large.
+        #[test]
+        fn what_was_left_is_taken(left in proptest::collection::vec(any_pages(), 0..6), pcid in 0..2u16) {
+            let root = Root::new(0x1000, pcid);
+            left.iter().for_each(|&pages| root.leave(pages));
+            let all = left.iter().filter(|pages| pages.count > 0);
+            let first = all.clone().map(|pages| pages.first).min();
+            let end = all.map(|pages| pages.first + pages.count).max();
+            let smallest = first.zip(end).map(|(first, end)| Pages::new(first, end - first));
+            let taken = root.take().1;
+            match (smallest, taken) {
+                (Some(smallest), Some(taken)) if smallest.count >= (1 << 27) - 1 => {
+                    prop_assert_eq!(taken, Pages::new(0, 1 << 35));
+                }
+                _ => prop_assert_eq!(taken, smallest),
+            }
+            prop_assert_eq!(root.take().1, None);
+        }
+
         /// An access reaches what is mapped, or, as tables are caches, nothing; and a CPU is called exactly if it used
         /// one of the pages and has the space loaded.
         #[test]
@@ -192,6 +231,7 @@ mod model {
     broken!(NoSwitchFence);
     broken!(LookedEarly);
     broken!(NothingLeft);
+    broken!(TornLeave);
 
     const FRAME: u64 = 5;
 
@@ -267,6 +307,28 @@ mod model {
         world.switch(cpu, &world.other);
         world.switch(cpu, &world.user);
         let _ = world.tlb.translate(cpu, 0);
+    }
+
+    /// Two CPUs leave a page each with one root; nothing is lost. Two threads, all interleavings.
+    fn two_leave<V: Variant>() {
+        check(3, || {
+            let root: &'static Root = Box::leak(Box::new(Root::new(0, 0)));
+            let other = thread::spawn(move || root.leave_as::<V>(Pages::new(1, 1)));
+            root.leave_as::<V>(Pages::new(0, 1));
+            other.join().unwrap();
+            assert_eq!(root.take().1, Some(Pages::new(0, 2)), "something that was left is lost");
+        });
+    }
+
+    #[test]
+    fn nothing_that_two_cpus_leave_is_lost() {
+        two_leave::<Sound>();
+    }
+
+    #[test]
+    #[should_panic(expected = "something that was left is lost")]
+    fn must_fail_when_what_is_left_is_stored_over_what_was_left() {
+        two_leave::<TornLeave>();
     }
 
     #[test]
