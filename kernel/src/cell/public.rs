@@ -5,6 +5,7 @@ use crossbeam_utils::CachePadded;
 use smp::grace;
 use smp::mailbox::Mailbox;
 use smp::platform::{CpuLocal, RemoteTable};
+use smp::pool::Share;
 use smp::remote::Desk;
 use smp::shootdown::Loaded;
 use smp::{Cpu, CpuId};
@@ -33,6 +34,7 @@ pub struct Public {
     /// What other CPUs ask of this one.
     mailbox: Mailbox<Letter>,
     frames: LocalFrames,
+    records: CachePadded<Share>,
     chunks: LocalFrames,
     returned: CachePadded<Returned>,
     desk: Desk<Order>,
@@ -90,6 +92,7 @@ impl Public {
             online: CachePadded::default(),
             mailbox: Mailbox::new(),
             frames: LocalFrames::default(),
+            records: CachePadded::default(),
             chunks: LocalFrames::default(),
             returned: CachePadded::default(),
             desk: Desk::new(),
@@ -209,6 +212,13 @@ impl Public {
     #[must_use]
     pub fn frames(&self) -> &LocalFrames {
         &self.frames
+    }
+
+    /// The CPU's free records of regions.
+    #[inline]
+    #[must_use]
+    pub fn records(&self) -> &Share {
+        &self.records
     }
 
     /// Objects of that CPU that others released.

@@ -68,7 +68,7 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
     if core::mem::take(&mut thread.is_refused) {
         return exception::raise(cell, thread, address);
     }
-    match thread.space.region(cell, address) {
+    match thread.space.regions.find(address) {
         Some(region) if region.access.contains(access) => ask(cell, thread, &region, address, access),
         _ => exception::raise(cell, thread, address),
     }

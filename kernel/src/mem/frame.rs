@@ -8,15 +8,24 @@
 //! Pages that map a frame are linked through themselves; the lowest bit of the head is a lock. One mapper, which
 //! is what nearly every frame has, is entered and taken out by one compare-exchange without taking it.
 
+use core::cell::UnsafeCell;
+use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use smp::chain::container_of;
+use smp::grace::Retired;
+use smp::{Cpu, Platform};
 use spin::Once;
 
+use super::frames::FromNode;
 use super::layout::{PAGE, memory_at};
-use super::page_map::Page;
+use super::page_map::{Frames, Page};
 use super::space::Space;
+use crate::cell::platform::Machine;
+use crate::object::retire::{self, Retirement};
 
 /// What the kernel knows of one frame.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Frame {
     /// The first page that maps it; the lowest bit is set while the list is being changed.
@@ -29,7 +38,12 @@ pub struct Frame {
     pub first_page: AtomicU64,
     /// Of a frame of kernel objects: the CPU that they belong to.
     home: AtomicU32,
+    /// Of a frame that waits for a grace period to end, before it is given back. Its owner's alone.
+    retirement: UnsafeCell<MaybeUninit<Retirement>>,
 }
+
+// SAFETY: all is atomic but the retirement, which only the owner of the frame touches.
+unsafe impl Sync for Frame {}
 
 const LOCKED: u64 = 1;
 
@@ -69,6 +83,19 @@ impl Frame {
     #[must_use]
     pub fn exists(address: u64) -> bool {
         TABLE.get().is_some_and(|table| address / PAGE < table.count)
+    }
+
+    /// Gives the frame at physical `address` back when every CPU has passed a quiescent point.
+    ///
+    /// # Safety
+    /// It is a frame of the kernel's and the caller's; whoever looks for what is in it from now on does not find it.
+    pub unsafe fn retire(cpu: Cpu<'_>, address: u64) {
+        let place = Self::at(address).retirement.get().cast::<Retirement>();
+        // SAFETY: the frame is the caller's, so its retirement is; it is in no list until it is retired here.
+        unsafe {
+            place.write(Retirement::new(free));
+            retire::retire_on(cpu, NonNull::new_unchecked(place));
+        }
     }
 
     /// The CPU that its kernel objects belong to.
@@ -185,3 +212,17 @@ impl Frame {
 }
 
 const _: () = assert!(size_of::<Frame>() == 64);
+
+/// Gives a frame back.
+///
+/// # Safety
+/// `retired` is a part of the line of a frame that was retired, and its grace period is over.
+unsafe fn free(retired: NonNull<Retired>) {
+    let cpu = Machine.cpu();
+    // SAFETY: the caller's; lines stay for good.
+    let line = unsafe { container_of!(retired, Frame, retirement) };
+    let start = TABLE.get().map_or(0, |table| table.start);
+    let number = (line.addr().get() as u64 - start) / size_of::<Frame>() as u64;
+    FromNode(0).give(number * PAGE);
+    retire::freed(cpu.id());
+}

@@ -16,7 +16,6 @@ use super::account::Paid;
 use super::kernel_space::kernel_root;
 use super::layout::{MAX_CPUS, PAGE, address_of, memory_at};
 use super::page_map::Frames;
-use super::region::Region;
 use super::shootdown;
 use super::space::Space;
 use super::tables::Tables;
@@ -43,8 +42,6 @@ pub struct Local {
     pub(super) tables: Tables,
     /// The same as what is loaded, and what others unmapped meanwhile.
     pub(super) root: Root,
-    /// Where this CPU found a region last.
-    region_hint: u32,
     /// Where the program was when tables were discarded for it last, and how often in a row.
     discarded_at: u64,
     discarded: u32,
@@ -278,7 +275,6 @@ impl Space {
                 kept: Queue::new(),
                 tables,
                 root: Root::new(tables.root(), pcid_for(tables)),
-                region_hint: 0,
                 discarded_at: 0,
                 discarded: 0,
                 envelope: UnsafeCell::default(),
@@ -303,13 +299,6 @@ impl Space {
             return false;
         };
         tables.discard(|| shootdown::flush_here(cell, self), &mut self.frames(cell))
-    }
-
-    /// The region that `address` lies in.
-    #[inline]
-    pub fn region(&self, cell: &mut Cell, address: u64) -> Option<Region> {
-        let local = self.local(cell).ok()?;
-        self.regions.find(address, &mut local.region_hint)
     }
 
     /// Its page table on CPU `id`, if that CPU ever ran it.

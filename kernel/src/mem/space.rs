@@ -85,9 +85,19 @@ impl Space {
                 return Err(error);
             }
         };
+        let regions = match Regions::new(cell.token(), account) {
+            Ok(regions) => regions,
+            Err(error) => {
+                locals.free(&mut frames);
+                table.clear(cell);
+                return Err(error);
+            }
+        };
         let place = match cell.pools().spaces.allocate() {
             Ok(place) => place,
             Err(error) => {
+                // SAFETY: it is not used any more.
+                unsafe { regions.clear(cell.token()) };
                 locals.free(&mut frames);
                 table.clear(cell);
                 return Err(error);
@@ -101,7 +111,7 @@ impl Space {
         unsafe {
             (&raw mut (*place).table).write(table);
             (&raw mut (*place).pages).write(PageMap::new());
-            (&raw mut (*place).regions).write(Regions::new());
+            (&raw mut (*place).regions).write(regions);
             (&raw mut (*place).waiters).write(Waiters::new());
             (&raw mut (*place).locals).write(locals);
             (&raw mut (*place).name).write(stored);
@@ -308,7 +318,8 @@ impl Space {
         mapping::remove_all(cell, self);
         let mut frames = self.frames(cell);
         self.pages.clear(&mut frames);
-        self.regions.clear(&mut frames);
+        // SAFETY: a space is taken apart once a life.
+        unsafe { self.regions.clear(cell.token()) };
         self.waiters.clear(&mut frames);
         for id in cpus() {
             let local = self.local_of(id).map(|local| ptr::from_ref(local).cast_mut());

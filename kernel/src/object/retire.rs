@@ -79,9 +79,18 @@ impl Retirement {
 /// # Safety
 /// The object is dead: whoever looks it up from now on does not find it. This is done once a life.
 pub unsafe fn retire(cell: &Cell, retirement: NonNull<Retirement>) {
-    add(&cell.public().counts().retired);
+    // SAFETY: the caller's.
+    unsafe { retire_on(cell.token(), retirement) };
+}
+
+/// [`retire`] on the CPU whose token is given.
+///
+/// # Safety
+/// As for [`retire`].
+pub unsafe fn retire_on(cpu: Cpu<'_>, retirement: NonNull<Retirement>) {
+    add(&Public::of(cpu.id()).counts().retired);
     // SAFETY: the caller's; the node is on no list, and a part of the object. A `Retirement` is such a node.
-    unsafe { GRACE.retire(cell.token(), retirement.cast()) };
+    unsafe { GRACE.retire(cpu, retirement.cast()) };
 }
 
 /// Counts an object that was retired as freed, on the calling CPU.

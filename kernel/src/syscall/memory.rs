@@ -3,6 +3,7 @@
 use super::Return;
 use crate::cap;
 use crate::cell::Cell;
+use crate::cell::platform::Machine;
 use crate::ipc::endpoint::Endpoint;
 use crate::mem::account::Account;
 use crate::mem::large;
@@ -172,7 +173,8 @@ fn set_region(
         return Err(Error::BadAddress);
     }
     if pager == Handle(0) {
-        return if target.regions.remove(range.start, end) { Ok(0) } else { Err(Error::BadAddress) };
+        let found = target.regions.remove(&Machine, cell.token(), range.start, end);
+        return if found { Ok(0) } else { Err(Error::BadAddress) };
     }
     if access.0 & !Access::RIGHTS.0 != 0 || access.0 == 0 {
         return Err(Error::BadArgument);
@@ -193,7 +195,7 @@ fn set_region(
         tag: capability.tag,
         via: capability.as_parent(),
     };
-    target.regions.add(&region, &mut target.frames(cell))?;
+    target.regions.add(&Machine, cell.token(), &region)?;
     Ok(0)
 }
 

@@ -96,6 +96,12 @@ pub struct Share<V: Variant = Sound> {
 // inbox is for any CPU.
 unsafe impl<V: Variant> Sync for Share<V> {}
 
+impl<V: Variant> core::fmt::Debug for Share<V> {
+    fn fmt(&self, out: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        out.debug_struct("Share").finish_non_exhaustive()
+    }
+}
+
 impl<V: Variant> Default for Share<V> {
     fn default() -> Self {
         Self::new()

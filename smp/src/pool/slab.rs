@@ -55,10 +55,13 @@ impl<B: Backing> Slabs<B> {
     /// # Panics
     ///
     /// If `bytes` is not such a size, or `object` wants more alignment than a line.
-    pub fn new(backing: B, object: Layout, bytes: usize) -> Self {
-        let stride = object.size().max(size_of::<Node<()>>()).next_multiple_of(LINE);
+    pub const fn new(backing: B, object: Layout, bytes: usize) -> Self {
+        let least = size_of::<Node<()>>();
+        let stride = if object.size() > least { object.size() } else { least }.next_multiple_of(LINE);
         assert!(object.align() <= LINE && LINE + stride <= bytes, "the object does not fit its slab");
-        let slab = Layout::from_size_align(bytes, bytes).expect("the size of a slab is a power of two");
+        let Ok(slab) = Layout::from_size_align(bytes, bytes) else {
+            panic!("the size of a slab is a power of two")
+        };
         Self { backing, stride, slab, within: bytes - 1 }
     }
 

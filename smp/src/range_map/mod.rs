@@ -34,6 +34,7 @@
 mod node;
 
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::Range;
 use core::ptr::NonNull;
 
@@ -95,6 +96,11 @@ impl<B: Deferred, const CLASS: Class, V: Variant> RangeMap<B, CLASS, V> {
     pub fn of_variant(backing: B, cpu: Cpu<'_>) -> Result<Self, Exhausted> {
         let root = Node::make(&backing, cpu, Word::EMPTY)?;
         Ok(Self { root, backing, variant: PhantomData })
+    }
+
+    /// Where its nodes come from.
+    pub const fn backing(&self) -> &B {
+        &self.backing
     }
 
     /// The value of `page`, or `None` if it has none. Writes nothing and waits for nobody; a change that is
@@ -287,15 +293,28 @@ impl<B: Deferred, const CLASS: Class, V: Variant> RangeMap<B, CLASS, V> {
         }
     }
 
+    /// Gives all nodes back, after it called `visit` with the value of each slot, in rising order.
+    pub fn take_apart(self, mut visit: impl FnMut(Value)) {
+        let map = ManuallyDrop::new(self);
+        // SAFETY: the map is owned, and not used or dropped afterwards.
+        unsafe {
+            map.free_below(map.root, LEVELS - 1, &mut visit);
+            drop(core::ptr::read(&raw const map.backing));
+        }
+    }
+
     /// # Safety
     ///
     /// The caller owns the map, and `node` is one of it.
-    unsafe fn free_below(&self, node: NonNull<Node>, level: u32) {
+    unsafe fn free_below(&self, node: NonNull<Node>, level: u32, visit: &mut impl FnMut(Value)) {
         // SAFETY: the node lives until the end of this function.
         for slot in unsafe { node.as_ref() }.words() {
-            if let Some(child) = Word(slot.load(Ordering::Relaxed)).child().filter(|_| level > 0) {
+            let word = Word(slot.load(Ordering::Relaxed));
+            if let Some(child) = word.child().filter(|_| level > 0) {
                 // SAFETY: the caller's.
-                unsafe { self.free_below(child, level - 1) };
+                unsafe { self.free_below(child, level - 1, visit) };
+            } else if let Some(value) = word.value().filter(|_| !word.is_dead()) {
+                visit(value);
             }
         }
         // SAFETY: it came from this backing, and the owner of the map is the last to look at it.
@@ -306,7 +325,7 @@ impl<B: Deferred, const CLASS: Class, V: Variant> RangeMap<B, CLASS, V> {
 impl<B: Deferred, const CLASS: Class, V: Variant> Drop for RangeMap<B, CLASS, V> {
     fn drop(&mut self) {
         // SAFETY: the map is owned.
-        unsafe { self.free_below(self.root, LEVELS - 1) };
+        unsafe { self.free_below(self.root, LEVELS - 1, &mut |_| {}) };
     }
 }
 

@@ -32,6 +32,22 @@ mod host {
     }
 
     #[test]
+    fn a_map_that_is_taken_apart_shows_what_was_in_it() {
+        let machine = Machine::new(1);
+        let cpu = machine.claim(CpuId::BOOT);
+        let memory = Graveyard::default();
+        let map = RangeMap::<_, CLASS>::new(&memory, cpu).unwrap();
+        for (range, number) in [(3..5, 1), (600..2000, 2), (1 << 18..1 << 19, 3)] {
+            map.lock(&machine, cpu, range).unwrap().set(Some(value(number)));
+        }
+        let mut seen = std::vec::Vec::new();
+        map.take_apart(|value| seen.push(value));
+        assert_eq!(memory.out(), 0);
+        seen.dedup();
+        assert_eq!(seen, [value(1), value(2), value(3)]);
+    }
+
+    #[test]
     fn covering_a_node_takes_it_out() {
         let machine = Machine::new(1);
         let cpu = machine.claim(CpuId::BOOT);
