@@ -105,6 +105,8 @@ calls! {
 
 #[cfg(test)]
 mod tests {
+    extern crate std;
+
     use super::*;
 
     #[test]
@@ -115,16 +117,39 @@ mod tests {
 
     #[test]
     fn the_reference_page_has_them_as_they_are() {
-        extern crate alloc;
         const PAGE: &str = include_str!("../../../docs/syscalls.md");
         for call in Call::ALL {
             let (name, arguments) = call.signature();
-            let row = alloc::format!("| {} | `{name}({})` |", call as u64, arguments.join(", "));
+            let row = std::format!("| {} | `{name}({})` |", call as u64, arguments.join(", "));
             assert!(PAGE.contains(&row), "docs/syscalls.md lacks the row {row}");
         }
         for &error in crate::Error::ALL {
-            let row = alloc::format!("| {} | `{error:?}` |", error as u64);
+            let row = std::format!("| {} | `{error:?}` | {} |", error as u64, error.text());
             assert!(PAGE.contains(&row), "docs/syscalls.md lacks the row {row}");
+        }
+        assert_eq!(
+            PAGE.matches("\n| ").count(),
+            Call::COUNT + crate::Error::ALL.len() + 2,
+            "a row is too many"
+        );
+    }
+
+    #[test]
+    fn the_reference_page_says_of_each_error_what_it_comes_from() {
+        const PAGE: &str = include_str!("../../../docs/syscalls.md");
+        let (_, rest) = PAGE.split_once("## Calls").expect("the calls");
+        let (calls, _) = rest.split_once("## Errors").expect("the errors");
+        // That one is for what is no call.
+        for error in crate::Error::ALL.iter().filter(|&&error| error != crate::Error::NoSuchCall) {
+            let name = std::format!("`{error:?}`");
+            assert!(calls.contains(&name), "no call is said to return {error:?}");
+        }
+        // A word in the errors' column that begins with a capital letter is one of them, or says which part of the call.
+        let rows = calls.lines().filter(|line| line.starts_with("| ") && line.contains("("));
+        let column = rows.filter_map(|row| row.rsplit(" | ").next());
+        for word in column.flat_map(|errors| errors.split('`').skip(1).step_by(2)) {
+            let is_known = crate::Error::ALL.iter().any(|error| std::format!("{error:?}") == word);
+            assert!(is_known || word == "Buffer", "`{word}` is no error");
         }
     }
 }

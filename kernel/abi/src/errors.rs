@@ -4,17 +4,26 @@
 pub const FIRST_ERROR: u64 = u64::MAX - 255;
 
 macro_rules! errors {
-    ($($(#[$doc:meta])* $name:ident = $number:literal;)*) => {
+    ($(#[doc = $text:literal] $name:ident = $number:literal;)*) => {
         /// Why a call was refused.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[repr(u8)]
         pub enum Error {
-            $($(#[$doc])* $name = $number,)*
+            $(#[doc = $text] $name = $number,)*
         }
 
         impl Error {
             /// All errors.
             pub const ALL: &'static [Error] = &[$(Error::$name),*];
+
+            /// What it says: first which side is at fault, then what happened.
+            #[must_use]
+            pub const fn text(self) -> &'static str {
+                match self {
+                    $(Error::$name => $text,)*
+                }
+                .trim_ascii()
+            }
         }
     };
 }
@@ -88,6 +97,15 @@ pub fn decode(raw: u64) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_names_the_side_at_fault() {
+        const SIDES: [&str; 5] =
+            ["The caller: ", "The callee: ", "The resource: ", "The receiver: ", "A third: "];
+        for error in Error::ALL {
+            assert!(SIDES.iter().any(|side| error.text().starts_with(side)), "{error:?}: {}", error.text());
+        }
+    }
 
     #[test]
     fn errors_survive_the_result_register() {

@@ -64,6 +64,8 @@ pub enum Fact {
     InterruptsSent = 5,
     /// Grace periods of the kernel that are over since boot.
     GracePeriods = 7,
+    /// Kernel objects of a kind that are alive, or about to be freed; the [`Kind`]'s number stands in the handle's place.
+    KernelObjects = 8,
     /// Interrupts of devices that the calling CPU took since boot.
     DeviceInterrupts = 32,
     /// Where a device has to write for an interrupt that comes by a message: see [`interrupt`].

@@ -59,6 +59,7 @@ impl Cell {
     #[cold]
     pub fn arm_timer(&mut self) {
         let slice_end = Some(self.slice_end).filter(|&end| end != 0);
-        self.public().arm_timer(self.timers.soonest().into_iter().chain(slice_end).min());
+        let waits = self.timers.soonest().into_iter();
+        self.public().arm_timer(waits.chain(slice_end).chain(self.tended.next_look()).min());
     }
 }

@@ -23,7 +23,7 @@ use crate::arch::gdt::Segments;
 use crate::arch::idt;
 use crate::boot::topology::node_of;
 use crate::boot::variant::{self, Variant};
-use crate::ipc::replica::Closing;
+use crate::ipc::tend::Tended;
 use crate::mem::layout::{CELL, STACK};
 use crate::object::pool::Pools;
 use crate::object::retire;
@@ -60,8 +60,8 @@ pub struct Cell {
     pub timers: Timers,
     /// How the running thread came into the kernel: used by [`crate::hooks`] alone.
     pub came_by: u64,
-    /// Replicas of this CPU whose endpoints ended.
-    pub closing: Closing,
+    /// Replicas of this CPU that it looks after.
+    pub tended: Tended,
     /// Whether this CPU has the lock of [`crate::hooks`].
     pub has_lock: bool,
     /// Interrupts of devices that this CPU took.
@@ -140,7 +140,7 @@ impl Cell {
                 ready: RunQueue::new(),
                 timers: Timers::new(),
                 came_by: 0,
-                closing: Closing::new(),
+                tended: Tended::new(),
                 has_lock: false,
                 device_interrupts: 0,
                 segments: Segments::new(number),

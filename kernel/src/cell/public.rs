@@ -24,6 +24,7 @@ use crate::object::pool::{Pools, Returned};
 use crate::object::retire::{Counts, RETIRED_BATCH};
 use crate::sched::letter::Letter;
 use crate::trace;
+use abi::Kind;
 use abi::trace::Event;
 
 /// What other CPUs may touch of a CPU.
@@ -136,6 +137,11 @@ impl Public {
     #[inline]
     pub(super) fn pools(&self) -> &Pools {
         &self.own.pools
+    }
+
+    /// Objects of `kind` that were taken on that CPU less those given back there: see [`crate::object::pool::alive`].
+    pub fn objects(&self, kind: Kind) -> u64 {
+        self.own.pools.balance(kind)
     }
 
     /// Its table of clustered objects.

@@ -114,8 +114,8 @@ impl Cell {
         self.running = ptr::null_mut();
         self.load_kernel_root();
         self.hurry_retired();
-        if !self.closing.is_empty() {
-            self.go_on_closing();
+        if !self.tended.is_empty() {
+            self.tend_replicas();
         }
         if self.ready.highest().is_some() {
             return;
@@ -145,8 +145,8 @@ impl Cell {
         let thread: *mut Thread = self.running;
         self.pass_quiescent_point_with_time();
         self.serve_others();
-        if !self.closing.is_empty() {
-            self.go_on_closing();
+        if !self.tended.is_empty() {
+            self.tend_replicas();
         }
         // SAFETY: an interrupt of user mode has a running thread, which is alive: only its own CPU ends it, and
         // `serve_others` only marks the running one.

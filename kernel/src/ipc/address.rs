@@ -12,7 +12,7 @@ use smp::lock::{Mcs, Wait};
 use smp::marker;
 
 use crate::cell::Cell;
-use crate::mem::layout::{PAGE, memory_at};
+use crate::mem::layout::{PAGE, USER_END, memory_at};
 use crate::mem::page_map::Frames;
 use crate::mem::space::Space;
 use crate::mem::user;
@@ -150,7 +150,7 @@ pub fn wait(cell: &mut Cell, address: u64, expected: u64, deadline: u64) -> Retu
 /// `AddressWake(address, count)`.
 pub fn wake(cell: &mut Cell, address: u64, count: u64) -> Return {
     let space: &'static Space = cell.running().space;
-    if !address.is_multiple_of(4) {
+    if !address.is_multiple_of(4) || address >= USER_END {
         return Return::error(Error::BadAddress);
     }
     let Some(bucket) = space.waiters.bucket(address) else { return Return::value(0) };

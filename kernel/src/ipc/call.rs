@@ -39,11 +39,19 @@ pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u
 
 /// `Call(endpoint, word0 … word3, deadline)`.
 pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Return {
+    begin(cell, endpoint, words, deadline).unwrap_or_else(|error| {
+        let caller = cell.running();
+        // It may have waited for the replica until its deadline, and be refused now that it repeats the call.
+        end_limit(cell, caller);
+        Return::error(error)
+    })
+}
+
+fn begin(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Result<Return, Error> {
     let caller = cell.running();
     let (target, badge) = match cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE) {
-        Ok(found) => found,
-        Err(Error::WrongKind) => return invoke::invoke(cell, endpoint, words, deadline),
-        Err(error) => return Return::error(error),
+        Err(Error::WrongKind) => return Ok(invoke::invoke(cell, endpoint, words, deadline)),
+        found => found?,
     };
     let Some(replica) = target.replica(cell) else {
         return first_call(cell, target, endpoint, words, deadline);
@@ -51,10 +59,10 @@ pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> R
     if !replica.active.is_null() {
         return wait_for_replica(cell, replica, caller, endpoint, words, deadline);
     }
-    let Some(worker) = replica.take_idle() else {
-        return call_with_new_worker(cell, replica, endpoint, words, deadline);
-    };
-    enter_with_more(cell, replica, worker, words, badge, deadline)
+    match replica.take_worker(badge)? {
+        Some(worker) => enter_with_more(cell, replica, worker, words, badge, deadline),
+        None => call_with_new_worker(cell, replica, endpoint, words, deadline),
+    }
 }
 
 /// Gives the message to `worker` and runs it.
@@ -71,6 +79,7 @@ fn enter(
     caller.callee = worker;
     replica.active = worker;
     worker.caller = caller;
+    worker.badge = badge;
     worker.priority = caller.priority;
     worker.state = State::Running;
     deliver(worker, badge, words);
@@ -85,15 +94,15 @@ fn enter_with_more(
     words: Words,
     badge: u64,
     deadline: u64,
-) -> Return {
+) -> Result<Return, Error> {
     let caller = cell.running();
     let mut items = 0;
     if deadline & ITEMS != 0 {
         match items::transfer(cell, caller, worker) {
             Ok(count) => items = count,
             Err(error) => {
-                replica.put_idle(worker);
-                return Return::error(error);
+                replica.put_back(worker);
+                return Err(error);
             }
         }
     }
@@ -103,9 +112,12 @@ fn enter_with_more(
     if !caller.notes.is_empty() {
         leave_own_replica(cell, caller);
     }
+    if replica.has_workers_away() {
+        caller.notes.insert(Notes::COUNTED);
+    }
     let entered = enter(cell, replica, worker, caller, words, badge);
     worker.set_result(items);
-    Return::switch(entered)
+    Ok(Return::switch(entered))
 }
 
 /// Puts a message into the registers of a thread that receives.
@@ -155,7 +167,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
         return reply_with_items(cell, worker, label, words);
     }
     let caller = core::mem::take(&mut worker.caller);
-    replica.put_idle(worker);
+    replica.put_back(worker);
     replica.active = ptr::null_mut();
     if !replica.waiting.is_empty() {
         release(cell, replica);

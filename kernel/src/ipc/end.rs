@@ -22,8 +22,9 @@ pub(super) fn limit(cell: &mut Cell, caller: &mut Thread, deadline: u64) {
     }
 }
 
-/// Forgets the deadline of a call that ended.
-pub(super) fn end_limit(cell: &mut Cell, caller: &mut Thread) {
+/// Forgets what was noted for a call that ended: its deadline, and that its reply looks after its server's workers.
+pub fn end_limit(cell: &mut Cell, caller: &mut Thread) {
+    caller.notes.remove(Notes::COUNTED);
     if caller.notes.contains(Notes::TIMED) {
         caller.notes.remove(Notes::TIMED);
         cell.timers.remove(caller);

@@ -73,7 +73,7 @@ fn begin(
         queue(replica, caller);
         return Ok(Begun::Queued(help(cell, holder)));
     }
-    let Some(worker) = replica.take_idle() else {
+    let Some(worker) = replica.take_worker(badge)? else {
         let worker = new_worker(cell, replica)?;
         queue(replica, caller);
         return Ok(Begun::Queued(start_worker(cell, replica, worker, caller)));
@@ -98,6 +98,7 @@ fn assign(
     caller.callee = worker;
     replica.active = worker;
     worker.caller = caller;
+    worker.badge = badge;
     worker.priority = caller.priority;
     deliver(worker, badge, words);
 }
@@ -148,13 +149,17 @@ fn words_of(thread: &Thread) -> Words {
     [what, thread.fault_address, registers.rip, registers.rsp]
 }
 
+/// The badge that the handler of `thread` knows it by.
+pub(super) fn badge_of(thread: &Thread) -> u64 {
+    thread.handler.map_or(0, |handler| handler.badge)
+}
+
 /// Tells `worker`, whose replica is free, of the exception of `thread`, which has waited for that; it runs when its turn
 /// comes.
 #[cold]
 pub(super) fn tell_later(cell: &mut Cell, replica: &mut Replica, worker: &mut Thread, thread: &mut Thread) {
     thread.notes.remove(Notes::RAISING);
-    let badge = thread.handler.map_or(0, |handler| handler.badge);
-    assign(replica, worker, thread, badge, words_of(thread), Notes::EXCEPTION);
+    assign(replica, worker, thread, badge_of(thread), words_of(thread), Notes::EXCEPTION);
     cell.make_ready(worker);
 }
 

@@ -14,4 +14,6 @@ pub mod items;
 pub mod notification;
 pub mod replica;
 pub mod reply;
+pub mod share;
+pub mod tend;
 pub mod turn;

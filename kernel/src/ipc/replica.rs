@@ -3,6 +3,9 @@
 //! A replica is a monitor: its server's code on per-CPU data needs no locks. The worker that runs has the
 //! replica until it replies or waits on purpose; a page fault or a preemption does not take it away. Who finds
 //! it taken waits in its queue, and the worker that has it runs on at once, on that caller's time ("helping").
+//!
+//! A worker that gave the replica up while it serves is *away* ([`super::share`]). While any is, the idle ones are kept
+//! out of the sight of the short way of a call, and taken by [`Replica::take_worker`] alone.
 
 use core::ptr;
 
@@ -10,6 +13,7 @@ use abi::Error;
 use x86_64::structures::paging::FrameAllocator;
 
 use super::endpoint::Endpoint;
+use super::share::Shares;
 use crate::cell::Cell;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{address_of, physical_to_virtual};
@@ -23,7 +27,7 @@ use crate::sched::{State, Thread};
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub struct Replica {
-    /// Workers without a caller, linked by `next`.
+    /// Workers without a caller, linked by `next`; none while workers are away.
     idle: *mut Thread,
     /// The worker that has the replica.
     pub active: *mut Thread,
@@ -32,72 +36,20 @@ pub struct Replica {
     /// The server.
     pub endpoint: &'static Endpoint,
     workers: u32,
+    /// Workers without a caller while workers are away, linked by `next`.
+    guarded: *mut Thread,
+    /// Whom the workers serve that are away.
+    shares: Shares,
+    /// Whether its CPU looks after it because it has more than one worker.
+    pub is_crowded: bool,
+    /// Link in the CPU's list of those.
+    pub next_crowded: *mut Replica,
     /// Place of the letter by which its CPU is asked to close it.
     envelope: Envelope,
     /// Link in the CPU's list of replicas that are being closed.
-    next_closing: *mut Replica,
+    pub next_closing: *mut Replica,
     /// Stacks of the template that workers have, a bit each.
     stacks: [u64; MOST_WORKERS as usize / u64::BITS as usize],
-}
-
-/// Replicas of this CPU whose endpoints ended and that still have workers.
-#[derive(Debug)]
-pub struct Closing {
-    first: *mut Replica,
-}
-
-impl Closing {
-    /// No replicas.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { first: ptr::null_mut() }
-    }
-
-    /// True when there is none.
-    #[inline]
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.first.is_null()
-    }
-}
-
-impl Default for Closing {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Cell {
-    /// Begins to close a replica of this CPU, whose endpoint nobody can find any more.
-    pub fn close(&mut self, replica: &mut Replica) {
-        replica.next_closing = self.closing.first;
-        self.closing.first = replica;
-        self.go_on_closing();
-    }
-
-    /// Ends workers of replicas that are being closed which became idle, and gives the memory of those that have none
-    /// left back.
-    #[cold]
-    pub fn go_on_closing(&mut self) {
-        let mut next = core::mem::take(&mut self.closing.first);
-        // SAFETY: as in `close`; a replica is in the list once.
-        while let Some(replica) = unsafe { next.as_mut() } {
-            next = replica.next_closing;
-            replica.refuse_waiting(self);
-            // SAFETY: idle workers are alive and this CPU's.
-            while let Some(worker) = unsafe { replica.idle.as_mut() } {
-                self.end_thread(worker, 0);
-            }
-            if replica.workers > 0 {
-                replica.next_closing = self.closing.first;
-                self.closing.first = replica;
-                continue;
-            }
-            let endpoint = replica.endpoint;
-            FromNode(self.node()).give(address_of(ptr::from_mut(replica)));
-            endpoint.let_go(self.node());
-        }
-    }
 }
 
 /// Workers a CPU may have at most.
@@ -110,8 +62,50 @@ impl Replica {
         replica.wrapping_byte_add(core::mem::offset_of!(Replica, envelope)).cast()
     }
 
+    /// Whether it has workers.
+    #[must_use]
+    pub fn has_workers(&self) -> bool {
+        self.workers > 0
+    }
+
+    /// Whether it has more than one.
+    #[must_use]
+    pub fn has_several_workers(&self) -> bool {
+        self.workers > 1
+    }
+
+    /// Ends all idle workers but the `keep` that were idle for the shortest time.
+    pub fn end_idle(&mut self, cell: &mut Cell, keep: u32) {
+        let first = if self.has_workers_away() { self.guarded } else { self.idle };
+        let mut next = first;
+        let mut kept = 0;
+        // SAFETY: idle workers are alive and this CPU's; one is taken out of the list when its successor is known.
+        while let Some(worker) = unsafe { next.as_mut() } {
+            next = worker.next;
+            if kept == keep {
+                cell.end_thread(worker, 0);
+            } else {
+                kept += 1;
+            }
+        }
+    }
+
+    /// Ends idle workers beyond what was needed since the last time, and keeps one.
+    pub fn trim(&mut self, cell: &mut Cell) {
+        let busy = self.shares.count() + u32::from(!self.active.is_null());
+        let needed = self.shares.forget_peak() + 1;
+        self.end_idle(cell, needed.saturating_sub(busy));
+    }
+
+    /// Gives its memory back. It has no workers, and nobody can find it.
+    pub fn free(&mut self, cell: &mut Cell) {
+        let endpoint = self.endpoint;
+        FromNode(cell.node()).give(address_of(ptr::from_mut(self)));
+        endpoint.let_go(cell.node());
+    }
+
     /// Lets those go on that wait to call: they are refused when they repeat it.
-    fn refuse_waiting(&mut self, cell: &mut Cell) {
+    pub fn refuse_waiting(&mut self, cell: &mut Cell) {
         let mut workers = Queue::new();
         while let Some(thread) = self.waiting.pop() {
             if ptr::eq(thread.replica, self) {
@@ -134,6 +128,10 @@ impl Replica {
             waiting: Queue::new(),
             endpoint,
             workers: 0,
+            guarded: ptr::null_mut(),
+            shares: Shares::new(),
+            is_crowded: false,
+            next_crowded: ptr::null_mut(),
             envelope: Envelope::new(),
             next_closing: ptr::null_mut(),
             stacks: [0; MOST_WORKERS as usize / u64::BITS as usize],
@@ -160,9 +158,73 @@ impl Replica {
         self.idle = worker;
     }
 
+    /// Whether workers are away.
+    #[inline]
+    #[must_use]
+    pub fn has_workers_away(&self) -> bool {
+        self.shares.count() > 0
+    }
+
+    /// Takes an idle worker for a client with this badge, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::ShareUsed`] if the client holds its share of them.
+    pub fn take_worker(&mut self, badge: u64) -> Result<Option<&'static mut Thread>, Error> {
+        if !self.has_workers_away() {
+            return Ok(self.take_idle());
+        }
+        self.shares.check(badge, self.endpoint.template.workers)?;
+        // SAFETY: as in `take_idle`.
+        let worker = unsafe { self.guarded.as_mut() };
+        if let Some(worker) = &worker {
+            self.guarded = worker.next;
+        }
+        Ok(worker)
+    }
+
+    /// Puts a worker back among the idle ones, whether any is away or not.
+    pub fn put_back(&mut self, worker: &mut Thread) {
+        self.come_back(worker);
+        if !self.has_workers_away() {
+            return self.put_idle(worker);
+        }
+        worker.state = State::Idle;
+        worker.next = self.guarded;
+        self.guarded = worker;
+    }
+
+    /// `worker` gives the replica up while it serves.
+    pub fn worker_leaves(&mut self, worker: &mut Thread) {
+        if worker.notes.contains(Notes::AWAY) {
+            return;
+        }
+        worker.notes.insert(Notes::AWAY);
+        if !self.has_workers_away() {
+            self.guarded = core::mem::replace(&mut self.idle, ptr::null_mut());
+        }
+        self.shares.leave(worker.stack, worker.badge);
+        // SAFETY: a caller that was not detached is alive and this CPU's.
+        if let Some(caller) = unsafe { worker.caller.as_mut() } {
+            caller.notes.insert(Notes::COUNTED);
+        }
+    }
+
+    /// `worker` does not serve any more.
+    fn come_back(&mut self, worker: &mut Thread) {
+        if !worker.notes.contains(Notes::AWAY) {
+            return;
+        }
+        worker.notes.remove(Notes::AWAY);
+        self.shares.come_back(worker.stack);
+        if !self.has_workers_away() {
+            self.idle = core::mem::replace(&mut self.guarded, ptr::null_mut());
+        }
+    }
+
     /// Takes a worker that is to end out of the pool.
     pub fn remove_idle(&mut self, worker: &mut Thread) {
-        let mut place: *mut *mut Thread = &raw mut self.idle;
+        let is_guarded = self.has_workers_away();
+        let mut place: *mut *mut Thread = if is_guarded { &raw mut self.guarded } else { &raw mut self.idle };
         // SAFETY: `place` is the list's start or the link of an idle worker, all alive and this CPU's.
         unsafe {
             while !(*place).is_null() {
@@ -176,7 +238,8 @@ impl Replica {
     }
 
     /// `worker` ended: another one may have its stack.
-    pub fn forget_worker(&mut self, worker: &Thread) {
+    pub fn forget_worker(&mut self, worker: &mut Thread) {
+        self.come_back(worker);
         self.workers -= 1;
         self.stacks[usize::from(worker.stack) / 64] &= !(1 << (worker.stack % 64));
     }
@@ -211,6 +274,9 @@ impl Replica {
         worker.replica = self;
         worker.notes.insert(Notes::WORKER | Notes::NEW);
         self.workers += 1;
+        if self.workers > 1 {
+            cell.tended.look_after(self);
+        }
         Ok(worker)
     }
 }

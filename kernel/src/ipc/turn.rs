@@ -21,11 +21,9 @@ pub(super) fn first_call(
     endpoint: Handle,
     words: Words,
     deadline: u64,
-) -> Return {
-    match target.make_replica(cell) {
-        Ok(replica) => call_with_new_worker(cell, replica, endpoint, words, deadline),
-        Err(error) => Return::error(error),
-    }
+) -> Result<Return, Error> {
+    let replica = target.make_replica(cell)?;
+    call_with_new_worker(cell, replica, endpoint, words, deadline)
 }
 
 /// There is no idle worker: starts one, which sets itself up, while the caller waits for the replica.
@@ -36,15 +34,11 @@ pub(super) fn call_with_new_worker(
     endpoint: Handle,
     words: Words,
     deadline: u64,
-) -> Return {
-    match new_worker(cell, replica) {
-        Ok(worker) => {
-            let caller = cell.running();
-            wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
-            Return::switch(start_worker(cell, replica, worker, caller))
-        }
-        Err(error) => Return::error(error),
-    }
+) -> Result<Return, Error> {
+    let worker = new_worker(cell, replica)?;
+    let caller = cell.running();
+    wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
+    Ok(Return::switch(start_worker(cell, replica, worker, caller)))
 }
 
 pub(super) fn new_worker(cell: &mut Cell, replica: &mut Replica) -> Result<&'static mut Thread, Error> {
@@ -80,6 +74,7 @@ pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
         // One that sets itself up keeps it: whoever comes would only start another one.
         && !worker.notes.contains(Notes::NEW)
     {
+        replica.worker_leaves(worker);
         release(cell, replica);
     }
 }
@@ -91,7 +86,8 @@ pub(super) fn release(cell: &mut Cell, replica: &mut Replica) {
     let mut first_raising = ptr::null_mut();
     while let Some(next) = replica.waiting.pop() {
         if next.notes.contains(Notes::RAISING) {
-            if let Some(worker) = replica.take_idle() {
+            let badge = exception::badge_of(next);
+            if let Ok(Some(worker)) = replica.take_worker(badge) {
                 next.queued_at = ptr::null_mut();
                 return exception::tell_later(cell, replica, worker, next);
             }
@@ -126,14 +122,10 @@ pub(super) fn wait_for_replica(
     endpoint: Handle,
     words: Words,
     deadline: u64,
-) -> Return {
-    match holder_of(replica, caller) {
-        Err(error) => Return::error(error),
-        Ok(holder) => {
-            wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
-            Return::switch(help(cell, holder))
-        }
-    }
+) -> Result<Return, Error> {
+    let holder = holder_of(replica, caller)?;
+    wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
+    Ok(Return::switch(help(cell, holder)))
 }
 
 /// Queues `caller`, which repeats its call when it has the replica.

@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 use super::{Header, Object};
+use crate::arch::smp::cpus;
 use crate::boot::variant::{self, Variant};
 use crate::cell::Public;
 use crate::ipc::endpoint::Endpoint;
@@ -20,7 +21,7 @@ use crate::mem::layout::{PAGE, address_of, physical_to_virtual};
 use crate::mem::space::Space;
 use crate::sched::Thread;
 use abi::{Error, Kind};
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::CpuId;
 use smp::chain::{Chain, Node};
@@ -89,6 +90,28 @@ impl Pools {
     }
 }
 
+impl Pools {
+    /// Objects of `kind` that were taken here less those given back here; all CPUs' numbers together, wrapping, are
+    /// those that are alive. Any CPU.
+    pub fn balance(&self, kind: Kind) -> u64 {
+        match kind {
+            Kind::Thread => self.threads.balance(),
+            Kind::AddressSpace => self.spaces.balance(),
+            Kind::Endpoint => self.endpoints.balance(),
+            Kind::Notification => self.notifications.balance(),
+            Kind::Account => self.accounts.balance(),
+            Kind::CpuControl | Kind::Memory | Kind::Reply | Kind::Interrupt | Kind::Ports => 0,
+        }
+    }
+}
+
+/// Objects of `kind` that are alive or whose memory waits for a grace period. Exact while nobody makes or frees any.
+#[must_use]
+pub fn alive(kind: Kind) -> u64 {
+    let balances = cpus().map(|id| Public::of(id).objects(kind));
+    balances.fold(0, u64::wrapping_add)
+}
+
 /// Free objects of type `T` on one CPU, which alone uses it.
 #[derive(Debug)]
 pub struct Pool<T> {
@@ -97,6 +120,8 @@ pub struct Pool<T> {
     /// The CPU whose objects are kept here; nobody in the variant `sharedpool`.
     owner: Cell<u32>,
     node: u32,
+    /// Objects taken here less those given back here, wrapping; other CPUs read it.
+    balance: AtomicU64,
     objects: PhantomData<T>,
 }
 
@@ -105,7 +130,7 @@ impl<T: Object> Pool<T> {
     #[must_use]
     pub const fn new(cpu: CpuId, node: u32) -> Self {
         let (free, owner) = (UnsafeCell::new(Chain::new()), Cell::new(cpu.index() as u32));
-        Self { free, cpu, owner, node, objects: PhantomData }
+        Self { free, cpu, owner, node, balance: AtomicU64::new(0), objects: PhantomData }
     }
 
     /// Memory for one object: a dead one, whose header counts generations and whose rest is of a former life
@@ -113,10 +138,21 @@ impl<T: Object> Pool<T> {
     #[inline]
     pub fn allocate(&self) -> Result<*mut T, Error> {
         // SAFETY: only this CPU uses the pool, and no reference to the list outlives a statement.
-        match unsafe { (*self.free.get()).pop() } {
-            Some(header) => Ok(header.as_ptr().cast()),
-            None => self.allocate_from_afar(),
-        }
+        let place = match unsafe { (*self.free.get()).pop() } {
+            Some(header) => header.as_ptr().cast(),
+            None => self.allocate_from_afar()?,
+        };
+        self.count(1);
+        Ok(place)
+    }
+
+    #[inline]
+    fn count(&self, change: i64) {
+        self.balance.store(self.balance().wrapping_add_signed(change), Ordering::Relaxed);
+    }
+
+    fn balance(&self) -> u64 {
+        self.balance.load(Ordering::Relaxed)
     }
 
     /// Gives an object back.
@@ -125,6 +161,7 @@ impl<T: Object> Pool<T> {
     /// The object came from a pool of its kind, is dead, and no CPU can still use it.
     #[inline]
     pub unsafe fn release(&self, object: NonNull<T>) {
+        self.count(-1);
         let header: NonNull<Node<AtomicU64>> = object.cast();
         let home = Frame::at(address_of(object.as_ptr())).home();
         if home != self.owner.get() {

@@ -333,6 +333,8 @@ impl Cell {
             State::Running if is_itself => target.set_result(0),
             _ => return Outcome::Done(Err(Error::Busy)),
         }
+        // One that repeats a call has its deadline there again.
+        end::end_limit(self, target);
         self.stop_charging(target);
         extended::set_aside(self, target);
         let space = target.space;

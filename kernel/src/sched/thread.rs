@@ -62,6 +62,10 @@ bitflags::bitflags! {
         const EXCEPTION = 128;
         /// Its exception is to be raised when it next runs.
         const RAISING = 256;
+        /// It is a worker that gave its replica up while it served the client that it still serves.
+        const AWAY = 512;
+        /// Its server has workers that are away: its reply looks after them.
+        const COUNTED = 1024;
         /// The kernel made its call.
         const BY_KERNEL = Self::FAULT.bits() | Self::EXCEPTION.bits();
     }
@@ -92,6 +96,8 @@ pub struct Thread {
     pub space: &'static Space,
     /// The thread that it serves, if it is a worker that serves one.
     pub caller: *mut Thread,
+    /// Whom it served last, by the badge that it was called with.
+    pub badge: u64,
     /// The worker that serves it, while it is calling.
     pub callee: *mut Thread,
     /// The replica that it is a worker of.
@@ -224,6 +230,7 @@ impl Thread {
         thread.priority = priority;
         thread.root = ptr::null();
         thread.caller = ptr::null_mut();
+        thread.badge = 0;
         thread.callee = ptr::null_mut();
         thread.replica = ptr::null_mut();
         thread.queued_at = ptr::null_mut();

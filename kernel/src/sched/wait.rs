@@ -36,9 +36,13 @@ impl Cell {
     /// The same, but leaves it to the caller to go on with another thread.
     pub fn begin_wait(&mut self, cause: Cause, deadline: u64) {
         let thread = self.running();
-        // A page fault does not give the replica up.
-        if !thread.notes.is_empty() && !matches!(cause, Cause::Fault) {
-            turn::leave_own_replica(self, thread);
+        if !thread.notes.is_empty() {
+            // It may be about to repeat a call, whose deadline is then set again.
+            end::end_limit(self, thread);
+            // A page fault does not give the replica up.
+            if !matches!(cause, Cause::Fault) {
+                turn::leave_own_replica(self, thread);
+            }
         }
         thread.state = State::Waiting;
         thread.waits_for = cause;

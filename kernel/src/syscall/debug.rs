@@ -6,8 +6,8 @@ use crate::cell::Cell;
 use crate::io::interrupt;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
-use crate::object::retire;
-use abi::{Error, Fact, Handle, Rights};
+use crate::object::{pool, retire};
+use abi::{Error, Fact, Handle, Kind, Rights};
 
 /// Longest message of one call.
 const LONGEST: usize = 256;
@@ -42,6 +42,9 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
         }
         what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
         what if what == Fact::GracePeriods as u64 => Ok(retire::periods()),
+        what if what == Fact::KernelObjects as u64 => {
+            Kind::from_number(handle.0).map(pool::alive).ok_or(Error::BadArgument)
+        }
         what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
         what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
         what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),

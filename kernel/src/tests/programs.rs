@@ -2,6 +2,7 @@
 
 use super::{Kind, Test};
 use crate::arch::smp::cpu_count;
+use crate::boot::command_line::CommandLine;
 use crate::boot::program::{self, load_companion, start_or_refuse};
 use crate::cell::Cell;
 use crate::mem::local;
@@ -76,6 +77,14 @@ pub const TESTS: &[Test] = &[
         name: "user_code_is_executed",
         kind: Kind::Programs(|cell| start_here(cell, Part::Execute), none_failed),
     },
+    Test { name: "user_shares", kind: Kind::Programs(|cell| start_here(cell, Part::Shares), none_failed) },
+    Test { name: "user_inside", kind: Kind::Programs(|cell| start_here(cell, Part::Inside), none_failed) },
+    Test {
+        name: "user_isolation",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Isolation), none_failed),
+    },
+    Test { name: "user_killed", kind: Kind::Rounds(start_to_kill, KILLED, none_failed) },
+    Test { name: "user_torture", kind: Kind::Programs(start_torture, none_failed) },
     Test { name: "user_memory_ends", kind: Kind::Programs(memory_ends, every_end_came) },
     Test { name: "user_exceptions", kind: Kind::Programs(exceptions, all_but_one_failed) },
 ];
@@ -113,6 +122,11 @@ enum Part {
     Extended = 60,
     Ports = 61,
     Interrupts = 62,
+    Shares = 63,
+    Inside = 64,
+    Killed = 65,
+    Isolation = 66,
+    Torture = 67,
 }
 
 /// Exceptions that the test program can raise.
@@ -144,6 +158,24 @@ fn with_rogue(cell: &mut Cell, part: Part) {
     let cpu = nth(cpu_count() - 1);
     program::start(cell, "tests", cpu, arguments, Some(companion))
         .expect("`rogue` was started, so can `tests`");
+}
+
+/// How often a program with threads on all CPUs is killed.
+const KILLED: u32 = 3;
+
+fn start_to_kill(cell: &mut Cell) {
+    let (companion, entry) = load_companion(cell, "rogue");
+    let arguments = [Part::Killed as u64, cpu_count().into(), entry];
+    program::start(cell, "tests", CpuId::BOOT, arguments, Some(companion))
+        .expect("`rogue` was started, so can `tests`");
+}
+
+/// For so many seconds as `seconds=` says.
+fn start_torture(cell: &mut Cell) {
+    const SECONDS: u64 = 3;
+    let seconds = CommandLine::get().value("seconds").and_then(|text| text.parse().ok()).unwrap_or(SECONDS);
+    let arguments = [Part::Torture as u64, cpu_count().into(), seconds];
+    program::start(cell, "tests", CpuId::BOOT, arguments, None).expect("`tests` can be started");
 }
 
 fn null_calls_on_all(cell: &mut Cell) {

@@ -9,6 +9,7 @@ mod bad_calls;
 mod calls;
 mod capabilities;
 mod control;
+mod count;
 mod drivers;
 mod ends;
 mod exceptions;
@@ -16,14 +17,19 @@ mod extended;
 mod handlers;
 mod idle;
 mod ill_will;
+mod inside;
+mod isolation;
 mod items;
 mod kept;
+mod killed;
 mod large;
 mod memory;
 mod notifications;
 mod pagers;
 mod pressure;
+mod shares;
 mod threads;
+mod torture;
 
 use rt::call;
 
@@ -32,7 +38,7 @@ rt::program!(run);
 /// Null calls that each thread makes.
 const CALLS: u32 = 10_000;
 
-/// The third word is what the part needs besides: an address, or how many CPUs share a page table.
+/// The third word is what the part needs besides: an address, how many CPUs share a page table, or seconds.
 fn run([part, cpus, companion]: [u64; 3]) {
     let degree = companion;
     match part {
@@ -51,6 +57,11 @@ fn run([part, cpus, companion]: [u64; 3]) {
         11 => items::go_where_they_may(companion),
         10 => addresses::are_waited_at(cpus),
         8 => ill_will::is_contained(companion),
+        63 => shares::are_kept(),
+        64 => inside::clients_are_stopped_and_killed(cpus),
+        65 => killed::leaves_nothing(cpus, companion),
+        66 => isolation::is_kept(),
+        67 => torture::leaves_nothing(cpus, companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),

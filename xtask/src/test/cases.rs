@@ -28,6 +28,10 @@ const DEGREE_CPUS: u32 = 5;
 /// CPUs and number of the boots of the soak.
 const SOAK: (u32, u32) = (16, 100);
 const SOAK_NAME: &str = "soak";
+/// CPUs on which a program has threads in all states when it is killed.
+const KILLED_CPUS: u32 = 64;
+/// CPUs and seconds of the long torture.
+const TORTURE: (u32, u32) = (8, 120);
 /// What runs only when asked for: how its names begin, and what a filter must hold.
 const LONG: [(&str, &str); 6] = [
     (SOAK_NAME, SOAK_NAME),
@@ -144,6 +148,10 @@ impl Case {
 pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> Result<Vec<Case>> {
     let mut cases = boots();
     cases.extend(kernel_tests("all", selection.cpus));
+    cases.extend(
+        kernel_tests("user_killed", Some(KILLED_CPUS)).into_iter().filter(|_| selection.cpus.is_none()),
+    );
+    cases.push(torture());
     cases.extend(degrees());
     cases.extend(servers::cases());
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
@@ -184,6 +192,15 @@ fn kernel_tests(names: &str, cpus: Option<u32>) -> Vec<Case> {
         Case::guest(format!("{KERNEL_PREFIX}{names}-{cpus}-cpus"), guest)
     };
     counts.into_iter().map(guest).collect()
+}
+
+/// Random kills, calls and faults for a longer time than among the kernel's tests.
+fn torture() -> Case {
+    let (cpus, seconds) = TORTURE;
+    let cmdline = format!("test=user_torture seconds={seconds}");
+    let timeout = Duration::from_secs(seconds.into()) + TESTS_TIMEOUT;
+    let guest = Guest { cpus, cmdline, timeout, expect: Expect::Tests };
+    Case::guest(format!("{SOAK_NAME}/torture-{cpus}-cpus"), guest)
 }
 
 /// The tests of memory with page tables that several CPUs share: clusters of two, and one in all.

@@ -7,6 +7,9 @@ use abi::{Buffer, Error, Handle, Item, Rights, Window};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
+#[path = "../rogue_roles.rs"]
+mod rogue_roles;
+
 rt::raw_server!(serve, prepare);
 
 /// Where pages that come with messages are mapped.
@@ -58,6 +61,7 @@ fn serve(mut message: Message) -> ! {
                 message = give_bytes(word);
                 continue;
             }
+            13 => rogue_roles::entry(),
             10 => {
                 message = keep();
                 continue;
