@@ -160,9 +160,27 @@ impl Cell {
         match self.join(unsafe { &mut *target.thread }, asker) {
             Outcome::Done(result) => result.into(),
             _ => {
+                asker.errand.target = target.thread;
                 asker.is_owed_answer = true;
                 Return::switch(self.wait(Cause::Errand, deadline))
             }
+        }
+    }
+
+    /// The deadline of `asker`'s errand passed. A thread of this CPU that it wanted to join forgets it, so that no answer
+    /// is owed any more; one of another CPU still answers when it ends, and until then the asker has no other errand.
+    pub(super) fn give_up_errand(&mut self, asker: &mut Thread) {
+        let target = asker.errand.target;
+        // SAFETY: threads stay in memory for good, and their home is an atomic.
+        if target.is_null() || unsafe { (*target).home() } != self.id() {
+            return;
+        }
+        // SAFETY: a thread whose home is this CPU is ours alone, whichever thread is there by now; it is not the asker,
+        // which does not join itself.
+        let target = unsafe { &mut *target };
+        if ptr::eq(target.joiner, asker) {
+            target.joiner = ptr::null_mut();
+            asker.is_owed_answer = false;
         }
     }
 

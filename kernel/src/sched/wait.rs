@@ -89,7 +89,11 @@ impl Cell {
                 }
                 Error::TimedOut.to_raw()
             }
-            Cause::Start | Cause::Errand => Error::TimedOut.to_raw(),
+            Cause::Errand => {
+                self.give_up_errand(thread);
+                Error::TimedOut.to_raw()
+            }
+            Cause::Start => Error::TimedOut.to_raw(),
         };
         self.wake(thread, result);
     }

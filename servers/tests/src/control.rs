@@ -45,6 +45,7 @@ pub fn works_from_afar(cpus: u64) {
         a_running_or_sleeping_thread_is_killed(cpu);
         rights_are_checked(cpu);
     }
+    a_join_that_timed_out_leaves_nothing_behind();
     a_thread_is_moved(cpus as u32);
     a_thread_moves_itself(cpus as u32);
     time_is_counted();
@@ -54,6 +55,24 @@ fn joins_wait_for_the_end(cpu: u32) {
     let thread = start(cpu, sleep_and_end, 40 + u64::from(cpu));
     assert_eq!(call::join(thread, 0), Ok(40 + u64::from(cpu)));
     assert_eq!(call::join(thread, 0), Err(Error::StaleHandle));
+}
+
+/// After a join of a thread of the own CPU timed out, the caller can do anything with other threads, and joins again.
+fn a_join_that_timed_out_leaves_nothing_behind() {
+    RUNNING.store(0, Ordering::Relaxed);
+    let lasting = start(call::cpu_number(), sleep_for_good, 0);
+    let also = call::mint(lasting, Rights::ALL, 0).expect("derive");
+    let another = call::mint(lasting, Rights::ALL, 0).expect("derive");
+    while RUNNING.load(Ordering::Acquire) == 0 {
+        call::yield_now();
+    }
+    for handle in [also, another] {
+        assert_eq!(call::join(handle, call::now() + MILLISECOND), Err(Error::TimedOut));
+        let time = call::thread_control(lasting, ThreadOperation::Time, 0, None);
+        assert!(time.is_ok(), "asked for its time: {time:?}");
+    }
+    assert_eq!(call::thread_control(lasting, ThreadOperation::Kill, 9, None), Ok(0));
+    assert_eq!(call::join(lasting, 0), Ok(9));
 }
 
 fn a_running_or_sleeping_thread_is_killed(cpu: u32) {
