@@ -27,7 +27,8 @@ struct Cli {
 pub enum Command {
     /// Install what the other commands need (they do it themselves when they need it)
     Setup(SetupArgs),
-    /// Boot Stormcell, or Linux with the same workloads, in QEMU
+    /// Boot Stormcell, or Linux with the same workloads, in QEMU: with its shell on this terminal, or --headless
+    #[command(after_help = RUN_HELP)]
     Run(RunArgs),
     /// Run every test: on the host, in QEMU, and of the commands themselves
     Test(TestArgs),
@@ -48,6 +49,12 @@ pub enum Command {
     /// Check formatting and lints of all code, bare-metal code included
     Lint(LintArgs),
 }
+
+/// What the options of `run` don't say.
+const RUN_HELP: &str = "\
+Without --headless the terminal is the guest's console: Stormcell starts its shell, unless --cmdline asks for a test, \
+a workload or a program, and all keys go to the guest, Ctrl-C too. Ctrl-] quits. Input that is no terminal's is typed \
+when the guest asks for some, and Ctrl-D at its end.";
 
 /// Arguments of `setup`.
 #[derive(Args)]
@@ -84,7 +91,7 @@ pub struct RunArgs {
     /// Use TCG when KVM does not work
     #[arg(long)]
     pub accel_fallback: bool,
-    /// No terminal input; end with a time-out
+    /// No shell and no input; end with a time-out
     #[arg(long)]
     pub headless: bool,
     /// The kernel's command line

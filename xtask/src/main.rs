@@ -16,6 +16,7 @@ mod results;
 mod run;
 mod setup;
 mod size;
+mod terminal;
 mod test;
 mod toolchain;
 mod trace;

@@ -23,10 +23,16 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "memory", bin: "memory" },
     Program { package: "files", bin: "files" },
     Program { package: "checks", bin: "checks" },
+    Program { package: "console", bin: "console" },
+    Program { package: "shell", bin: "shell" },
+    Program { package: "shell", bin: "hello" },
+    Program { package: "shell", bin: "spin" },
+    Program { package: "shell", bin: "count" },
+    Program { package: "shell", bin: "sleep" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.
-const CLIENTS: [&str; 3] = ["tests", "bench", "checks"];
+const CLIENTS: [&str; 8] = ["tests", "bench", "checks", "shell", "hello", "spin", "count", "sleep"];
 
 impl Program {
     /// Whether it is a server.

@@ -1,7 +1,7 @@
 //! `cargo xtask run`: boots the system in QEMU, with the serial port on the terminal, and ends with the exit
 //! code that tells how it went.
 use std::ffi::OsString;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,11 +10,10 @@ use lab::exit::{Exit, bad_input};
 use lab::linux::amount;
 use lab::qemu::outcome::Outcome;
 use lab::qemu::process::{Finished, Input, Limits};
-use lab::qemu::{Accel, Console, Machine, process};
+use lab::qemu::{Accel, Console, End, Machine, process};
 use lab::stormcell::Stormcell;
 use lab::symbols::Symbols;
 use lab::system::{System as _, Verdict};
-use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
 
 use workloads::BootArgs;
 
@@ -23,6 +22,7 @@ use crate::build::{self, Image};
 use crate::cli::{RunArgs, System};
 use crate::host::ThisHost;
 use crate::setup;
+use crate::terminal::{Keyboard, Screen};
 
 /// Default time-out of a headless run.
 const HEADLESS_TIMEOUT: Duration = Duration::from_secs(1800);
@@ -38,6 +38,8 @@ const BASE_MEMORY_MIB: u64 = 64;
 const CPU_MEMORY_MIB: u64 = 1;
 /// Default memory, in MiB: at least this, and more with more CPUs.
 const DEFAULT_MEMORY_MIB: u64 = 512;
+/// What starts the shell.
+const SHELL: &str = "program=shell";
 /// Default memory for a CPU, in MiB.
 const DEFAULT_CPU_MEMORY_MIB: u64 = 8;
 
@@ -105,8 +107,8 @@ fn linux(args: &RunArgs) -> Result<Exit> {
     }
 }
 
-/// Runs `machine` to its end, its console on standard output; nothing is run if only the command is asked
-/// for.
+/// Runs `machine` to its end, its console on standard output; `None` if only the command is asked for, or the user
+/// quit.
 fn boot(args: &RunArgs, machine: &Machine, symbols: Option<Symbols>) -> Result<Option<(Finished, Console)>> {
     if args.print {
         println!("{}", machine.shell_line());
@@ -120,12 +122,14 @@ fn boot(args: &RunArgs, machine: &Machine, symbols: Option<Symbols>) -> Result<O
         Some(seconds) => Some(Duration::from_secs(seconds)),
         None => args.headless.then_some(HEADLESS_TIMEOUT),
     };
-    let input = if args.headless { Input::None } else { Input::Terminal };
     let mut console = Console::new(symbols);
-    let terminal = if args.headless { None } else { RawTerminal::enter() };
-    let finished = show(machine, input, Limits { timeout, ..Limits::default() }, &mut console)?;
-    drop(terminal);
-    Ok(Some((finished, console)))
+    let limits = Limits { timeout, ..Limits::default() };
+    let finished = if args.headless {
+        Some(show(machine, limits, &mut console)?)
+    } else {
+        converse(machine, limits, &mut console)?
+    };
+    Ok(finished.map(|finished| (finished, console)))
 }
 
 /// What can be told before anything is built.
@@ -181,8 +185,20 @@ fn machine(args: &RunArgs, image: &Image) -> Machine {
         accel: args.accel,
         kernel: or(&args.kernel, &image.kernel),
         initrd: Some(or(&args.archive, &image.archive)),
-        cmdline: args.cmdline.clone(),
+        cmdline: command_line(args),
         extra: extra(args),
+    }
+}
+
+/// The kernel's command line: with the shell as first program, where there is somebody to talk to and nothing else is
+/// asked for.
+fn command_line(args: &RunArgs) -> String {
+    const TASKS: [&str; 3] = ["test=", "workload=", "program="];
+    let asked = args.cmdline.split_whitespace().any(|word| TASKS.iter().any(|task| word.starts_with(task)));
+    match args.cmdline.trim() {
+        _ if args.headless || asked => args.cmdline.clone(),
+        "" => SHELL.to_owned(),
+        line => format!("{line} {SHELL}"),
     }
 }
 
@@ -217,28 +233,44 @@ fn kvm_works(image: &Image) -> Result<()> {
     }
 }
 
-/// Runs `machine` and shows its console on standard output as it comes.
-fn show(machine: &Machine, input: Input, limits: Limits, console: &mut Console) -> Result<Finished> {
-    let mut shown = 0;
-    let finished = process::run(machine.command(), input, limits, &mut |bytes| {
-        let mut out = io::stdout().lock();
+/// Runs `machine` and shows its console on standard output, line by line.
+fn show(machine: &Machine, limits: Limits, console: &mut Console) -> Result<Finished> {
+    let finished = process::run(machine.command(), Input::None, limits, &mut |bytes| {
         let mut text = String::new();
         console.feed(bytes, |line| {
-            // What was shown as a partial line is there already, unless naming changed it.
-            text.push_str(line.get(shown..).unwrap_or(line));
+            text.push_str(line);
             text.push('\n');
-            shown = 0;
         });
-        if input == Input::Terminal {
-            let partial = console.visible_partial();
-            text.push_str(partial.get(shown..).unwrap_or(""));
-            shown = shown.max(partial.len());
-        }
-        // A closed standard output (`| head`) does not end the guest.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        put(text.as_bytes());
     });
-    console.finish(|line| println!("{}", line.get(shown..).unwrap_or(line)));
+    console.finish(|line| println!("{line}"));
     finished.context("starting QEMU")
+}
+
+/// Runs `machine` with this terminal as its console; `None` if the user quit.
+fn converse(machine: &Machine, limits: Limits, console: &mut Console) -> Result<Option<Finished>> {
+    let (keyboard, keys) = Keyboard::begin();
+    let mut screen = Screen::new(keyboard.is_terminal());
+    let finished = process::run(machine.command(), Input::From(keys), limits, &mut |bytes| {
+        let mut shown = Vec::new();
+        screen.feed(bytes, console, &mut shown);
+        put(&shown);
+        if screen.asks() {
+            keyboard.guest_asks();
+        }
+    });
+    console.finish(|_| ());
+    put(screen.last_line_end());
+    let has_quit = keyboard.has_quit();
+    drop(keyboard);
+    let finished = finished.context("starting QEMU")?;
+    Ok((finished.end != End::Interrupted || !has_quit).then_some(finished))
+}
+
+/// Writes to standard output. A closed one (`| head`) does not end the guest.
+fn put(bytes: &[u8]) {
+    let mut out = io::stdout().lock();
+    let _ = out.write_all(bytes).and_then(|()| out.flush());
 }
 
 /// Says how the run went if it was not well.
@@ -262,34 +294,6 @@ fn report(finished: &Finished, console: &Console) -> Result<Exit> {
         _ => eprintln!("error: {outcome}"),
     }
     Ok(outcome.exit())
-}
-
-/// The terminal without line editing and echo while this exists, so that the guest gets each key. Ctrl-C
-/// still interrupts.
-struct RawTerminal {
-    before: Termios,
-}
-
-impl RawTerminal {
-    /// Nothing if standard input is not a terminal.
-    fn enter() -> Option<Self> {
-        let input = io::stdin();
-        if !input.is_terminal() {
-            return None;
-        }
-        let before = tcgetattr(&input).ok()?;
-        let mut raw = before.clone();
-        raw.local_modes.remove(LocalModes::ICANON | LocalModes::ECHO);
-        tcsetattr(&input, OptionalActions::Now, &raw).ok()?;
-        Some(Self { before })
-    }
-}
-
-impl Drop for RawTerminal {
-    fn drop(&mut self) {
-        // Nothing more can be done when the terminal is gone.
-        let _ = tcsetattr(io::stdin(), OptionalActions::Now, &self.before);
-    }
 }
 
 #[cfg(test)]

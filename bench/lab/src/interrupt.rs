@@ -25,3 +25,8 @@ pub fn install() -> io::Result<()> {
 pub fn requested() -> bool {
     REQUESTED.get().is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
+
+/// Requests an interrupt, as a signal would.
+pub fn request() {
+    REQUESTED.get_or_init(Arc::default).store(true, Ordering::Relaxed);
+}

@@ -1,11 +1,12 @@
 //! The early console: the first serial port, written by polling.
 //!
-//! Only the kernel's own messages go here; the console server drives the same port for user programs.
+//! The kernel's own messages go here; the console server drives the same port for user programs.
 
 use core::fmt;
 use x86_64::instructions::port::Port;
 
-const COM1: u16 = 0x3f8;
+/// The first port, where data is written.
+pub const COM1: u16 = 0x3f8;
 const LINE_STATUS: u16 = COM1 + 5;
 const TRANSMITTER_EMPTY: u8 = 1 << 5;
 const TRANSMITTER_IDLE: u8 = 1 << 6;
@@ -45,7 +46,29 @@ pub fn flush() {
 }
 
 /// The port as a sink of text; the caller serialises writers.
-pub struct Serial;
+pub struct Serial {
+    /// A program has written to the row that the terminal is in.
+    in_row: bool,
+}
+
+impl Serial {
+    /// The port, at the start of a row.
+    pub const AT_START: Self = Self { in_row: false };
+
+    /// Ends the row that a program has begun, if there is one.
+    pub fn begin_row(&mut self) {
+        if core::mem::take(&mut self.in_row) {
+            send(b'\r');
+            send(b'\n');
+        }
+    }
+
+    /// Sends a byte for a program, which has seen to it that there is room for it.
+    pub fn program_byte(&mut self, byte: u8) {
+        self.in_row = byte != b'\n';
+        transmit(byte);
+    }
+}
 
 impl fmt::Write for Serial {
     fn write_str(&mut self, text: &str) -> fmt::Result {
@@ -61,6 +84,10 @@ impl fmt::Write for Serial {
 
 fn send(byte: u8) {
     wait_for(TRANSMITTER_EMPTY);
+    transmit(byte);
+}
+
+fn transmit(byte: u8) {
     // SAFETY: writing the data register sends one byte, and does nothing else.
     unsafe { Port::new(COM1).write(byte) };
 }

@@ -3,6 +3,7 @@
 use abi::{Error, Handle, Kind, Rights};
 
 use crate::arch::port::{self, Width};
+use crate::arch::serial::COM1;
 use crate::cap::{self, Capability};
 use crate::cell::Cell;
 use crate::ipc::call::Words;
@@ -39,6 +40,10 @@ pub fn operate(capability: &Capability<'_>, words: Words) -> Result<u64, Error> 
         return Err(Error::BadAddress);
     }
     Ok(match access.value {
+        Some(value) if access.port == COM1 && access.width == Width::Byte => {
+            crate::log::program_byte(value as u8);
+            0
+        }
         Some(value) => {
             port::write(access.port, access.width, value);
             0

@@ -2,6 +2,7 @@
 //! clients. What travels is defined here and nowhere else; how it travels, in [`rt::service`].
 #![no_std]
 
+pub mod console;
 pub mod echo;
 pub mod files;
 pub mod memory;
@@ -16,6 +17,8 @@ pub mod badge {
     pub const MEMORY: u64 = 2;
     /// The file server.
     pub const FILES: u64 = 3;
+    /// The console.
+    pub const CONSOLE: u64 = 5;
     /// The first number of a process that is no server.
     pub const FIRST_USER: u64 = 16;
     /// Processes that there can be at a time.

@@ -36,5 +36,7 @@ rt::interface! {
         12 window(process: u64) -> u64;
         /// Takes back what was given in the region that begins at `address`: it is fresh again. For root.
         13 renew(process: u64, address: u64) -> ();
+        /// The window of a process, for a server that is shown objects. Returns its object.
+        14 window_of(process: u64) -> u64;
     }
 }

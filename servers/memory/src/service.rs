@@ -1,6 +1,6 @@
 //! What processes and root ask for. None of it is on the way of a fault.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use abi::{Handle, Rights};
 use api::badge;
@@ -28,6 +28,18 @@ struct Piece {
 }
 
 static TAKEN: SpinMutex<[Option<Piece>; PIECES]> = SpinMutex::new([None; PIECES]);
+
+/// The window of a process, and the servers that asked for it, a bit for each.
+struct Window {
+    object: AtomicU32,
+    asked: AtomicU32,
+}
+
+const _: () = assert!(badge::FIRST_USER <= 32);
+
+/// By process.
+static WINDOWS: [Window; badge::PROCESSES] =
+    [const { Window { object: AtomicU32::new(0), asked: AtomicU32::new(0) } }; badge::PROCESSES];
 
 /// Whom a request is about: the caller, or whom a server names.
 fn subject(turn: &Turn<'_, Memory>, process: u64) -> Result<u64, Errno> {
@@ -115,9 +127,15 @@ impl api::memory::Memory for Memory {
         for (index, _) in self.regions.of(process) {
             self.empty_region(index);
         }
+        let window = WINDOWS.get(process as usize);
+        if let Some(window) = window {
+            window.object.store(0, Ordering::Release);
+        }
         for number in self.objects.of(process) {
             // Servers that were shown it as a window forget it.
-            for server in [badge::ROOT, badge::FILES] {
+            let asked = window.map_or(0, |window| window.asked.swap(0, Ordering::AcqRel));
+            let others = (badge::FILES + 1..badge::FIRST_USER).filter(|server| asked & 1 << server != 0);
+            for server in [badge::ROOT, badge::FILES].into_iter().chain(others) {
                 if let Some(space) = self.space(server) {
                     // SAFETY: a window that nobody uses any more.
                     let _ = unsafe {
@@ -236,6 +254,19 @@ impl api::memory::Memory for Memory {
         let number =
             self.objects.add(process, WINDOW_BYTES / abi::PAGE, Sharing::Window).ok_or(Errno::NoMemory)?;
         self.make_region(Kind::Object, process, number as u32, WINDOW, WINDOW_BYTES)?;
+        WINDOWS.get(process as usize).ok_or(Errno::NoProcess)?.object.store(number as u32, Ordering::Release);
         Ok(number)
+    }
+
+    fn window_of(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {
+        if turn.badge >= badge::FIRST_USER {
+            return Err(Errno::NotPermitted);
+        }
+        let window = WINDOWS.get(process as usize).ok_or(Errno::NoProcess)?;
+        window.asked.fetch_or(1 << turn.badge, Ordering::AcqRel);
+        match window.object.load(Ordering::Acquire) {
+            0 => Err(Errno::NoProcess),
+            object => Ok(object.into()),
+        }
     }
 }

@@ -9,7 +9,9 @@
 
 extern crate alloc;
 
+mod devices;
 mod image;
+mod listing;
 mod manifest;
 mod pool;
 mod process;

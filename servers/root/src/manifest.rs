@@ -35,6 +35,8 @@ pub struct Entry {
     pub workers: u32,
     /// Whether it sees windows and objects.
     pub sees_objects: bool,
+    /// Whether it drives the first serial port.
+    pub drives_serial_port: bool,
     /// Whether it keeps memory over its death: see [`rt::saved`].
     pub saves: bool,
     /// Bytes of kernel memory that it may use; 0: root's own account pays.
@@ -52,6 +54,7 @@ const COMMON: Entry = Entry {
     number: 0,
     workers: 2,
     sees_objects: false,
+    drives_serial_port: false,
     saves: false,
     account: 0,
     restart: Restart::Always,
@@ -60,7 +63,7 @@ const COMMON: Entry = Entry {
 
 /// All servers but root, in the order in which they start, the memory server first. They serve on all CPUs, each on its
 /// caller's.
-pub const SERVERS: [Entry; 3] = [
+pub const SERVERS: [Entry; 4] = [
     // It makes what it saves itself.
     Entry {
         name: "memory",
@@ -80,6 +83,15 @@ pub const SERVERS: [Entry; 3] = [
         ..COMMON
     },
     Entry { name: "echo", program: "echo", number: 4, account: 4 << 20, ..COMMON },
+    Entry {
+        name: "console",
+        program: "console",
+        number: badge::CONSOLE,
+        workers: 4,
+        sees_objects: true,
+        drives_serial_port: true,
+        ..COMMON
+    },
 ];
 
 /// Places of the servers in [`SERVERS`] that others need.

@@ -84,7 +84,7 @@ pub fn draft(
     let file = given.program(name).ok_or(LoadError::BadProgram)?;
     let space = memory::create_space(account)?;
     let Loaded { entry, pages, zeroed } = image::load(name, file, space, is_whole)?;
-    let mut block = Box::new(Block {
+    let block = Box::new(Block {
         process: number,
         cpus: call::cpu_count(),
         cpu: 0,
@@ -96,16 +96,23 @@ pub fn draft(
         endpoint: Handle(0),
         ranges: [Handle(0); abi::initial::MEMORY_RANGES as usize],
         words: [0; 4],
-        text_length: given.text.len().min(Block::TEXT) as u32,
+        text_length: 0,
         text: [0; Block::TEXT],
     });
-    let length = block.text_length as usize;
-    block.text[..length].copy_from_slice(&given.text.as_bytes()[..length]);
     let process = Process { number, space, entry, pages, parent: 0, thread: Handle(0) };
-    Ok(Draft { process, block, zeroed })
+    let mut draft = Draft { process, block, zeroed };
+    draft.set_text(given.text);
+    Ok(draft)
 }
 
 impl Draft {
+    /// Sets its arguments; what there is no room for is cut.
+    pub fn set_text(&mut self, text: &str) {
+        let length = text.len().min(Block::TEXT);
+        self.block.text_length = length as u32;
+        self.block.text[..length].copy_from_slice(&text.as_bytes()[..length]);
+    }
+
     /// Gives it a capability to call `endpoint`, by which it is known there as `badge`.
     pub fn grant(&self, endpoint: Handle, badge: u64) -> Result<Handle, SpawnError> {
         Ok(call::grant_badged(endpoint, self.process.space, Rights::USE, badge)?)
@@ -119,6 +126,12 @@ impl Draft {
             memory.anonymous(self.process.number, start, length)?;
         }
         Ok(())
+    }
+
+    /// Makes the memory server the pager of stacks for threads of its own.
+    pub fn give_stacks(&self, memory: &MemoryClient) -> Result<(), SpawnError> {
+        let length = u64::from(self.block.cpus) * THREAD_STACKS_OF_CPU;
+        Ok(memory.anonymous(self.process.number, THREAD_STACKS, length)?)
     }
 
     /// Maps its start block. Nothing of it changes any more.

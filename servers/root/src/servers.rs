@@ -16,7 +16,7 @@ use spin::Once;
 use crate::manifest::{Endpoints, Entry, FILES, MEMORY, SERVERS};
 use crate::process::{self, Draft, Process, SpawnError, draft};
 use crate::supervise::{self, Kept};
-use crate::{BOTH, Given, give_up, pool, reception, service};
+use crate::{BOTH, Given, devices, give_up, pool, reception, service};
 
 /// Root's own workers on a CPU: each waits for a process.
 const OWN_WORKERS: u32 = 16;
@@ -172,6 +172,10 @@ fn start_server(
         memory.show_objects(entry.number)?;
         draft.block.ranges[0] = call::grant(initial::ARCHIVE, draft.process.space, Rights::USE)?;
         draft.block.words[0] = given.archive.len() as u64;
+    }
+    if entry.drives_serial_port {
+        devices::give_serial_port(&mut draft)?;
+        draft.give_stacks(memory)?;
     }
     let mut renewed = draft.zeroed.clone();
     renewed.push((HEAP, cpus * ARENA));

@@ -4,7 +4,7 @@ use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use abi::{Handle, Rights, initial};
 use api::badge::{self, FIRST_USER, PROCESSES};
-use api::process::{ENDED, MAY_PLACE, Processes};
+use api::process::{ENDED, MAY_PLACE, NAME, ProcessState, Processes};
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::layout::{OBJECT, OBJECTS};
@@ -17,7 +17,7 @@ use spin::mutex::SpinMutex;
 use crate::image::LoadError;
 use crate::manifest::Callers;
 use crate::process::{self, Draft, Process, SpawnError, draft};
-use crate::{manifest, pool, servers};
+use crate::{listing, manifest, pool, servers};
 
 /// A place in the table of processes.
 enum Entry {
@@ -127,12 +127,31 @@ impl Processes for Root {
 
     fn spawn(&self, turn: &Turn<'_, Self>, program: Text, placing: u64, word: u64) -> Result<u64, Errno> {
         let name = core::str::from_utf8(program.bytes()).map_err(|_| Errno::Invalid)?;
-        let cpu = (placing & (MAY_PLACE - 1)) as u32;
-        spawn(name, turn.badge, cpu, placing & MAY_PLACE != 0, word).map_err(errno)
+        spawn(Wish { word, ..Wish::new(name, turn.badge, placing) }).map_err(errno)
+    }
+
+    fn spawn_with(
+        &self,
+        turn: &Turn<'_, Self>,
+        program: Text,
+        placing: u64,
+        text: Text,
+    ) -> Result<u64, Errno> {
+        let name = core::str::from_utf8(program.bytes()).map_err(|_| Errno::Invalid)?;
+        let text = core::str::from_utf8(text.bytes()).map_err(|_| Errno::Invalid)?;
+        spawn(Wish { word: FIRST, text: Some(text), ..Wish::new(name, turn.badge, placing) }).map_err(errno)
     }
 
     fn wait(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {
         wait(turn.badge, process).map_err(errno)
+    }
+
+    fn kill(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
+        listing::kill(turn.badge, process)
+    }
+
+    fn next(&self, _: &Turn<'_, Self>, number: u64) -> Result<ProcessState, Errno> {
+        listing::next(number)
     }
 
     fn ending(&self, turn: &Turn<'_, Self>, status: u64) -> Result<(), Errno> {
@@ -141,14 +160,37 @@ impl Processes for Root {
     }
 }
 
-/// Starts the program `name` on the boot CPU and waits for its end. Returns its status.
-pub fn run_to_end(name: &str) -> Result<u64, SpawnError> {
-    /// The word of a program that was started by root.
-    const FIRST: u64 = u64::MAX;
-    wait(badge::ROOT, spawn(name, badge::ROOT, 0, true, FIRST)?)
+/// The word of a program that is started as the first of its kind, not by one of its own.
+const FIRST: u64 = u64::MAX;
+
+/// A process that is to be made.
+#[derive(Clone, Copy, Debug)]
+struct Wish<'a> {
+    name: &'a str,
+    parent: u64,
+    cpu: u32,
+    may_place: bool,
+    word: u64,
+    /// Its arguments; the kernel's command line if there are none.
+    text: Option<&'a str>,
 }
 
-fn spawn(name: &str, parent: u64, cpu: u32, may_place: bool, word: u64) -> Result<u64, SpawnError> {
+impl<'a> Wish<'a> {
+    /// A process of the program `name`, placed as [`ProcessClient::spawn`] says.
+    ///
+    /// [`ProcessClient::spawn`]: api::process::ProcessClient::spawn
+    const fn new(name: &'a str, parent: u64, placing: u64) -> Self {
+        let cpu = (placing & (MAY_PLACE - 1)) as u32;
+        Self { name, parent, cpu, may_place: placing & MAY_PLACE != 0, word: 0, text: None }
+    }
+}
+
+/// Starts the program `name` on the boot CPU and waits for its end. Returns its status.
+pub fn run_to_end(name: &str) -> Result<u64, SpawnError> {
+    wait(badge::ROOT, spawn(Wish { word: FIRST, ..Wish::new(name, badge::ROOT, MAY_PLACE) })?)
+}
+
+fn spawn(wish: Wish<'_>) -> Result<u64, SpawnError> {
     let number = {
         let mut table = TABLE.lock();
         let users = FIRST_USER as usize..PROCESSES;
@@ -157,25 +199,18 @@ fn spawn(name: &str, parent: u64, cpu: u32, may_place: bool, word: u64) -> Resul
         table[number] = Entry::Busy { space: Handle(0), window: 0 };
         number as u64
     };
-    let made = make(name, number, parent, cpu, may_place, word);
+    let made = make(wish, number);
     if made.is_err() {
         TABLE.lock()[number as usize] = Entry::Free;
     }
     made.map(|()| number)
 }
 
-fn make(
-    name: &str,
-    number: u64,
-    parent: u64,
-    cpu: u32,
-    may_place: bool,
-    word: u64,
-) -> Result<(), SpawnError> {
+fn make(wish: Wish<'_>, number: u64) -> Result<(), SpawnError> {
     let servers = servers::started();
-    let draft = draft(&servers.given, name, number, false, Handle(0))?;
+    let draft = draft(&servers.given, wish.name, number, false, Handle(0))?;
     let space = draft.process.space;
-    let made = equip(draft, parent, cpu, may_place, word);
+    let made = equip(draft, wish);
     if made.is_err() {
         end(number, space, &[])?;
     }
@@ -183,7 +218,11 @@ fn make(
 }
 
 /// Gives a new process all that it needs, and starts it.
-fn equip(mut draft: Draft, parent: u64, cpu: u32, may_place: bool, word: u64) -> Result<(), SpawnError> {
+fn equip(mut draft: Draft, wish: Wish<'_>) -> Result<(), SpawnError> {
+    let Wish { name, parent, cpu, may_place, word, text } = wish;
+    if let Some(text) = text {
+        draft.set_text(text);
+    }
     let servers = servers::started();
     let number = draft.process.number;
     draft.process.parent = parent;
@@ -206,6 +245,10 @@ fn equip(mut draft: Draft, parent: u64, cpu: u32, may_place: bool, word: u64) ->
     // Before its first instruction, so that its own calls find it.
     TABLE.lock()[number as usize] = Entry::Busy { space: process.space, window };
     process::start(&mut process, cpu)?;
+    let mut state = ProcessState { number, parent, cpu, ..ProcessState::NOBODY };
+    let length = name.len().min(NAME);
+    state.name[..length].copy_from_slice(&name.as_bytes()[..length]);
+    listing::add(state, process.space, process.thread);
     TABLE.lock()[number as usize] = Entry::Running { process, window };
     Ok(())
 }
@@ -226,11 +269,14 @@ fn wait(parent: u64, number: u64) -> Result<u64, SpawnError> {
         *place = Entry::Busy { space: process.space, window };
         process
     };
-    match call::join(process.thread, 0) {
+    match call::join(listing::joinable(process.thread), 0) {
         // It may have ended before.
         Ok(_) | Err(abi::Error::Destroyed) => {}
         Err(error) => return Err(error.into()),
     }
+    listing::remove(number);
+    // Gone already where it could not be derived from.
+    let _ = call::delete(process.thread);
     let status = STATUS[number as usize].swap(ENDED, Ordering::AcqRel);
     let ended = end(number, process.space, &process.pages);
     pool::give(process.pages);

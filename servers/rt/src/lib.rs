@@ -18,6 +18,7 @@ pub mod here;
 pub mod io;
 pub mod layout;
 pub mod memory;
+pub mod mutex;
 pub mod program;
 pub mod saved;
 pub mod server;

@@ -14,7 +14,8 @@ use super::guest::{Expect, Guest, Lab};
 use super::repeat::{self, Repeat};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{dashboard, fixtures, host, instrument, measuring, null_call, results, seeded, servers};
+use super::{dashboard, fixtures, host, instrument, measuring, null_call, results};
+use super::{seeded, servers, session, terminal};
 use crate::run::default_memory;
 use crate::toolchain::Toolchain;
 
@@ -100,6 +101,10 @@ pub enum Kind {
     Gate(seeded::Trial),
     /// The count of a null call by QEMU alone.
     NullCall,
+    /// The scripted session with the shell.
+    Session,
+    /// The command on a terminal.
+    Terminal(terminal::End),
     Truth(truth::Case, Arc<instrument::Tools>),
     /// The dashboard in a browser, which may be installed or not.
     Dashboard {
@@ -137,6 +142,8 @@ impl Case {
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::Gate(trial) => trial.run(&self.name),
             Kind::NullCall => null_call::run(&self.name, lab),
+            Kind::Session => session::run(&self.name, lab),
+            Kind::Terminal(end) => terminal::run(&self.name, *end, lab),
             Kind::Dashboard { install } => dashboard::run(&self.name, lab, *install),
             Kind::Truth(case, tools) => instrument::run(&self.name, *case, tools, lab),
         }
@@ -155,6 +162,9 @@ pub fn selected(selection: &Selection<'_>, lab: &Lab, toolchain: &Toolchain) -> 
     cases.extend(degrees());
     cases.extend(servers::cases());
     cases.push(Case::small("null_call/instructions".to_owned(), Kind::NullCall));
+    cases.push(session());
+    let ends = [terminal::End::Key, terminal::End::Signal];
+    cases.extend(ends.map(|end| Case::small(end.name().to_owned(), Kind::Terminal(end))));
     cases.extend(figures::cases());
     cases.extend(repeat::cases());
     cases.extend(seeded::cases());
@@ -201,6 +211,12 @@ fn torture() -> Case {
     let timeout = Duration::from_secs(seconds.into()) + TESTS_TIMEOUT;
     let guest = Guest { cpus, cmdline, timeout, expect: Expect::Tests };
     Case::guest(format!("{SOAK_NAME}/torture-{cpus}-cpus"), guest)
+}
+
+/// The session with the shell.
+fn session() -> Case {
+    let weight = Weight { cpus: session::CPUS, memory_mib: default_memory(session::CPUS) };
+    Case { name: session::NAME.to_owned(), weight, kind: Kind::Session }
 }
 
 /// The tests of memory with page tables that several CPUs share: clusters of two, and one in all.

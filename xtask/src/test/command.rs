@@ -203,7 +203,7 @@ fn wait(child: &mut Child, timeout: Duration) -> io::Result<ExitStatus> {
 }
 
 /// Processes that carry the mark some time after their command ended.
-fn left_behind(mark: &Mark) -> Vec<(i32, String)> {
+pub fn left_behind(mark: &Mark) -> Vec<(i32, String)> {
     let start = Instant::now();
     loop {
         let carriers = mark.carriers();

@@ -24,6 +24,11 @@ pub struct Suite {
 pub const SUITES: &[Suite] = &[
     Suite { name: "host/workspace", arguments: &[], rustflags: None },
     Suite { name: "host/kernel", arguments: &["--package=kernel", "--lib"], rustflags: None },
+    Suite {
+        name: "host/servers",
+        arguments: &["--package=console", "--package=shell", "--lib"],
+        rustflags: None,
+    },
     // Only optimised code has instructions worth counting.
     Suite {
         name: "host/smp-instructions",

@@ -19,7 +19,9 @@ mod results;
 mod schedule;
 mod seeded;
 mod servers;
+mod session;
 mod summary;
+mod terminal;
 
 use anyhow::{Context, Result};
 use lab::exit::{Exit, failure};

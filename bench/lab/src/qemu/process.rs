@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -32,12 +32,12 @@ pub struct Limits<'a> {
 }
 
 /// What the guest reads from its serial port.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Input {
     /// Nothing.
     None,
-    /// What this process reads from its standard input.
-    Terminal,
+    /// What is sent here, as it comes.
+    From(Receiver<Vec<u8>>),
 }
 
 /// How a run ended.
@@ -71,9 +71,9 @@ struct Guard {
 
 impl Guard {
     /// Starts `command` in a process group of its own.
-    fn start(mut command: Command, input: Input) -> io::Result<Self> {
+    fn start(mut command: Command, input: &Input) -> io::Result<Self> {
         command
-            .stdin(if input == Input::None { Stdio::null() } else { Stdio::piped() })
+            .stdin(if matches!(input, Input::None) { Stdio::null() } else { Stdio::piped() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
@@ -136,14 +136,12 @@ fn pump(mut from: impl Read + Send + 'static, to: Sender<Chunk>, wrap: fn(Vec<u8
     });
 }
 
-/// Passes our standard input on. The thread outlives the run when nobody types; it ends with the process.
-fn pass_input_on(child: &mut Child) {
+/// Passes on what is sent. The thread ends when nobody can send any more, or the guest is gone.
+fn pass_on(input: Receiver<Vec<u8>>, child: &mut Child) {
     let Some(mut to) = child.stdin.take() else { return };
     thread::spawn(move || {
-        let mut buffer = [0; CHUNK];
-        let mut from = io::stdin();
-        while let Ok(n @ 1..) = from.read(&mut buffer) {
-            if to.write_all(&buffer[..n]).and_then(|()| to.flush()).is_err() {
+        for bytes in input {
+            if to.write_all(&bytes).and_then(|()| to.flush()).is_err() {
                 return;
             }
         }
@@ -162,7 +160,7 @@ pub fn run(
     output: &mut dyn FnMut(&[u8]),
 ) -> io::Result<Finished> {
     let start = Instant::now();
-    let mut guard = Guard::start(command, input)?;
+    let mut guard = Guard::start(command, &input)?;
     let (sender, receiver) = mpsc::channel();
     if let Some(stdout) = guard.child.stdout.take() {
         pump(stdout, sender.clone(), Chunk::Output);
@@ -170,8 +168,8 @@ pub fn run(
     if let Some(stderr) = guard.child.stderr.take() {
         pump(stderr, sender, Chunk::Error);
     }
-    if input == Input::Terminal {
-        pass_input_on(&mut guard.child);
+    if let Input::From(input) = input {
+        pass_on(input, &mut guard.child);
     }
     let mut stderr = Vec::new();
     let heard = Cell::new(start);
@@ -241,6 +239,23 @@ mod tests {
         let (finished, text) = shell("echo out; echo err >&2; exit 33", None);
         assert_eq!(finished.end, End::Exited(33));
         assert_eq!((text.as_str(), finished.stderr.as_str()), ("out\n", "err\n"));
+    }
+
+    #[test]
+    fn what_is_sent_arrives() {
+        let (sender, receiver) = mpsc::channel();
+        sender.send(b"one\n".to_vec()).unwrap();
+        let mut command = Command::new("sh");
+        command.args(["-c", "read a; echo $a; read b; echo $b"]);
+        let mut text: Vec<u8> = Vec::new();
+        let finished = run(command, Input::From(receiver), Limits::default(), &mut |bytes| {
+            text.extend(bytes);
+            if text == b"one\n" {
+                sender.send(b"two\n".to_vec()).unwrap();
+            }
+        });
+        assert_eq!(finished.unwrap().end, End::Exited(0));
+        assert_eq!(text, b"one\ntwo\n");
     }
 
     #[test]

@@ -1,0 +1,160 @@
+//! The console: a driver of the first serial port as a program, and the terminal on it.
+//!
+//! [`uart`] is the device; [`terminal`] is what its users share, under one lock, since there is one device: a caller
+//! writes to it on its own CPU. What comes from the device is taken by a thread that waits for its interrupt; so an
+//! idle console does nothing. Callers that have to wait are kept by reply capabilities and occupy no worker. Lines are
+//! edited by the library beside this program, which knows no device.
+//!
+//! # The kernel's messages
+//!
+//! The kernel writes its messages to the same port, by itself and at any time, since they matter most when programs
+//! fail. The port stays in order like this: a message is written whole, at the start of a row; the kernel ends a row
+//! that a program has begun, and bytes of programs wait for the message's end (`kernel/src/log.rs`). The driver never
+//! fills the transmitter's queue, so no byte of either is lost. A line that is being edited is shown once more when its
+//! reader goes on typing into it: Ctrl-L does it at once.
+//!
+//! # Restart
+//!
+//! The driver keeps nothing that anybody has to save: readers and writers learn that their server died and ask again;
+//! a line that was half edited is typed again.
+#![cfg_attr(target_os = "none", no_std)]
+#![cfg_attr(target_os = "none", no_main)]
+
+extern crate alloc;
+
+mod terminal;
+mod uart;
+
+use alloc::vec;
+use core::ptr;
+
+use api::console::{Console as _, LINE_BYTES, Line};
+use api::memory::MemoryClient;
+use rt::call::{self, Message};
+use rt::errno::Errno;
+use rt::io;
+use rt::layout::{OBJECT, OBJECTS};
+use rt::mutex::Mutex;
+use rt::server::{Server, Turn};
+use rt::service::{Answer, Data, Text};
+use rt::start::{self, Block};
+use rt::thread::{Job, Stack};
+use smp::Cpu;
+
+use terminal::{Terminal, keep};
+use uart::Uart;
+
+/// What all replicas share.
+struct Console {
+    memory: MemoryClient,
+}
+
+rt::server!(Console, 1);
+
+static TERMINAL: Mutex<Terminal> = Mutex::new(Terminal::new(Uart::NONE));
+
+/// The thread that waits for the device.
+static DRIVER: Job = Job { work: drive, argument: 0, slot: 0 };
+
+/// Deals with the device's interrupts, for as long as the program lives.
+fn drive(_: u64) {
+    let uart = device(start::block());
+    loop {
+        let told = call::wait(uart.notification, 0).and_then(|_| {
+            TERMINAL.lock().attend();
+            io::acknowledge(uart.interrupt)
+        });
+        match told {
+            Ok(()) => {}
+            // Root has ended, and the machine with it.
+            Err(abi::Error::Destroyed) => return,
+            Err(error) => {
+                rt::log!("console: no more interrupts: {error:?}");
+                return;
+            }
+        }
+    }
+}
+
+/// The device, as root gave it.
+const fn device(block: &Block) -> Uart {
+    let [ports, interrupt, notification, _] = block.words;
+    Uart {
+        ports: abi::Handle(ports),
+        interrupt: abi::Handle(interrupt),
+        notification: abi::Handle(notification),
+    }
+}
+
+impl Server for Console {
+    type Replica = ();
+
+    fn new(block: &'static Block) -> Self {
+        let uart = device(block);
+        *TERMINAL.lock() = Terminal::new(uart);
+        let stack = Stack { cpu: rt::here::get().cpu, index: 0 };
+        // SAFETY: the program's only thread that is no worker; its job is static.
+        let started = uart.begin().and_then(|()| unsafe { rt::thread::start(stack, &DRIVER, None) });
+        if let Err(error) = started {
+            rt::log!("console: the serial port can't be driven: {error:?}");
+        }
+        Self { memory: MemoryClient(block.memory) }
+    }
+
+    fn replica(&self, _: Cpu<'_>) {}
+
+    fn serve(&self, turn: &Turn<'_, Self>, message: Message) -> Answer {
+        self.dispatch(turn, message.words)
+    }
+
+    /// Asked for at each call: processes come and go, and this server is not told.
+    fn window(&self, _: &Turn<'_, Self>, badge: u64) -> Option<u64> {
+        self.memory.window_of(badge).ok().map(|object| OBJECTS + object * OBJECT)
+    }
+}
+
+impl api::console::Console for Console {
+    fn write(&self, turn: &Turn<'_, Self>, data: Data) -> Result<u64, Errno> {
+        let mut bytes = vec![0; data.length];
+        // SAFETY: within the caller's slot, which has as many; the caller may change it meanwhile, and any bytes will
+        // do.
+        unsafe { ptr::copy_nonoverlapping(data.start, bytes.as_mut_ptr(), data.length) };
+        let mut terminal = TERMINAL.lock();
+        if terminal.has_room() {
+            terminal.write(&bytes);
+            return Ok(data.length as u64);
+        }
+        terminal.wait_for_room(keep(turn.badge).map_err(|_| Errno::NoMemory)?);
+        Ok(0)
+    }
+
+    fn edit(&self, turn: &Turn<'_, Self>, prompt: Text) -> Result<Line, Errno> {
+        let mut terminal = TERMINAL.lock();
+        if !terminal.may_read(turn.badge) {
+            return Err(Errno::NotPermitted);
+        }
+        terminal.edit(keep(turn.badge).map_err(|_| Errno::NoMemory)?, prompt.bytes());
+        // Nobody hears it: the caller is kept.
+        Ok(Line::End)
+    }
+
+    fn take(&self, turn: &Turn<'_, Self>, data: Data) -> Result<u64, Errno> {
+        let line = TERMINAL.lock().take_line(turn.badge).ok_or(Errno::NoEntry)?;
+        let length = line.len().min(data.length).min(LINE_BYTES);
+        // SAFETY: within the caller's slot, as in `write`.
+        unsafe { ptr::copy_nonoverlapping(line.as_ptr(), data.start, length) };
+        Ok(length as u64)
+    }
+
+    fn foreground(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
+        if TERMINAL.lock().set_foreground(turn.badge, process) { Ok(()) } else { Err(Errno::NotPermitted) }
+    }
+
+    fn interrupt(&self, turn: &Turn<'_, Self>) -> Result<(), Errno> {
+        let mut terminal = TERMINAL.lock();
+        if !terminal.take_interrupt(turn.badge) {
+            terminal.wait_for_interrupt(keep(turn.badge).map_err(|_| Errno::NoMemory)?);
+        }
+        Ok(())
+    }
+}
