@@ -18,6 +18,14 @@
 //! 9. [`range_map`]: address spaces.
 //! 10. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
+//! # Who uses it
+//!
+//! In this repository: [`clustered`]'s objects and replicated values are the attributes of the file server; balances and
+//! credits pay the kernel's memory; the kernel's regions are a [`range_map`] with records from a [`pool`], each behind a
+//! sequence lock; its threads wait in queues under MCS [`lock`]s; its objects go by [`grace`] periods; it asks other CPUs
+//! by [`mailbox`]es, [`remote`] calls and the [`shootdown`]. The distributed counter and the account as a clustered
+//! object are used by the lab's workloads alone so far; data split by key and parking by nobody yet.
+//!
 //! # In a kernel
 //!
 //! A kernel has one area a CPU, made when that CPU is started, and no time to look anything up. So each structure
