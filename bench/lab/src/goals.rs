@@ -30,6 +30,10 @@ pub const LOCAL: &[Goal] = &[
     Goal { workload: "notify", instructions: Some(Instructions::Kernel(250.0)) },
     Goal { workload: "capability", instructions: None },
     Goal { workload: "page_fault", instructions: Some(Instructions::KernelAndServers(1200.0)) },
+    Goal { workload: "fstat", instructions: Some(Instructions::All(484.0)) },
+    Goal { workload: "fstat_shared", instructions: Some(Instructions::All(484.0)) },
+    Goal { workload: "file_open", instructions: None },
+    Goal { workload: "file_read", instructions: None },
     Goal { workload: "munmap", instructions: Some(Instructions::All(4000.0)) },
 ];
 

@@ -53,6 +53,12 @@ impl<const FRESH: bool> Faults<FRESH> {
             faults.descriptor = files::own_file(cpu, pages)?;
         }
         faults.begin()?;
+        if FRESH {
+            // Steady state: memory that this CPU used and gave back, not what others did before, or nobody.
+            (0..pages).for_each(|page| touch(base + page * PAGE));
+            server().release(0, base)?;
+            faults.begin()?;
+        }
         Ok(faults)
     }
 
