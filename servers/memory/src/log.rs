@@ -12,7 +12,7 @@ use crate::map_own;
 /// Where logs are mapped.
 const LOGS: u64 = 0x0800_0000_0000;
 /// Frames of a log.
-pub const CAPACITY: usize = 1020;
+pub const CAPACITY: usize = 1019;
 
 /// A list of frames. The CPU that has it changes it; who takes it over from another CPU does so by an exchange.
 #[derive(Debug)]
@@ -23,6 +23,9 @@ pub struct Log {
     /// The CPU whose frames these are.
     pub home: AtomicU32,
     count: AtomicU32,
+    /// Places below `count` that hold no frame; of a table, all that hold none. With this, what there is is counted
+    /// from the log's first line alone, and whoever counts takes no other from the CPU that has the log.
+    holes: AtomicU32,
     frames: [AtomicU32; CAPACITY],
 }
 
@@ -60,6 +63,7 @@ impl Log {
                 self.count.store(count as u32, Ordering::Relaxed);
                 return Some(Frame(frame));
             }
+            self.holes.fetch_sub(1, Ordering::Relaxed);
         }
         self.count.store(0, Ordering::Relaxed);
         None
@@ -75,6 +79,12 @@ impl Log {
     pub fn clear(&self) {
         self.frames.iter().for_each(|place| place.store(0, Ordering::Relaxed));
         self.count.store(0, Ordering::Relaxed);
+        self.holes.store(CAPACITY as u32, Ordering::Relaxed);
+    }
+
+    /// Says that a place of the table was filled.
+    pub fn filled(&self) {
+        self.holes.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Makes the table a log of all frames in it.
@@ -82,11 +92,10 @@ impl Log {
         self.count.store(CAPACITY as u32, Ordering::Relaxed);
     }
 
-    /// Frames in it, at most.
+    /// Frames in it; exact while nobody adds or takes any.
     pub fn count(&self) -> u64 {
-        let count = self.count.load(Ordering::Relaxed) as usize;
-        let listed = self.frames.get(..count).unwrap_or_default();
-        listed.iter().filter(|place| place.load(Ordering::Relaxed) != 0).count() as u64
+        let holes = self.holes.load(Ordering::Relaxed);
+        self.count.load(Ordering::Relaxed).saturating_sub(holes).into()
     }
 }
 

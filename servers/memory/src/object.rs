@@ -69,6 +69,7 @@ impl Object {
             match place.compare_exchange(ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Acquire) {
                 Ok(_) => table = pointer,
                 Err(other) => {
+                    fresh.close();
                     replica.take_home(fresh);
                     table = other;
                 }
@@ -76,9 +77,13 @@ impl Object {
         }
         let frame = cleared(replica, frames)?;
         // SAFETY: logs stay for good.
-        let entry = unsafe { (*table).place(page as usize % CAPACITY) };
+        let table = unsafe { &*table };
+        let entry = table.place(page as usize % CAPACITY);
         match entry.compare_exchange(0, frame.0, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Some(frame),
+            Ok(_) => {
+                table.filled();
+                Some(frame)
+            }
             Err(other) => {
                 replica.give(frame);
                 Some(Frame(other))

@@ -122,6 +122,11 @@ impl Replica {
         self.given.get(region).map_or(Chain::new(), Chain::take)
     }
 
+    /// Puts a log of frames of this CPU's on top of the stock.
+    pub fn put(&self, log: &'static Log) {
+        self.stock.push(log);
+    }
+
     /// Takes back a log of frames of this CPU's. Any CPU.
     pub fn take_home(&self, log: &'static Log) {
         self.returned.0.push(log);

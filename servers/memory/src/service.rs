@@ -81,34 +81,38 @@ impl Memory {
     }
 
     /// Ends a region, which nothing is mapped in any more.
-    fn empty_region(&self, index: usize) {
-        self.give_back(index);
+    fn empty_region(&self, turn: &Turn<'_, Self>, index: usize) {
+        self.give_back(turn, index);
         self.regions.remove(index);
     }
 
     /// Frames that a region was given go home.
-    fn give_back(&self, index: usize) {
+    fn give_back(&self, turn: &Turn<'_, Self>, index: usize) {
         for replica in self.replicas() {
             let given = replica.take_given(index);
             while let Some(log) = given.pop() {
-                self.send_home(log);
+                self.send_home(turn, log);
             }
         }
     }
 
-    fn send_home(&self, log: &'static crate::log::Log) {
-        if let Some(replica) = self.replica_of(log.home.load(Ordering::Relaxed)) {
+    /// What belongs to this CPU is given next, since it was used here last.
+    fn send_home(&self, turn: &Turn<'_, Self>, log: &'static crate::log::Log) {
+        let home = log.home.load(Ordering::Relaxed);
+        if home as usize == turn.cpu.id().index() {
+            turn.replica.put(log);
+        } else if let Some(replica) = self.replica_of(home) {
             replica.take_home(log);
         }
     }
 
-    fn end_object(&self, owner: u64, number: u64) {
+    fn end_object(&self, turn: &Turn<'_, Self>, owner: u64, number: u64) {
         if let Some(space) = self.space(owner) {
             let pages = self.objects.get(number as u32).map_or(0, object::Object::pages);
             // SAFETY: the object's pages are mapped there if anything is, and it ends.
             let _ = unsafe { rt::memory::unmap(space, OBJECTS + number * OBJECT, pages) };
         }
-        self.objects.remove(number, |log| self.send_home(log));
+        self.objects.remove(number, |log| self.send_home(turn, log));
     }
 }
 
@@ -125,7 +129,7 @@ impl api::memory::Memory for Memory {
         let place = self.spaces.get(process as usize).ok_or(Errno::NoProcess)?;
         let space = Handle(place.swap(0, Ordering::AcqRel));
         for (index, _) in self.regions.of(process) {
-            self.empty_region(index);
+            self.empty_region(turn, index);
         }
         let window = WINDOWS.get(process as usize);
         if let Some(window) = window {
@@ -143,7 +147,7 @@ impl api::memory::Memory for Memory {
                     };
                 }
             }
-            self.end_object(process, number);
+            self.end_object(turn, process, number);
         }
         let mut taken = TAKEN.lock();
         for place in taken.iter_mut() {
@@ -193,7 +197,7 @@ impl api::memory::Memory for Memory {
         rt::memory::end_region(space, start, length).map_err(refused)?;
         // SAFETY: the process asked for it.
         unsafe { rt::memory::unmap(space, start, length / abi::PAGE) }.map_err(refused)?;
-        self.empty_region(index);
+        self.empty_region(turn, index);
         Ok(())
     }
 
@@ -218,7 +222,7 @@ impl api::memory::Memory for Memory {
         if found.owner() != turn.badge {
             return Err(Errno::NotPermitted);
         }
-        self.end_object(turn.badge, object);
+        self.end_object(turn, turn.badge, object);
         Ok(())
     }
 
@@ -244,7 +248,7 @@ impl api::memory::Memory for Memory {
         let (index, region) = regions.find(|(_, region)| region.start() == address).ok_or(Errno::Invalid)?;
         // SAFETY: root says that nobody uses it.
         unsafe { rt::memory::unmap(space, region.start(), region.length() / abi::PAGE) }.map_err(refused)?;
-        self.give_back(index);
+        self.give_back(turn, index);
         Ok(())
     }
 
