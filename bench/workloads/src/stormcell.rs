@@ -18,6 +18,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (MUNMAP, MT),
     (FILE_OPEN, BOTH),
     (FILE_READ, BOTH),
+    (MUTEX, MT),
     (NOTIFY, MT),
     (CAPABILITY, MT),
     (PRIVATE_COUNTER, MT),

@@ -3,7 +3,12 @@
 //!
 //! Threads that did not get their stack from this crate have none of it, and use neither heap nor windows.
 
+use core::sync::atomic::AtomicU32;
+
 use crate::layout::STACK;
+
+/// Where a stack has the word that its thread waits at: behind [`Here`], on a line of its own.
+const PARKING_PLACE: u64 = 64;
 
 /// What is at the start of each stack.
 #[derive(Clone, Copy, Debug)]
@@ -36,4 +41,12 @@ pub fn get() -> Here {
 pub(crate) fn set(here: Here) {
     // SAFETY: the start of the thread's own stack, which is far from what is in use of it.
     unsafe { place().write(here) };
+}
+
+/// The word at which the calling thread waits for its turn of a mutex: 0 at first.
+#[inline(always)]
+pub(crate) fn parking_place() -> &'static AtomicU32 {
+    // SAFETY: at the start of the thread's own stack, far from what is in use of it, and used for nothing else. Stacks
+    // stay mapped, or are mapped zeroed again.
+    unsafe { &*place().cast::<u8>().add(PARKING_PLACE as usize).cast::<AtomicU32>() }
 }

@@ -1,6 +1,7 @@
-//! Counters: the instrument's own measure, a private one and one that all workers share.
+//! What user code shares by itself: a mutex, a counter; and a counter that nobody shares.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use rt::queue::Queued;
 use workloads::table::number;
 
 use crate::worker::MAX_CPUS;
@@ -46,6 +47,26 @@ impl Operation<{ number::SHARED_COUNTER }> for Shared {
     fn run(&mut self) -> bool {
         thirty_nops();
         SHARED.0.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+}
+
+static MUTEX: Queued<()> = Queued::new(());
+
+/// Lock, 50 NOPs, unlock of one mutex of the runtime that all workers share.
+pub struct Locked;
+
+impl Operation<{ number::MUTEX }> for Locked {
+    fn prepare(_: u32) -> Self {
+        Self
+    }
+
+    #[inline(always)]
+    fn run(&mut self) -> bool {
+        MUTEX.with(|()| {
+            // SAFETY: does nothing, fifty times.
+            unsafe { core::arch::asm!(".rept 50", "nop", ".endr", options(nomem, nostack, preserves_flags)) };
+        });
         true
     }
 }

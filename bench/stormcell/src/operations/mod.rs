@@ -59,6 +59,7 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::FSTAT_SHARED => work::<{ number::FSTAT_SHARED }, Checked<files::Fstat>>,
         number::FILE_OPEN => work::<{ number::FILE_OPEN }, Checked<files::OpenClose>>,
         number::FILE_READ => work::<{ number::FILE_READ }, Checked<files::ReadPage>>,
+        number::MUTEX => work::<{ number::MUTEX }, counters::Locked>,
         number::MUNMAP => work::<{ number::MUNMAP }, Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,
