@@ -6,16 +6,40 @@
 use rt::service::{Data, Reply, Text};
 use rt::window::Slot;
 
+/// In the flags of an open, what the file is opened for: 0 is reading.
+pub const ACCESS: u32 = 3;
+/// Of [`ACCESS`]: writing.
+pub const WRITE_ONLY: u32 = 1;
+/// Of [`ACCESS`]: both.
+pub const READ_WRITE: u32 = 2;
 /// In the flags of an open: make the file if it is not there.
 pub const CREATE: u32 = 0o100;
+/// In the flags of an open: it must not be there yet.
+pub const EXCLUSIVE: u32 = 0o200;
 /// In the flags of an open: empty the file.
 pub const TRUNCATE: u32 = 0o1000;
+/// In the flags of an open: each write goes to the file's end.
+pub const APPEND: u32 = 0o2000;
+/// In the flags of an open: it must be a directory.
+pub const DIRECTORY_ONLY: u32 = 0o200_000;
+/// In the flags of an open: the lowest descriptor that the process has free, as POSIX wants it, and not one of this
+/// CPU's range.
+pub const LOWEST: u32 = 1 << 31;
+/// Where a seek counts from: the file's start.
+pub const FROM_START: u32 = 0;
+/// Where the open file is.
+pub const FROM_CURRENT: u32 = 1;
+/// The file's end.
+pub const FROM_END: u32 = 2;
 /// The type of a file in its mode.
 pub const TYPE: u32 = 0o170_000;
 /// A directory, by its type.
 pub const DIRECTORY: u32 = 0o040_000;
 /// A regular file, by its type.
 pub const REGULAR: u32 = 0o100_000;
+
+/// The number of [`FileClient::fstat`], which the server looks out for first.
+pub const FSTAT: u64 = 5;
 
 /// What is known of a file; times in nanoseconds since boot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +69,8 @@ pub struct Attributes {
 impl Attributes {
     /// Words that they are kept in.
     pub const WORDS: usize = 8;
+    /// Which of them has the mode in its lower half.
+    pub const MODE_WORD: usize = 5;
 
     /// As words.
     #[must_use]
@@ -90,6 +116,50 @@ impl Reply for Attributes {
     }
 }
 
+/// A name of a directory, as [`FileClient::readdir`] gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry<'a> {
+    /// The file's number.
+    pub number: u64,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+    /// The name.
+    pub name: &'a [u8],
+}
+
+/// Bytes before an entry's name: number, kind, length of the name.
+const HEAD: usize = 10;
+
+impl<'a> Entry<'a> {
+    /// Writes it behind the first `used` bytes of `data`; returns how many bytes it takes, if they fit.
+    #[must_use]
+    pub fn write(&self, data: Data, used: usize) -> Option<usize> {
+        let length = HEAD + self.name.len();
+        let name_length = u8::try_from(self.name.len()).ok()?;
+        if length > data.length.checked_sub(used)? {
+            return None;
+        }
+        let [a, b, c, d, e, f, g, h] = self.number.to_le_bytes();
+        let head = [a, b, c, d, e, f, g, h, u8::from(self.is_directory), name_length];
+        // SAFETY: it was just seen that there is room.
+        unsafe {
+            let place = data.start.add(used);
+            core::ptr::copy_nonoverlapping(head.as_ptr(), place, HEAD);
+            core::ptr::copy_nonoverlapping(self.name.as_ptr(), place.add(HEAD), self.name.len());
+        }
+        Some(length)
+    }
+
+    /// Takes the first one from `bytes`; returns the rest.
+    #[must_use]
+    pub fn take(bytes: &'a [u8]) -> Option<(Self, &'a [u8])> {
+        let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
+        let [number @ .., kind, length] = *head;
+        let (name, rest) = rest.split_at_checked(length.into())?;
+        Some((Self { number: u64::from_le_bytes(number), is_directory: kind != 0, name }, rest))
+    }
+}
+
 rt::interface! {
     /// A file system in memory.
     Files, FileClient {
@@ -117,5 +187,23 @@ rt::interface! {
         11 map(descriptor: u32, address: u64, length: u64) -> ();
         /// What is known of a file by name.
         12 stat(path: Text) -> Attributes;
+        /// Reads on from where the open file is into the slot; returns how many bytes there were.
+        13 read(descriptor: u32, data: Data) -> u64;
+        /// Writes on from where the open file is; returns how many bytes were written.
+        14 write(descriptor: u32, data: Data) -> u64;
+        /// Says where the open file is read and written next, by a signed distance from [`FROM_START`],
+        /// [`FROM_CURRENT`] or [`FROM_END`]; returns that.
+        15 seek(descriptor: u32, distance: u64, from: u32) -> u64;
+        /// Makes a file so long, by name.
+        16 truncate(path: Text, size: u64) -> ();
+        /// Gives a file another name instead of `old`; what had that name loses it.
+        17 rename(old: Text, new: Text) -> ();
+        /// Gives a file another name.
+        18 link(old: Text, new: Text) -> ();
+        /// Removes an empty directory.
+        19 rmdir(path: Text) -> ();
+        /// Reads names of an open directory into the slot, on from where it is, without `.` and `..`; returns how many
+        /// bytes they take, 0 at the end ([`Entry`]).
+        20 readdir(descriptor: u32, data: Data) -> u64;
     }
 }

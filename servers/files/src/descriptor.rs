@@ -1,69 +1,19 @@
-//! Descriptors and open files. A process has a table of descriptors for each CPU on which it opened files.
+//! Descriptors: a process has a table of them for each CPU on which it opened files.
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
+use rt::errno::Errno;
 use smp::platform::MAX_CPUS;
 
-use crate::content;
 use crate::inode::Inode;
+use crate::lock::Lock;
+use crate::open::OpenFile;
 
 /// Descriptors that a process has for each CPU.
-const A_CPU: usize = 256;
-
-/// An open file: what descriptors that were inherited have in common. Its memory is only ever an open file's.
-#[repr(align(128))]
-pub struct OpenFile {
-    inode: AtomicPtr<Inode>,
-    descriptors: AtomicU32,
-}
-
-impl OpenFile {
-    /// The file. Of an open file that was closed meanwhile it may be another one.
-    #[inline(always)]
-    pub fn inode(&self) -> Option<&'static Inode> {
-        // SAFETY: inodes stay in memory for good.
-        unsafe { self.inode.load(Ordering::Acquire).as_ref() }
-    }
-}
-
-/// The open files that a replica can use again.
-pub struct OpenFiles(UnsafeCell<Vec<&'static OpenFile>>);
-
-impl OpenFiles {
-    /// None.
-    pub const fn new() -> Self {
-        Self(UnsafeCell::new(Vec::new()))
-    }
-
-    /// Opens `inode`, of whose uses one becomes the open file's.
-    pub fn open(&self, inode: &'static Inode) -> &'static OpenFile {
-        // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        let again = unsafe { &mut *self.0.get() }.pop();
-        let new = || {
-            let file = OpenFile { inode: AtomicPtr::new(ptr::null_mut()), descriptors: AtomicU32::new(0) };
-            &*Box::leak(Box::new(file))
-        };
-        let file = again.unwrap_or_else(new);
-        file.descriptors.store(1, Ordering::Relaxed);
-        file.inode.store(ptr::from_ref(inode).cast_mut(), Ordering::Release);
-        file
-    }
-
-    /// Gives up a descriptor of `file`; with the last, returns the inode, whose use becomes the caller's.
-    pub fn close(&self, file: &'static OpenFile) -> Option<&'static Inode> {
-        if file.descriptors.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return None;
-        }
-        let inode = file.inode();
-        // SAFETY: as in `open`.
-        unsafe { &mut *self.0.get() }.push(file);
-        inode
-    }
-}
+pub const A_CPU: usize = 256;
 
 /// The descriptors of one CPU's range.
 #[repr(align(128))]
@@ -71,32 +21,43 @@ struct Table([AtomicPtr<OpenFile>; A_CPU]);
 
 /// What is known of a process. Its memory is only ever a process's.
 pub struct Process {
-    window: AtomicU64,
+    /// Where its window is seen; 0 if it has none. For the server.
+    pub window: AtomicU64,
     tables: [AtomicPtr<Table>; MAX_CPUS],
+    /// Files that it maps, each once.
+    pub mapped: Lock<Vec<&'static Inode>>,
 }
 
 impl Process {
-    /// A process with this window, which has nothing open.
+    /// A process that has nothing open.
     pub fn new() -> &'static Self {
-        let memory = Box::<Self>::new_zeroed();
-        // SAFETY: null pointers and 0 are valid.
-        Box::leak(unsafe { memory.assume_init() })
+        let mut memory = Box::<Self>::new_uninit();
+        let place = memory.as_mut_ptr();
+        // SAFETY: each field is written before it counts; null pointers and 0 are valid. It is too large for a stack.
+        unsafe {
+            place.cast::<u8>().write_bytes(0, size_of::<Self>());
+            (&raw mut (*place).mapped).write(Lock::new(Vec::new()));
+            Box::leak(memory.assume_init())
+        }
     }
 
-    /// Where this server sees its window.
     #[inline(always)]
-    pub fn window(&self) -> u64 {
-        self.window.load(Ordering::Relaxed)
-    }
-
-    /// Says which memory object its window is.
-    pub fn set_window(&self, object: u64) {
-        self.window.store(content(object), Ordering::Relaxed);
-    }
-
     fn table(&self, cpu: usize) -> Option<&Table> {
         // SAFETY: tables stay with their process.
         unsafe { self.tables.get(cpu)?.load(Ordering::Acquire).as_ref() }
+    }
+
+    fn made_table(&self, cpu: usize) -> Option<&Table> {
+        if self.table(cpu).is_none() {
+            // SAFETY: null pointers are valid.
+            let fresh = Box::into_raw(unsafe { Box::<Table>::new_zeroed().assume_init() });
+            let place = self.tables.get(cpu)?;
+            if place.compare_exchange(ptr::null_mut(), fresh, Ordering::AcqRel, Ordering::Acquire).is_err() {
+                // SAFETY: just made, and nobody else's.
+                drop(unsafe { Box::from_raw(fresh) });
+            }
+        }
+        self.table(cpu)
     }
 
     /// The place of a descriptor.
@@ -106,13 +67,32 @@ impl Process {
         table.0.get(descriptor as usize % A_CPU)
     }
 
-    /// Gives `file` a descriptor of CPU `cpu`'s range, the lowest that is free there.
-    pub fn add(&self, cpu: usize, file: &'static OpenFile) -> Option<u32> {
-        if self.table(cpu).is_none() {
-            // SAFETY: null pointers are valid.
-            let fresh = Box::leak(unsafe { Box::<Table>::new_zeroed().assume_init() });
-            self.tables.get(cpu)?.store(fresh, Ordering::Release);
-        }
+    /// The open file behind a descriptor.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`].
+    #[inline(always)]
+    pub fn get(&self, descriptor: u32) -> Result<&'static OpenFile, Errno> {
+        let place = self.place(descriptor).ok_or(Errno::BadDescriptor)?;
+        // SAFETY: open files stay in memory for good.
+        unsafe { place.load(Ordering::Acquire).as_ref() }.ok_or(Errno::BadDescriptor)
+    }
+
+    /// Takes an open file from its descriptor.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`].
+    pub fn take(&self, descriptor: u32) -> Result<&'static OpenFile, Errno> {
+        let place = self.place(descriptor).ok_or(Errno::BadDescriptor)?;
+        // SAFETY: open files stay in memory for good.
+        unsafe { place.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() }.ok_or(Errno::BadDescriptor)
+    }
+
+    /// Gives `file` the lowest free descriptor of CPU `cpu`'s range, or of all ranges in turn (`None`).
+    pub fn add(&self, cpu: Option<usize>, file: &'static OpenFile) -> Option<u32> {
+        let Some(cpu) = cpu else {
+            return (0..MAX_CPUS).find_map(|cpu| self.add(Some(cpu), file));
+        };
         let pointer = ptr::from_ref(file).cast_mut();
         let free = |place: &AtomicPtr<OpenFile>| {
             place.load(Ordering::Relaxed).is_null()
@@ -120,7 +100,7 @@ impl Process {
                     .compare_exchange(ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Relaxed)
                     .is_ok()
         };
-        let index = self.table(cpu)?.0.iter().position(free)?;
+        let index = self.made_table(cpu)?.0.iter().position(free)?;
         Some((cpu * A_CPU + index) as u32)
     }
 
@@ -128,17 +108,11 @@ impl Process {
     pub fn inherit(&self, parent: &Process) {
         for cpu in 0..MAX_CPUS {
             let Some(theirs) = parent.table(cpu) else { continue };
-            if self.table(cpu).is_none() {
-                // SAFETY: null pointers are valid.
-                let fresh = Box::leak(unsafe { Box::<Table>::new_zeroed().assume_init() });
-                self.tables[cpu].store(fresh, Ordering::Release);
-            }
-            let Some(own) = self.table(cpu) else { continue };
+            let Some(own) = self.made_table(cpu) else { continue };
             for (own, theirs) in own.0.iter().zip(&theirs.0) {
                 let file = theirs.load(Ordering::Acquire);
                 // SAFETY: open files stay in memory for good.
-                if let Some(open) = unsafe { file.as_ref() } {
-                    open.descriptors.fetch_add(1, Ordering::AcqRel);
+                if unsafe { file.as_ref() }.is_some_and(OpenFile::keep) {
                     own.store(file, Ordering::Release);
                 }
             }

@@ -1,67 +1,122 @@
 //! Inodes: what a file is apart from its names.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use api::files::{Attributes, DIRECTORY, TYPE};
-use rt::call;
-use rt::heap::Heap;
-use smp::clustered::{Clustered, Degree, Ids, Replicated};
-use smp::lock::Briefly;
-use smp::sync::AtomicU64 as Word;
+use rt::errno::Errno;
+use smp::clustered::{Clustered, Ids};
+use smp::platform::MAX_CPUS;
 use smp::{Cpu, CpuId};
-use spin::mutex::SpinMutex;
 
 use crate::FILES;
+use crate::attributes::{self, Shared};
+use crate::directory::Directory;
+use crate::lock::Lock;
 
-/// Class of the attributes' locks.
-const ATTRIBUTES_LOCK: u8 = 40;
+/// The root's number; 0 is nobody's.
+pub const ROOT: u64 = 1;
 /// Bytes of a unit of [`Attributes::blocks`].
 const BLOCK: u64 = 512;
 
-static NUMBERS: [Word; FILES / 64] = [const { Word::new(0) }; FILES / 64];
-
-type Kept = Replicated<{ Attributes::WORDS }, ATTRIBUTES_LOCK, Heap>;
-
-/// A file or directory. Its memory is only ever an inode's.
+/// A file or directory. Its memory is only ever an inode's of that kind.
 #[repr(align(128))]
 pub struct Inode {
-    attributes: Clustered<Kept>,
-    /// The memory object with its content; 0 if it has none yet.
-    pub object: AtomicU64,
-    /// Descriptors and names by which it is reached; on a line that readers of attributes do not touch.
-    pub users: Padded<AtomicU32>,
-    /// Changes with the entries.
-    pub version: Padded<AtomicU64>,
-    /// The entries of a directory.
-    pub entries: SpinMutex<BTreeMap<Vec<u8>, &'static Inode>>,
+    attributes: Clustered<Shared>,
+    /// Its number; another one each time it is used again.
+    number: AtomicU64,
+    /// Its content; 0 if it has none yet.
+    pub content: AtomicU64,
+    /// Its names, if it is a directory.
+    pub directory: Option<Directory>,
+    /// Names and open files by which it is reached; on a line that readers of attributes do not touch.
+    users: Padded<AtomicU32>,
+    /// Held while its content and size change.
+    pub writing: Padded<Lock<()>>,
 }
 
 /// On lines of its own.
 #[repr(align(128))]
 pub struct Padded<T>(pub T);
 
-impl Inode {
-    /// What is known of it, from this CPU's copy.
+/// An inode as it was found: with the number that it had then.
+#[derive(Clone, Copy)]
+pub struct Found {
+    /// The inode.
+    pub inode: &'static Inode,
+    /// Its number.
+    pub number: u64,
+}
+
+impl Found {
+    /// Whether it is still what was found.
     #[inline(always)]
-    pub fn attributes<'a>(&'a self, cpu: Cpu<'a>) -> Attributes {
-        Attributes::from_words(self.attributes.reference().read(cpu, &Briefly))
+    pub fn is_same(self) -> bool {
+        self.inode.number.load(Ordering::SeqCst) == self.number
+    }
+
+    /// Keeps it from being used again until [`crate::FileSystem::leave`]; false if it was, or is about to be.
+    #[inline(always)]
+    pub fn keep(self) -> bool {
+        let users = &self.inode.users.0;
+        let one_more = |users: u32| (users > 0).then_some(users + 1);
+        users.fetch_update(Ordering::SeqCst, Ordering::Relaxed, one_more).is_ok()
+    }
+
+    /// Its names, if it is a directory.
+    #[inline(always)]
+    pub fn directory(self) -> Option<&'static Directory> {
+        self.inode.directory.as_ref()
+    }
+}
+
+impl Inode {
+    /// What is known of it, from this CPU's copy; of a directory without what its parts count.
+    #[inline(always)]
+    pub fn kept(&self, cpu: Cpu<'_>) -> Attributes {
+        attributes::read(&self.attributes, cpu)
+    }
+
+    /// What is known of a file as [`Attributes::to_words`] has it, where that takes no more than reading this CPU's copy.
+    #[inline(always)]
+    pub fn at_once(&self, cpu: Cpu<'_>) -> Option<[u64; Attributes::WORDS]> {
+        let words = attributes::read_at_once(&self.attributes, cpu)?;
+        (words[Attributes::MODE_WORD] as u32 & TYPE != DIRECTORY).then_some(words)
+    }
+
+    /// What is known of it.
+    #[inline(always)]
+    pub fn attributes(&self, cpu: Cpu<'_>) -> Attributes {
+        let kept = self.kept(cpu);
+        if kept.mode & TYPE == DIRECTORY { self.gathered(kept) } else { kept }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn gathered(&self, mut kept: Attributes) -> Attributes {
+        if let (Some(directory), true) = (&self.directory, kept.nlink > 0) {
+            let parts = directory.gather();
+            kept.nlink += parts.directories;
+            kept.mtime = kept.mtime.max(parts.changed);
+            kept.ctime = kept.ctime.max(parts.changed);
+        }
+        kept
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::SeqCst)
     }
 
     /// Changes what is known of it, for all CPUs.
-    pub fn change(&self, change: impl Fn(&mut Attributes)) {
-        self.attributes.root().update(&Briefly, |words| {
-            let mut attributes = Attributes::from_words(words);
-            change(&mut attributes);
-            attributes.to_words()
-        });
+    pub fn change(&self, change: impl FnOnce(&mut Attributes)) {
+        self.attributes.root().change(change);
     }
 
-    /// Its content became so long, now.
-    pub fn resize(&self, size: impl Fn(u64) -> u64) {
-        let now = call::now();
+    /// Its content became so long.
+    pub fn resize(&self, now: u64, size: impl FnOnce(u64) -> u64) {
         self.change(|attributes| {
             attributes.size = size(attributes.size);
             attributes.blocks = attributes.size.next_multiple_of(abi::PAGE) / BLOCK;
@@ -69,70 +124,124 @@ impl Inode {
             attributes.ctime = now;
         });
     }
+}
 
-    /// Whether it is a directory.
-    pub fn is_directory(&self, cpu: Cpu<'_>) -> bool {
-        self.attributes(cpu).mode & TYPE == DIRECTORY
+/// The inodes that a replica can use again.
+#[derive(Default)]
+pub struct Spare {
+    files: UnsafeCell<Vec<&'static Inode>>,
+    directories: UnsafeCell<Vec<&'static Inode>>,
+}
+
+impl Spare {
+    fn of(&self, is_directory: bool) -> *mut Vec<&'static Inode> {
+        if is_directory { self.directories.get() } else { self.files.get() }
+    }
+
+    fn take(&self, is_directory: bool) -> Option<&'static Inode> {
+        // SAFETY: a replica is a monitor, and nothing in here calls another server.
+        unsafe { &mut *self.of(is_directory) }.pop()
+    }
+
+    fn give(&self, inode: &'static Inode) {
+        // SAFETY: as in `take`.
+        unsafe { &mut *self.of(inode.directory.is_some()) }.push(inode);
     }
 }
 
 /// All inodes.
 pub struct Inodes {
-    numbers: Ids<'static>,
-    next: AtomicU64,
-    /// Inodes that nobody uses any more.
-    free: SpinMutex<Vec<&'static Inode>>,
+    slots: Ids<'static>,
+    /// How many numbers each CPU has given.
+    given: Box<[Padded<AtomicU64>]>,
 }
 
 impl Inodes {
     /// None.
-    pub fn new(cpus: u32) -> Self {
+    pub fn new(cpus: usize) -> Self {
+        let map = Box::leak(Box::new(Ids::map::<{ FILES / 64 }>()));
         // SAFETY: every table of the server has as many entries as there are numbers, and nobody else uses them.
-        let numbers = unsafe { Ids::new(&NUMBERS, cpus as usize) };
-        Self { numbers, next: AtomicU64::new(2), free: SpinMutex::new(Vec::new()) }
+        let slots = unsafe { Ids::new(map, cpus) };
+        Self { slots, given: (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect() }
     }
 
-    /// Makes an inode with one name; `None` if there are too many.
-    pub fn make(&self, near: CpuId, mode: u32, uid: u32) -> Option<&'static Inode> {
-        let now = call::now();
+    /// A number that no inode had, from 2 on: of each CPU every [`MAX_CPUS`]th.
+    fn number(&self, cpu: CpuId) -> u64 {
+        let given = self.given[cpu.index()].0.fetch_add(1, Ordering::Relaxed);
+        given * MAX_CPUS as u64 + cpu.index() as u64 + ROOT + 1
+    }
+
+    /// Says that an inode has this number.
+    fn use_number(&self, number: u64) {
+        let (round, cpu) = ((number - ROOT - 1) / MAX_CPUS as u64, (number - ROOT - 1) % MAX_CPUS as u64);
+        if let Some(given) = self.given.get(cpu as usize) {
+            given.0.fetch_max(round + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Makes an inode with one name, in `parent` if it is a directory (none: in itself). `numbered` is its number, if
+    /// it had one in an earlier life.
+    ///
+    /// # Errors
+    /// [`Errno::TooManyFiles`].
+    pub fn make(
+        &self,
+        near: CpuId,
+        spare: &Spare,
+        mode: u32,
+        now: u64,
+        parent: Option<Found>,
+        numbered: Option<u64>,
+    ) -> Result<Found, Errno> {
+        let is_directory = mode & TYPE == DIRECTORY;
+        let number = numbered.unwrap_or_else(|| self.number(near));
+        if number > ROOT {
+            self.use_number(number);
+        }
         let attributes = Attributes {
-            ino: self.next.fetch_add(1, Ordering::Relaxed),
+            ino: number,
             size: 0,
             mtime: now,
             ctime: now,
             atime: now,
             mode,
-            nlink: 1,
-            uid,
-            gid: uid,
+            nlink: if is_directory { 2 } else { 1 },
+            uid: 0,
+            gid: 0,
             blocks: 0,
         };
-        if let Some(inode) = self.free.lock().pop() {
+        if let Some(inode) = spare.take(is_directory) {
+            let found = Found { inode, number };
+            inode.number.store(number, Ordering::SeqCst);
             inode.change(|old| *old = attributes);
-            inode.users.0.store(1, Ordering::Relaxed);
-            inode.object.store(0, Ordering::Relaxed);
-            return Some(inode);
+            if let Some(directory) = &inode.directory {
+                directory.again(number, parent, now);
+            }
+            inode.users.0.store(1, Ordering::SeqCst);
+            return Ok(found);
         }
-        let kept = Replicated::new(Heap, Degree::Cpu, attributes.to_words());
-        let inode = Inode {
-            attributes: Clustered::new(&self.numbers, near, kept).ok()?,
-            object: AtomicU64::new(0),
+        let shared = Clustered::new(&self.slots, near, Shared::new(attributes));
+        let inode = Box::leak(Box::new(Inode {
+            attributes: shared.map_err(|_| Errno::TooManyFiles)?,
+            number: AtomicU64::new(number),
+            content: AtomicU64::new(0),
+            directory: is_directory.then(|| Directory::new(number, parent, now)),
             users: Padded(AtomicU32::new(1)),
-            version: Padded(AtomicU64::new(0)),
-            entries: SpinMutex::new(BTreeMap::new()),
-        };
-        Some(Box::leak(Box::new(inode)))
+            writing: Padded(Lock::new(())),
+        }));
+        Ok(Found { inode, number })
     }
 
-    /// Ends one use of an inode. With the last, its content's object is returned, for the caller to end, if there is
-    /// one.
+    /// Ends one use of an inode. With the last, its content is returned, for the caller to end, if there is one.
     #[must_use]
-    pub fn leave(&self, inode: &'static Inode) -> Option<u64> {
-        if inode.users.0.fetch_sub(1, Ordering::AcqRel) != 1 {
+    pub fn leave(&self, spare: &Spare, inode: &'static Inode) -> Option<u64> {
+        if inode.users.0.fetch_sub(1, Ordering::SeqCst) != 1 {
             return None;
         }
-        let object = inode.object.swap(0, Ordering::AcqRel);
-        self.free.lock().push(inode);
-        (object != 0).then_some(object)
+        let content = inode.content.swap(0, Ordering::SeqCst);
+        // Who found it before finds it gone.
+        inode.number.store(0, Ordering::SeqCst);
+        spare.give(inode);
+        (content != 0).then_some(content)
     }
 }

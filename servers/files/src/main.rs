@@ -1,40 +1,29 @@
-//! The file server: a replicated file system in memory.
+//! The file server: the file system of the library [`files`], for the kernel's processes.
 //!
-//! A call is answered on the caller's CPU. What is read often and changed seldom has a copy a CPU: the attributes of
-//! an inode are a replicated value of `smp` ([`inode`]), and names are remembered by each replica for as long as
-//! their directory does not change ([`names`]). Descriptors are in ranges a CPU ([`descriptor`]). Contents are memory
-//! objects of the memory server, which this server sees by number, and which clients can map.
-//!
-//! Inodes and open files are used again only as what they were, so that whoever comes late finds another file and not
-//! other memory; descriptors are looked at again before a reply.
+//! A call is answered on the caller's CPU by that CPU's replica. Contents are memory objects of the memory server, which
+//! this server sees by number, and which clients can map.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
-extern crate alloc;
-
-mod descriptor;
-mod inode;
-mod names;
 mod service;
 
-use api::badge::PROCESSES;
-use api::files::Files as _;
-use api::memory::MemoryClient;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
-use rt::call::Message;
+
+use api::badge::PROCESSES;
+use api::files::{FSTAT, Files as _};
+use api::memory::MemoryClient;
+use files::descriptor::Process;
+use files::{FILES, FileSystem, Outside, Replica};
+use rt::call::{self, Message};
+use rt::errno::Errno;
 use rt::layout::OBJECT;
 use rt::server::{Server, Turn};
-use rt::service::Answer;
+use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT};
 use rt::start::Block;
+use rt::window::Slot;
 use smp::Cpu;
 
-use descriptor::{OpenFiles, Process};
-use inode::{Inode, Inodes};
-use names::Names;
-
-/// Files that there can be at a time.
-const FILES: usize = 4096;
 rt::server!(Files, FILES);
 
 /// The processes, by number.
@@ -42,51 +31,111 @@ static PROCESS: [AtomicPtr<Process>; PROCESSES] = [const { AtomicPtr::new(ptr::n
 
 /// What all replicas share.
 struct Files {
-    memory: MemoryClient,
-    inodes: Inodes,
-    root: &'static Inode,
+    system: FileSystem<Objects>,
 }
 
-/// What a CPU keeps for itself.
-struct Replica {
-    names: Names,
-    open: OpenFiles,
+/// Contents as memory objects.
+struct Objects(MemoryClient);
+
+impl Outside for Objects {
+    const LARGEST: u64 = OBJECT;
+
+    fn now(&self) -> u64 {
+        call::now()
+    }
+
+    fn make_content(&self) -> Result<u64, Errno> {
+        self.0.create(0, OBJECT / abi::PAGE).map_err(refused)
+    }
+
+    fn end_content(&self, number: u64) {
+        if let Err(failure) = self.0.destroy(number) {
+            rt::log!("files: the content of a file stays: {failure:?}");
+        }
+    }
+
+    #[inline(always)]
+    fn content(&self, number: u64) -> *mut u8 {
+        content(number) as *mut u8
+    }
 }
 
+#[inline(always)]
 fn process(badge: u64) -> Option<&'static Process> {
     // SAFETY: processes stay in memory for good.
     unsafe { PROCESS.get(badge as usize)?.load(Ordering::Acquire).as_ref() }
+}
+
+/// Where this server sees an object.
+const fn content(object: u64) -> u64 {
+    rt::layout::OBJECTS + object * OBJECT
+}
+
+/// Why the memory server refused, as callers are told.
+fn refused(failure: Failure) -> Errno {
+    match failure {
+        Failure::Refused(errno) => errno,
+        Failure::Kernel(_) => Errno::NoMemory,
+    }
+}
+
+impl Files {
+    /// fstat of a file whose attributes this CPU has, straight from its copy into the reply: the most frequent call.
+    #[inline(always)]
+    fn fstat_at_once(&self, turn: &Turn<'_, Self>, words: [u64; 4]) -> Option<Answer> {
+        let process = process(turn.badge)?;
+        let place = process.place(u32::try_from(words[1]).ok()?)?;
+        let file = place.load(Ordering::Acquire);
+        // SAFETY: open files stay in memory for good.
+        let inode = unsafe { file.as_ref() }?.inode().ok()?;
+        let [a, b, c, d, e, f, g, h] = inode.at_once(turn.cpu)?;
+        if place.load(Ordering::Acquire) != file {
+            // Closed meanwhile by another thread: what was read may be another file's.
+            return None;
+        }
+        // SAFETY: a process that is known here has its window there.
+        let slot =
+            unsafe { Slot::new(process.window.load(Ordering::Relaxed), (words[0] >> SLOT_SHIFT) as u32) };
+        slot.write_words([e, f, g, h]);
+        Some(Answer { label: 0, words: [a, b, c, d] })
+    }
+
+    /// Out of the way of [`Files::fstat_at_once`], whose registers it would take.
+    #[inline(never)]
+    fn serve_any(&self, turn: &Turn<'_, Self>, message: Message) -> Answer {
+        self.dispatch(turn, message.words)
+    }
 }
 
 impl Server for Files {
     type Replica = Replica;
 
     fn new(block: &'static Block) -> Self {
-        let inodes = Inodes::new(block.cpus);
-        let mode = api::files::DIRECTORY | 0o755;
-        let Some(root) = inodes.make(smp::CpuId::BOOT, mode, 0) else {
-            rt::log!("files: no memory for the root directory");
-            rt::call::exit(1);
-        };
-        Self { memory: MemoryClient(block.memory), inodes, root }
+        match FileSystem::new(Objects(MemoryClient(block.memory)), block.cpus as usize) {
+            Ok(system) => Self { system },
+            Err(error) => {
+                rt::log!("files: no file system: {error:?}");
+                call::exit(1);
+            }
+        }
     }
 
     fn replica(&self, _: Cpu<'_>) -> Replica {
-        Replica { names: Names::new(), open: OpenFiles::new() }
+        Replica::default()
     }
 
     #[inline(always)]
     fn serve(&self, turn: &Turn<'_, Self>, message: Message) -> Answer {
-        self.dispatch(turn, message.words)
+        if message.words[0] & OPERATION == FSTAT
+            && let Some(answer) = self.fstat_at_once(turn, message.words)
+        {
+            return answer;
+        }
+        self.serve_any(turn, message)
     }
 
     #[inline(always)]
     fn window(&self, _: &Turn<'_, Self>, badge: u64) -> Option<u64> {
-        Some(process(badge)?.window())
+        Some(process(badge)?.window.load(Ordering::Relaxed))
     }
-}
-
-/// Where this server sees the content of a file.
-const fn content(object: u64) -> u64 {
-    rt::layout::OBJECTS + object * OBJECT
 }

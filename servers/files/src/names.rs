@@ -1,10 +1,14 @@
-//! Names that a replica remembers: for a directory and a name, the inode, and the directory's version when it was
-//! looked up. A directory that nobody changes is therefore looked into without a lock and without writing.
+//! Names that a replica remembers: for a directory and a name, the file, and the version of the directory's part when it
+//! was looked up. A part that nobody changes is therefore looked into without a lock and without writing.
 
+use alloc::vec;
+use alloc::vec::Vec;
 use core::cell::UnsafeCell;
-use core::sync::atomic::Ordering;
 
-use crate::inode::Inode;
+use rt::errno::Errno;
+
+use crate::directory::{self, Part};
+use crate::inode::Found;
 
 /// Names that are remembered.
 const NAMES: usize = 512;
@@ -13,48 +17,74 @@ const LONGEST: usize = 32;
 
 #[derive(Clone, Copy)]
 struct Name {
-    directory: *const Inode,
+    directory: u64,
     version: u64,
     length: usize,
     bytes: [u8; LONGEST],
-    inode: Option<&'static Inode>,
+    found: Option<Found>,
 }
 
 /// One replica's.
-pub struct Names(UnsafeCell<alloc::vec::Vec<Name>>);
+pub struct Names(UnsafeCell<Vec<Name>>);
 
-fn place_of(directory: &Inode, name: &[u8]) -> usize {
-    const PRIME: u64 = 0x0000_0100_0000_01b3;
-    let start = core::ptr::from_ref(directory).addr() as u64 >> 7;
-    let hash = name.iter().fold(start, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(PRIME));
-    (hash ^ hash >> 32) as usize % NAMES
+impl Default for Names {
+    fn default() -> Self {
+        let none = Name { directory: 0, version: 0, length: 0, bytes: [0; LONGEST], found: None };
+        Self(UnsafeCell::new(vec![none; NAMES]))
+    }
+}
+
+/// What was found, and how to see whether it is still so.
+#[derive(Clone, Copy)]
+pub struct Seen {
+    /// The file.
+    pub found: Found,
+    from: Option<(&'static Part, u64)>,
+}
+
+impl Seen {
+    /// What has no name: the root, or a directory that was reached from below.
+    pub const fn unnamed(found: Found) -> Self {
+        Self { found, from: None }
+    }
+
+    /// Whether the name still stands for it.
+    #[inline(always)]
+    pub fn is_current(&self) -> bool {
+        match self.from {
+            Some((part, version)) => part.version() == version,
+            None => self.found.is_same(),
+        }
+    }
 }
 
 impl Names {
-    /// None yet.
-    pub fn new() -> Self {
-        let none =
-            Name { directory: core::ptr::null(), version: 0, length: 0, bytes: [0; LONGEST], inode: None };
-        Self(UnsafeCell::new(alloc::vec![none; NAMES]))
-    }
-
-    /// The inode of this name in a directory.
-    pub fn look_up(&self, directory: &'static Inode, name: &[u8]) -> Option<&'static Inode> {
-        let version = directory.version.0.load(Ordering::Acquire);
+    /// What a name in a directory stands for.
+    ///
+    /// # Errors
+    /// [`Errno::NotDirectory`], [`Errno::NoEntry`].
+    pub fn look_up(&self, parent: Found, name: &[u8]) -> Result<Seen, Errno> {
+        let directory = parent.directory().ok_or(Errno::NotDirectory)?;
+        let hash = directory::hash(parent.number, name);
+        let part = directory.part(hash);
         // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        let place = unsafe { &mut (&mut *self.0.get())[place_of(directory, name)] };
-        if core::ptr::eq(place.directory, directory)
-            && place.version == version
+        let place = unsafe { &mut (&mut *self.0.get())[hash as usize % NAMES] };
+        if place.directory == parent.number
+            && place.version == part.version()
             && place.bytes.get(..place.length) == Some(name)
+            && let Some(found) = place.found
         {
-            return place.inode;
+            return Ok(Seen { found, from: Some((part, place.version)) });
         }
-        let inode = directory.entries.lock().get(name).copied()?;
+        let held = part.hold(parent.number)?;
+        let entry = held.get(name).ok_or(Errno::NoEntry)?;
+        let version = part.version();
+        drop(held);
         if let Some(bytes) = place.bytes.get_mut(..name.len()) {
             bytes.copy_from_slice(name);
-            (place.directory, place.version, place.length) = (directory, version, name.len());
-            place.inode = Some(inode);
+            (place.directory, place.version, place.length) = (parent.number, version, name.len());
+            place.found = Some(entry.found);
         }
-        Some(inode)
+        Ok(Seen { found: entry.found, from: Some((part, version)) })
     }
 }

@@ -37,6 +37,8 @@ errnos! {
     NoMemory = 12;
     /// EACCES: the rights do not allow it.
     Access = 13;
+    /// EBUSY: it is in use.
+    Busy = 16;
     /// EEXIST: it exists already.
     Exists = 17;
     /// ENOTDIR: a component of the path is no directory.

@@ -3,7 +3,7 @@
 use alloc::format;
 use alloc::string::String;
 
-use api::files::{CREATE, FileClient, TRUNCATE};
+use api::files::{CREATE, FileClient, READ_WRITE, TRUNCATE};
 use rt::errno::Errno;
 use rt::service::{DATA_BYTES, Failure};
 use rt::start::{self, Block};
@@ -55,7 +55,7 @@ fn filled_file(path: &str, pages: u64) -> Result<u32, Failure> {
         Ok(()) | Err(Failure::Refused(Errno::NoEntry)) => {}
         Err(failure) => return Err(failure),
     }
-    let descriptor = files.open(path.as_bytes(), CREATE | TRUNCATE, FILE_MODE)?;
+    let descriptor = files.open(path.as_bytes(), CREATE | TRUNCATE | READ_WRITE, FILE_MODE)?;
     const { assert!(DATA_BYTES >= PAGE as usize) };
     for page in 0..pages {
         files.pwrite(descriptor, page * PAGE, PAGE as usize)?;

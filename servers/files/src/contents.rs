@@ -1,0 +1,325 @@
+//! What is in files: read, write, seek, truncate, and what is known of a file.
+
+use alloc::vec::Vec;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+use api::files::{APPEND, Attributes, FROM_CURRENT, FROM_END, FROM_START};
+use rt::errno::Errno;
+use rt::service::Data;
+
+use crate::descriptor::Process;
+use crate::inode::Inode;
+use crate::log::Kind;
+use crate::open::OpenFile;
+use crate::{At, FileSystem, Outside};
+
+/// The largest offset, as in POSIX's signed 64 bits.
+const LARGEST_OFFSET: u64 = i64::MAX as u64;
+
+/// The file behind `file`, which can be read.
+#[inline(always)]
+fn readable(file: &OpenFile) -> Result<&'static Inode, Errno> {
+    if !file.is_readable() {
+        return Err(Errno::BadDescriptor);
+    }
+    let inode = file.inode()?;
+    if inode.directory.is_some() { Err(Errno::IsDirectory) } else { Ok(inode) }
+}
+
+impl<O: Outside> FileSystem<O> {
+    /// What is known of an open file.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`].
+    #[inline(always)]
+    pub fn fstat(&self, at: At<'_>, process: &Process, descriptor: u32) -> Result<Attributes, Errno> {
+        let file = process.get(descriptor)?;
+        let attributes = file.inode()?.attributes(at.cpu);
+        // Closed meanwhile by another thread: what was read may be another file's.
+        if ptr::eq(process.get(descriptor)?, file) { Ok(attributes) } else { Err(Errno::BadDescriptor) }
+    }
+
+    /// What is known of a file by name.
+    ///
+    /// # Errors
+    /// As POSIX's `stat`.
+    pub fn stat(&self, at: At<'_>, path: &[u8]) -> Result<Attributes, Errno> {
+        loop {
+            let seen = self.find(at, path)?;
+            let attributes = seen.found.inode.attributes(at.cpu);
+            // Else it may have lost that name before it was looked at.
+            if seen.is_current() {
+                return Ok(attributes);
+            }
+        }
+    }
+
+    /// Reads at `offset`; returns how many bytes there were.
+    ///
+    /// # Errors
+    /// As POSIX's `pread`.
+    #[inline(always)]
+    pub fn pread(
+        &self,
+        at: At<'_>,
+        process: &Process,
+        descriptor: u32,
+        offset: u64,
+        data: Data,
+    ) -> Result<u64, Errno> {
+        if offset > LARGEST_OFFSET {
+            return Err(Errno::Invalid);
+        }
+        Ok(self.read_at(at, readable(process.get(descriptor)?)?, offset, data))
+    }
+
+    #[inline(always)]
+    fn read_at(&self, at: At<'_>, inode: &'static Inode, offset: u64, data: Data) -> u64 {
+        let attributes = inode.kept(at.cpu);
+        let length = attributes.size.saturating_sub(offset).min(data.length as u64);
+        if length > 0 {
+            let copied = self.with_content(at, inode, |content| {
+                // SAFETY: the size of a file is at most that of its content, and `data` has room for as much. Others
+                // may change either meanwhile; they are bytes.
+                unsafe { ptr::copy_nonoverlapping(content.add(offset as usize), data.start, length as usize) }
+            });
+            if copied.is_none() {
+                // SAFETY: as above.
+                unsafe { ptr::write_bytes(data.start, 0, length as usize) };
+            }
+        }
+        if data.length > 0 && attributes.atime < attributes.mtime {
+            let now = self.outside.now();
+            inode.change(|attributes| attributes.atime = now);
+        }
+        length
+    }
+
+    /// Reads on from where the open file is; returns how many bytes there were.
+    ///
+    /// # Errors
+    /// As POSIX's `read`.
+    pub fn read(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
+        let file = process.get(descriptor)?;
+        let inode = readable(file)?;
+        let mut offset = file.offset.lock();
+        let length = self.read_at(at, inode, *offset, data);
+        *offset += length;
+        Ok(length)
+    }
+
+    /// Writes at `offset`; returns how many bytes.
+    ///
+    /// # Errors
+    /// As POSIX's `pwrite`.
+    pub fn pwrite(
+        &self,
+        at: At<'_>,
+        process: &Process,
+        descriptor: u32,
+        offset: u64,
+        data: Data,
+    ) -> Result<u64, Errno> {
+        if offset > LARGEST_OFFSET {
+            return Err(Errno::Invalid);
+        }
+        let inode = self.writable(at, process.get(descriptor)?)?;
+        Ok(self.write_at(at, inode, |_| offset, data)?.1)
+    }
+
+    /// Writes on from where the open file is, or at its end if it was opened for that; returns how many bytes.
+    ///
+    /// # Errors
+    /// As POSIX's `write`.
+    pub fn write(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
+        let file = process.get(descriptor)?;
+        let inode = self.writable(at, file)?;
+        if data.length == 0 {
+            return Ok(0);
+        }
+        let is_appended = file.flags() & APPEND != 0;
+        let mut offset = file.offset.lock();
+        let place = |size| if is_appended { size } else { *offset };
+        let (start, length) = self.write_at(at, inode, place, data)?;
+        *offset = start + length;
+        Ok(length)
+    }
+
+    /// The file behind `file`, which can be written, and has a content: making it may block.
+    fn writable(&self, at: At<'_>, file: &OpenFile) -> Result<&'static Inode, Errno> {
+        if !file.is_writable() {
+            return Err(Errno::BadDescriptor);
+        }
+        let inode = file.inode()?;
+        self.made_content(at, inode)?;
+        Ok(inode)
+    }
+
+    /// The content of a file, made if need be. May block.
+    pub(crate) fn made_content(&self, _: At<'_>, inode: &'static Inode) -> Result<u64, Errno> {
+        let content = inode.content.load(Ordering::SeqCst);
+        if content != 0 {
+            return Ok(content);
+        }
+        let fresh = self.outside.make_content()?;
+        match inode.content.compare_exchange(0, fresh, Ordering::SeqCst, Ordering::SeqCst) {
+            Ok(_) => Ok(fresh),
+            Err(other) => {
+                self.outside.end_content(fresh);
+                Ok(other)
+            }
+        }
+    }
+
+    /// Writes where `place` says, which is told the size; returns where that was, and how many bytes.
+    fn write_at(
+        &self,
+        at: At<'_>,
+        inode: &'static Inode,
+        place: impl FnOnce(u64) -> u64,
+        data: Data,
+    ) -> Result<(u64, u64), Errno> {
+        let writing = inode.writing.0.lock();
+        let start = place(inode.kept(at.cpu).size);
+        if data.length == 0 {
+            return Ok((start, 0));
+        }
+        let length = (data.length as u64).min(O::LARGEST.saturating_sub(start));
+        if length == 0 {
+            return Err(Errno::FileTooLarge);
+        }
+        // Others may change the data meanwhile: what is written down is what is written.
+        let bytes = self.outside.log(at.cpu.id()).map(|_| {
+            // SAFETY: as much is there; any bytes will do.
+            (0..length as usize)
+                .map(|index| unsafe { data.start.add(index).read_volatile() })
+                .collect::<Vec<u8>>()
+        });
+        let mut source = data.start.cast_const();
+        if let Some(bytes) = &bytes {
+            self.record(at, Kind::Write, [inode.number(), start, 0], bytes, &[])?;
+            source = bytes.as_ptr();
+        }
+        let copied = self.with_content(at, inode, |content| {
+            // SAFETY: within the content; as in `read_at`.
+            unsafe { ptr::copy_nonoverlapping(source, content.add(start as usize), length as usize) };
+        });
+        // Closed meanwhile by another thread.
+        copied.ok_or(Errno::BadDescriptor)?;
+        inode.resize(self.outside.now(), |size| size.max(start + length));
+        drop(writing);
+        Ok((start, length))
+    }
+
+    /// Says where an open file is read and written next; returns that.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`], [`Errno::Invalid`].
+    pub fn seek(
+        &self,
+        at: At<'_>,
+        process: &Process,
+        descriptor: u32,
+        distance: u64,
+        from: u32,
+    ) -> Result<u64, Errno> {
+        let file = process.get(descriptor)?;
+        let inode = file.inode()?;
+        let mut offset = file.offset.lock();
+        let base = match from {
+            FROM_START => 0,
+            FROM_CURRENT => *offset,
+            // A directory has no end that could be told.
+            FROM_END if inode.directory.is_none() => inode.kept(at.cpu).size,
+            _ => return Err(Errno::Invalid),
+        };
+        let new = base.checked_add_signed(distance as i64).filter(|new| *new <= LARGEST_OFFSET);
+        *offset = new.ok_or(Errno::Invalid)?;
+        Ok(*offset)
+    }
+
+    /// Makes an open file so long.
+    ///
+    /// # Errors
+    /// As POSIX's `ftruncate`.
+    pub fn ftruncate(&self, at: At<'_>, process: &Process, descriptor: u32, size: u64) -> Result<(), Errno> {
+        let file = process.get(descriptor)?;
+        if size > LARGEST_OFFSET || !file.is_writable() {
+            return Err(Errno::Invalid);
+        }
+        if size > O::LARGEST {
+            return Err(Errno::FileTooLarge);
+        }
+        self.set_size(at, file.inode()?, size)
+    }
+
+    /// Makes a file so long, by name.
+    ///
+    /// # Errors
+    /// As POSIX's `truncate`.
+    pub fn truncate(&self, at: At<'_>, path: &[u8], size: u64) -> Result<(), Errno> {
+        if size > LARGEST_OFFSET {
+            return Err(Errno::Invalid);
+        }
+        loop {
+            let seen = self.find(at, path)?;
+            if seen.found.directory().is_some() {
+                return Err(Errno::IsDirectory);
+            }
+            if size > O::LARGEST {
+                return Err(Errno::FileTooLarge);
+            }
+            if seen.found.keep() {
+                let is_same = seen.found.is_same();
+                let done = if is_same { self.set_size(at, seen.found.inode, size) } else { Ok(()) };
+                self.leave(at, seen.found.inode);
+                if is_same {
+                    return done;
+                }
+            }
+        }
+    }
+
+    /// Makes a file at most [`Outside::LARGEST`] bytes long.
+    pub(crate) fn set_size(&self, at: At<'_>, inode: &'static Inode, size: u64) -> Result<(), Errno> {
+        let writing = inode.writing.0.lock();
+        self.record(at, Kind::Resize, [inode.number(), size, 0], &[], &[])?;
+        self.cut(at, inode, size);
+        drop(writing);
+        Ok(())
+    }
+
+    /// Writes what was written in an earlier life.
+    pub(crate) fn put(
+        &self,
+        at: At<'_>,
+        inode: &'static Inode,
+        start: u64,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        self.made_content(at, inode)?;
+        let end = start + bytes.len() as u64;
+        if end > O::LARGEST {
+            return Err(Errno::FileTooLarge);
+        }
+        self.with_content(at, inode, |content| {
+            // SAFETY: within the content.
+            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), content.add(start as usize), bytes.len()) };
+        });
+        inode.resize(self.outside.now(), |size| size.max(end));
+        Ok(())
+    }
+
+    /// Makes a file so long, whose `writing` is held, or which nobody else knows.
+    pub(crate) fn cut(&self, at: At<'_>, inode: &'static Inode, size: u64) {
+        let old = inode.kept(at.cpu).size;
+        inode.resize(self.outside.now(), |_| size);
+        if size < old {
+            self.with_content(at, inode, |content| {
+                // SAFETY: within the content. Whoever reads meanwhile knew the old size.
+                unsafe { ptr::write_bytes(content.add(size as usize), 0, (old - size) as usize) };
+            });
+        }
+    }
+}

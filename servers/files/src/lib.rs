@@ -1,0 +1,136 @@
+//! The core of the file server: a file system in memory with the semantics and errors of POSIX, for many CPUs at once.
+//!
+//! It knows no kernel: what it needs of its surroundings it asks an [`Outside`] for, so that it runs in the server and
+//! in tests on the host, which compare it with a file system of the host.
+//!
+//! **How operations keep out of each other's way.** What is read often and changed seldom has a copy a CPU: the
+//! attributes of an inode ([`attributes`]), and names, which each replica remembers for as long as their part of the
+//! directory does not change ([`names`]). A directory is in parts by the hash of the name ([`directory`]), each with a
+//! lock of its own, so that different names meet only where their parts are the same; its times and counts are put
+//! together from the parts when somebody asks. Descriptors are in ranges a CPU ([`descriptor`]).
+//!
+//! **Order.** An operation on names holds the parts that it changes until all that it changes has been changed; who
+//! looks without a lock looks again afterwards whether the part is still the same. Changes of attributes stop readers
+//! on all CPUs before they show on one. So operations on names and attributes are linearisable, but for a path through
+//! a directory that is moved meanwhile (as POSIX allows), and for times. Contents are only as atomic as memory.
+//!
+//! Inodes and open files are used again only as what they were, with another number, so that whoever comes late finds
+//! another file and not other memory.
+#![cfg_attr(target_os = "none", no_std)]
+
+extern crate alloc;
+
+pub mod attributes;
+pub mod contents;
+pub mod descriptor;
+pub mod directory;
+pub mod inode;
+pub mod lock;
+pub mod log;
+pub mod names;
+pub mod open;
+pub mod outside;
+pub mod path;
+pub mod tree;
+
+use alloc::boxed::Box;
+use alloc::vec::Vec;
+use core::cell::UnsafeCell;
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use rt::errno::Errno;
+use smp::{Cpu, CpuId};
+
+use inode::{Found, Inode, Inodes, Padded, ROOT, Spare};
+use names::Names;
+use open::OpenFiles;
+pub use outside::Outside;
+
+/// Files and directories that there can be at a time.
+pub const FILES: usize = 4096;
+
+/// A file system: what all replicas share.
+pub struct FileSystem<O> {
+    /// What it asks for memory and the time.
+    pub outside: O,
+    inodes: Inodes,
+    root: Found,
+    /// Held while a directory gets another parent, so that none becomes its own ancestor.
+    moves: lock::Lock<()>,
+    /// The content that each CPU works on.
+    in_use: Box<[Padded<AtomicU64>]>,
+}
+
+/// What a CPU keeps for itself.
+#[derive(Default)]
+pub struct Replica {
+    names: Names,
+    open: OpenFiles,
+    spare: Spare,
+    /// Contents that were in use on other CPUs when they ended.
+    ending: UnsafeCell<Vec<u64>>,
+}
+
+/// Where an operation runs.
+#[derive(Clone, Copy)]
+pub struct At<'a> {
+    /// The token of the CPU.
+    pub cpu: Cpu<'a>,
+    /// That CPU's replica.
+    pub replica: &'a Replica,
+}
+
+impl<O: Outside> FileSystem<O> {
+    /// An empty file system for so many CPUs.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`].
+    pub fn new(outside: O, cpus: usize) -> Result<Self, Errno> {
+        let inodes = Inodes::new(cpus);
+        let mode = api::files::DIRECTORY | 0o755;
+        let root = inodes.make(CpuId::BOOT, &Spare::default(), mode, outside.now(), None, Some(ROOT))?;
+        let in_use = (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect();
+        Ok(Self { outside, inodes, root, moves: lock::Lock::new(()), in_use })
+    }
+
+    /// Ends one use of an inode; with the last, its content.
+    fn leave(&self, at: At<'_>, inode: &'static Inode) {
+        let Some(content) = self.inodes.leave(&at.replica.spare, inode) else { return };
+        // SAFETY: a replica is a monitor, and the borrow ends before anybody else is called.
+        let mut ending = core::mem::take(unsafe { &mut *at.replica.ending.get() });
+        ending.push(content);
+        let is_used =
+            |content: &u64| self.in_use.iter().any(|used| used.0.load(Ordering::SeqCst) == *content);
+        let (later, now) = ending.into_iter().partition(is_used);
+        // SAFETY: as above.
+        unsafe { *at.replica.ending.get() = later };
+        let now: Vec<u64> = now;
+        now.into_iter().for_each(|content| self.outside.end_content(content));
+    }
+
+    /// Works on the content of an inode, if it has any, which stays meanwhile whoever closes the file. `work` calls
+    /// nobody.
+    #[inline(always)]
+    fn with_content<R>(
+        &self,
+        at: At<'_>,
+        inode: &'static Inode,
+        work: impl FnOnce(*mut u8) -> R,
+    ) -> Option<R> {
+        let in_use = &self.in_use.get(at.cpu.id().index())?.0;
+        loop {
+            let content = inode.content.load(Ordering::SeqCst);
+            if content == 0 {
+                return None;
+            }
+            // Whoever ends the content takes it from the inode first, and looks here then.
+            in_use.store(content, Ordering::SeqCst);
+            if inode.content.load(Ordering::SeqCst) == content {
+                let result = work(self.outside.content(content));
+                in_use.store(0, Ordering::Release);
+                return Some(result);
+            }
+            in_use.store(0, Ordering::Release);
+        }
+    }
+}

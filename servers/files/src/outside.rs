@@ -1,0 +1,61 @@
+//! What the file system asks its surroundings for.
+
+use alloc::alloc::{alloc, dealloc};
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+use rt::errno::Errno;
+use smp::CpuId;
+use smp::backing::{Backing, Exhausted};
+
+use crate::log::Log;
+
+/// The surroundings of a file system.
+pub trait Outside: Sync + 'static {
+    /// Bytes that a file can have.
+    const LARGEST: u64;
+
+    /// Nanoseconds since some beginning.
+    fn now(&self) -> u64;
+
+    /// Makes [`Outside::LARGEST`] bytes of zeroes; returns their number, which is not 0. May block.
+    ///
+    /// # Errors
+    /// Why there are none.
+    fn make_content(&self) -> Result<u64, Errno>;
+
+    /// Ends such a content, when nobody uses it any more. May block.
+    fn end_content(&self, number: u64);
+
+    /// Where a content is.
+    fn content(&self, number: u64) -> *mut u8;
+
+    /// The log of a CPU; none if nothing is to be written down.
+    #[inline(always)]
+    fn log(&self, _: CpuId) -> Option<Log<'_>> {
+        None
+    }
+
+    /// A stamp of a clock that all CPUs share: never less than one that was taken before.
+    fn stamp(&self) -> u64 {
+        self.now()
+    }
+}
+
+/// The program's allocator, as what clustered objects take memory from.
+#[derive(Clone, Copy, Debug)]
+pub struct Allocator;
+
+// SAFETY: the program's allocator keeps the promise.
+unsafe impl Backing for Allocator {
+    fn take(&self, layout: Layout, _: CpuId) -> Result<NonNull<u8>, Exhausted> {
+        debug_assert!(layout.size() > 0);
+        // SAFETY: nothing that CPUs share is empty.
+        NonNull::new(unsafe { alloc(layout) }).ok_or(Exhausted)
+    }
+
+    unsafe fn give(&self, memory: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's.
+        unsafe { dealloc(memory.as_ptr(), layout) }
+    }
+}
