@@ -30,6 +30,7 @@ pub const LOCAL: &[Goal] = &[
     Goal { workload: "notify", instructions: Some(Instructions::Kernel(250.0)) },
     Goal { workload: "capability", instructions: None },
     Goal { workload: "page_fault", instructions: Some(Instructions::KernelAndServers(1200.0)) },
+    Goal { workload: "page_fault_anon", instructions: None },
     Goal { workload: "fstat", instructions: Some(Instructions::All(484.0)) },
     Goal { workload: "fstat_shared", instructions: Some(Instructions::All(484.0)) },
     Goal { workload: "file_open", instructions: None },
