@@ -32,16 +32,6 @@ pub enum Kind {
     Noisy,
 }
 
-/// A workload whose figures differ by more than others' between measurements of the same program.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Wider {
-    /// Its name.
-    pub workload: String,
-    /// In place of the metric's `absolute`.
-    pub absolute: f64,
-}
-
 /// A metric.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,9 +50,6 @@ pub struct Metric {
     pub relative: f64,
     /// See `relative`.
     pub absolute: f64,
-    /// Workloads with another `absolute`.
-    #[serde(default)]
-    pub wider: Vec<Wider>,
     /// Whether a gate fails by it.
     pub gate: bool,
     /// Only with the same compiler are two figures comparable.
@@ -70,11 +57,10 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// How far a figure of `workload` may be from `base` in the worse direction.
+    /// How far a figure may be from `base` in the worse direction.
     #[must_use]
-    pub fn tolerance(&self, workload: &str, base: f64) -> f64 {
-        let wider = self.wider.iter().find(|wider| wider.workload == workload);
-        base.abs() * self.relative + wider.map_or(self.absolute, |wider| wider.absolute)
+    pub fn tolerance(&self, base: f64) -> f64 {
+        base.abs() * self.relative + self.absolute
     }
 
     /// By how much `now` is worse than `base`; negative where it is better.
@@ -173,19 +159,8 @@ impl Registry {
                 )));
             }
             let sound = |value: f64| value.is_finite() && value >= 0.0;
-            let mut all = [metric.relative, metric.absolute]
-                .into_iter()
-                .chain(metric.wider.iter().map(|wider| wider.absolute));
-            if !all.all(sound) {
+            if !sound(metric.relative) || !sound(metric.absolute) {
                 return Err(wrong(&format!("metric `{}`: a tolerance must be 0 or more", metric.name)));
-            }
-            if let Some(wider) =
-                metric.wider.iter().find(|wider| Workload::by_name(&wider.workload).is_none())
-            {
-                return Err(wrong(&format!(
-                    "metric `{}`: there is no workload `{}`",
-                    metric.name, wider.workload
-                )));
             }
         }
         for point in registry.gate.points() {
@@ -269,13 +244,6 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_workload_can_have_a_wider_tolerance() {
-        let registry = registry();
-        let metric = registry.metrics.iter().find(|metric| metric.name == "transfers").unwrap();
-        assert!(metric.tolerance("fstat", 0.0) < metric.tolerance("page_fault_anon", 0.0));
-    }
-
-    #[test]
     fn a_registry_that_is_wrong_is_bad_input() {
         let text =
             std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../results/metrics.toml"))
@@ -283,7 +251,6 @@ pub(crate) mod tests {
         for (from, to, word) in [
             ("\"insns\"", "\"insn\"", "unknown metric `insn`"),
             ("\"null_syscall\"", "\"nope\"", "`nope`"),
-            ("workload = \"page_fault_anon\"", "workload = \"page\"", "no workload `page`"),
             ("direction = \"lower\"", "direction = \"down\"", "down"),
             ("absolute = ", "absolute = -", "0 or more"),
         ] {

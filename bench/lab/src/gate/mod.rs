@@ -132,7 +132,7 @@ pub fn compare(registry: &Registry, base: &Measurement, run: &Measurement) -> Re
         for metric in registry.metrics.iter().filter(|metric| metric.gate) {
             let of = |records: &[Record]| mean_of(records, key, &metric.name);
             let (Some(was), Some(now)) = (of(&base.records), of(&run.records)) else { continue };
-            let tolerance = metric.tolerance(&key.workload, was);
+            let tolerance = metric.tolerance(was);
             let worse = metric.worse_by(was, now);
             if worse.abs() <= tolerance {
                 continue;
