@@ -4,21 +4,19 @@ use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
-/// Bytes of a worker's stack.
-pub const STACK: usize = 4096;
+use crate::stacks::Stacks;
+
+pub use crate::stacks::STACK;
+
 const WORKERS: usize = 1;
-const MOST_CPUS: usize = 256;
 const CALLS: u64 = 1000;
 
-#[repr(C, align(4096))]
-struct Stacks([u8; STACK * WORKERS * MOST_CPUS]);
-
-static mut STACKS: Stacks = Stacks([0; STACK * WORKERS * MOST_CPUS]);
+static STACKS: Stacks = Stacks::new(WORKERS);
 static ENDPOINT: AtomicU64 = AtomicU64::new(0);
 
 /// Where stacks of workers may be, for one endpoint at a time: enough for all CPUs.
 pub fn stacks() -> u64 {
-    &raw const STACKS as u64
+    STACKS.address()
 }
 
 fn server(first: Message) -> ! {

@@ -6,16 +6,12 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 
 use crate::count;
+use crate::stacks::{STACK, Stacks};
 use crate::threads::{PRIORITY, child_stack};
 
-const STACK: usize = 4096;
 const WORKERS: usize = 2;
-const MOST_CPUS: usize = 256;
 
-#[repr(C, align(4096))]
-struct Stacks([u8; STACK * WORKERS * MOST_CPUS]);
-
-static mut STACKS: Stacks = Stacks([0; STACK * WORKERS * MOST_CPUS]);
+static STACKS: Stacks = Stacks::new(WORKERS);
 
 /// How a worker spends the time that its client's call takes.
 #[derive(Clone, Copy, Debug)]
@@ -96,7 +92,7 @@ pub fn clients_are_stopped_and_killed(cpus: u64) {
     let before = count::all();
     // SAFETY: the stacks are used for nothing else.
     let endpoint = unsafe {
-        let (entry, stacks) = (serve as *const () as u64, &raw const STACKS as u64);
+        let (entry, stacks) = (serve as *const () as u64, STACKS.address());
         call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, WORKERS as u32)
     };
     let endpoint = endpoint.expect("an endpoint");

@@ -28,6 +28,7 @@ mod notifications;
 mod pagers;
 mod pressure;
 mod shares;
+mod stacks;
 mod threads;
 mod torture;
 

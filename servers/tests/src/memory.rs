@@ -5,13 +5,14 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Message};
 use rt::memory;
 
+use crate::stacks::{self, Stacks};
+
 /// Bytes of a page.
 pub const PAGE: u64 = abi::PAGE;
 /// Where regions are made; far from the program.
 pub const AREA: u64 = 0x20_0000_0000;
 /// Pages that each CPU has there.
 pub const SHARE: u64 = 64;
-const MOST_CPUS: u64 = 256;
 /// Where pages are mapped besides.
 pub const ELSEWHERE: u64 = 0x30_0000_0000;
 /// The program's own space.
@@ -36,11 +37,9 @@ pub mod manner {
     pub const ZEROED: u64 = 6;
 }
 
-const STACK: u64 = 4096;
+const STACK: u64 = stacks::STACK as u64;
 
-#[repr(C, align(4096))]
-struct Stacks([u8; (STACK * MOST_CPUS) as usize]);
-static mut STACKS: Stacks = Stacks([0; (STACK * MOST_CPUS) as usize]);
+static STACKS: Stacks = Stacks::new(1);
 
 /// The pager's memory.
 pub static MEMORY: AtomicU64 = AtomicU64::new(0);
@@ -122,7 +121,7 @@ pub fn prepare(pages: u64, how: u64, access: Access) -> Handle {
     let whole = initial::memory(0);
     let derived = memory::derive(whole, 0, pages).expect("a range of all memory");
     MEMORY.store(derived.0, Ordering::Relaxed);
-    let stacks = &raw mut STACKS as u64;
+    let stacks = STACKS.address();
     // SAFETY: the stacks are used for nothing else.
     let pager =
         unsafe { call::create_endpoint(initial::ADDRESS_SPACE, page as *const () as u64, stacks, STACK, 1) };
@@ -216,7 +215,7 @@ fn revocation_unmaps(handle: Handle) {
 fn a_pager_may_map_by_call() {
     memory::end_region(OWN, AREA, SHARE * PAGE).expect("the region ends");
     assert_eq!(unmap(AREA, SHARE), Ok(()));
-    let stacks = &raw mut STACKS as u64 + SHARE * STACK;
+    let stacks = STACKS.address() + SHARE * STACK;
     // SAFETY: the stacks of other CPUs, which this test does not use.
     let pager =
         unsafe { call::create_endpoint(initial::ADDRESS_SPACE, page as *const () as u64, stacks, STACK, 1) };

@@ -6,21 +6,19 @@ use rt::call::{self, Message, Placement};
 use rt::memory;
 
 use crate::memory::{OWN, PAGE, both, load, map, store, unmap};
+use crate::stacks::{self, Stacks};
 use crate::threads::child_stack;
 
 const AREA: u64 = 0x58_0000_0000;
 /// A page that is mapped and unmapped while the kernel reads it.
 const FLICKER: u64 = 0x5c_0000_0000;
-const STACK: u64 = 4096;
+const STACK: u64 = stacks::STACK as u64;
 /// So many that one client's share is two.
 const WORKERS: u32 = 3;
-const MOST_CPUS: u64 = 256;
 const MILLISECOND: u64 = 1_000_000;
 
-#[repr(C, align(4096))]
-struct Stacks([u8; (STACK * WORKERS as u64 * MOST_CPUS) as usize]);
-static mut PAGER_STACKS: Stacks = Stacks([0; (STACK * WORKERS as u64 * MOST_CPUS) as usize]);
-static mut CLIENT_STACKS: Stacks = Stacks([0; (STACK * WORKERS as u64 * MOST_CPUS) as usize]);
+static PAGER_STACKS: Stacks = Stacks::new(WORKERS as usize);
+static CLIENT_STACKS: Stacks = Stacks::new(WORKERS as usize);
 
 /// What the pager does, by its region's badge.
 const SILENT: u64 = 1;
@@ -71,7 +69,7 @@ fn endpoint(entry: *const (), stacks: u64) -> Handle {
 }
 
 fn new_pager() -> Handle {
-    endpoint(page as *const (), &raw mut PAGER_STACKS as u64)
+    endpoint(page as *const (), PAGER_STACKS.address())
 }
 
 extern "C" fn load_and_end(address: u64) -> ! {
@@ -118,7 +116,7 @@ fn never_answers() {
     assert_eq!(call::thread_control(waiting, ThreadOperation::Kill, 7, None), Ok(0));
     assert_eq!(call::join(waiting, 0), Ok(7));
     // A server that faults there holds up its callers only until their deadlines.
-    let server = endpoint(serve as *const (), &raw mut CLIENT_STACKS as u64);
+    let server = endpoint(serve as *const (), CLIENT_STACKS.address());
     let deadline = call::now() + 10 * MILLISECOND;
     let answer = call::call_until(server, [AREA + PAGE, 0, 0, 0], deadline);
     assert_eq!(answer.map(|reply| reply.first), Err(Error::TimedOut));

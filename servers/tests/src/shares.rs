@@ -5,20 +5,16 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 
 use crate::count::{self, MILLISECOND};
+use crate::stacks::{STACK, Stacks};
 
 const WORKERS: u32 = 4;
-const STACK: usize = 4096;
 const CLIENTS: usize = 4;
-const MOST_CPUS: usize = 256;
 
 /// What the server does with a message that starts with this word.
 const ECHO: u64 = 0;
 const BLOCK: u64 = 1;
 
-#[repr(C, align(4096))]
-struct Stacks([[u8; STACK]; WORKERS as usize * MOST_CPUS]);
-
-static mut STACKS: Stacks = Stacks([[0; STACK]; WORKERS as usize * MOST_CPUS]);
+static STACKS: Stacks = Stacks::new(WORKERS as usize);
 static mut CLIENT_STACKS: [[u8; STACK]; CLIENTS] = [[0; STACK]; CLIENTS];
 /// Where workers wait: 1 lets them go on.
 static GATE: AtomicU32 = AtomicU32::new(0);
@@ -93,7 +89,7 @@ pub fn are_kept() {
     let threads = count::objects(Kind::Thread);
     // SAFETY: the stacks are used for nothing else.
     let endpoint = unsafe {
-        let (entry, stacks) = (serve as *const () as u64, &raw const STACKS as u64);
+        let (entry, stacks) = (serve as *const () as u64, STACKS.address());
         call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, WORKERS)
     };
     let endpoint = endpoint.expect("an endpoint");

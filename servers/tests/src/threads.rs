@@ -4,16 +4,13 @@ use abi::{Error, initial};
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use rt::call::{self, Placement};
 
-const STACK: usize = 4096;
-const MOST_CPUS: usize = 256;
+use crate::stacks::Stacks;
+
 /// Of the tests' threads.
 pub const PRIORITY: u8 = 32;
 
-#[repr(C, align(4096))]
-struct Stacks([[u8; STACK]; MOST_CPUS]);
-
-static mut STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
-static mut CHILD_STACKS: Stacks = Stacks([[0; STACK]; MOST_CPUS]);
+static STACKS: Stacks = Stacks::new(1);
+static CHILD_STACKS: Stacks = Stacks::new(1);
 static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
@@ -48,7 +45,7 @@ pub fn on_every_cpu(cpus: u64, work: fn(u32)) {
         // SAFETY: each CPU's thread has a stack of its own, used for nothing else; a thread starts as if
         // it had been called, 8 below a multiple of 16.
         unsafe {
-            let stack = (&raw mut STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8);
+            let stack = STACKS.end_of(cpu as usize);
             let place = Placement { cpu, priority: PRIORITY };
             call::thread_create(place, run, stack, cpu.into(), Some(initial::CPU_CONTROL))
                 .expect("a thread starts on every CPU");
@@ -70,8 +67,7 @@ pub fn place_and_yield(cpu: u32) {
 
 /// End of the stack of threads that CPU `cpu`'s thread makes, one at a time.
 pub fn child_stack(cpu: u32) -> *mut u8 {
-    // SAFETY: within the array.
-    unsafe { (&raw mut CHILD_STACKS.0[cpu as usize]).cast::<u8>().add(STACK - 8) }
+    CHILD_STACKS.end_of(cpu as usize)
 }
 
 extern "C" fn child(argument: u64) -> ! {

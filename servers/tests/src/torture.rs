@@ -8,22 +8,21 @@ use rt::memory;
 
 use crate::count::{self, MILLISECOND};
 use crate::memory::{OWN, PAGE, both, map, unmap};
+use crate::stacks::{STACK, Stacks};
 use crate::threads::PRIORITY;
 
 /// CPUs that take part at most, children of each driver at a time, and workers that the server may have on a CPU.
 const MOST_CPUS: usize = 8;
 const CHILDREN: usize = 3;
 const WORKERS: usize = 4;
-const STACK: usize = 4096;
-const ALL_CPUS: usize = 256;
 
 #[repr(C, align(4096))]
-struct Stacks<const N: usize>([[u8; STACK]; N]);
+struct Few<const N: usize>([[u8; STACK]; N]);
 
-static mut DRIVERS: Stacks<MOST_CPUS> = Stacks([[0; STACK]; MOST_CPUS]);
-static mut CHILD_STACKS: Stacks<{ MOST_CPUS * CHILDREN }> = Stacks([[0; STACK]; MOST_CPUS * CHILDREN]);
-static mut GUARD_STACKS: Stacks<ALL_CPUS> = Stacks([[0; STACK]; ALL_CPUS]);
-static mut WORKER_STACKS: Stacks<{ ALL_CPUS * WORKERS }> = Stacks([[0; STACK]; ALL_CPUS * WORKERS]);
+static mut DRIVERS: Few<MOST_CPUS> = Few([[0; STACK]; MOST_CPUS]);
+static mut CHILD_STACKS: Few<{ MOST_CPUS * CHILDREN }> = Few([[0; STACK]; MOST_CPUS * CHILDREN]);
+static GUARD_STACKS: Stacks = Stacks::new(1);
+static WORKER_STACKS: Stacks = Stacks::new(WORKERS);
 
 /// A page that is paged in and unmapped for each child, and one for each driver besides.
 const AREA: u64 = 0x5a_0000_0000;
@@ -271,8 +270,8 @@ pub fn leaves_nothing(cpus: u64, seconds: u64) {
             unsafe { call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, workers) };
         made.expect("an endpoint")
     };
-    let server = make(&raw const WORKER_STACKS as u64, WORKERS as u32);
-    let guard = make(&raw const GUARD_STACKS as u64, 1);
+    let server = make(WORKER_STACKS.address(), WORKERS as u32);
+    let guard = make(GUARD_STACKS.address(), 1);
     ENDPOINT.store(server.0, Ordering::Relaxed);
     GUARD.store(guard.0, Ordering::Relaxed);
     memory::region(OWN, AREA, PAGES * PAGE, both(), guard, PAGER).expect("a region");
