@@ -46,7 +46,9 @@ pub fn summarise(values: &mut [u64]) -> [f64; 8] {
     values.sort_unstable();
     let count = values.len() as f64;
     let mean = values.iter().map(|&v| v as f64).sum::<f64>() / count;
-    let variance = values.iter().map(|&v| (v as f64 - mean).powi(2)).sum::<f64>() / count;
+    let squares = values.iter().map(|&v| (v as f64 - mean).powi(2)).sum::<f64>();
+    // Of a sample, as the instrument's.
+    let deviation = if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
     // Linear interpolation between the two nearest ranks.
     let quantile = |part: f64| {
         let at = part * (values.len() - 1) as f64;
@@ -54,7 +56,7 @@ pub fn summarise(values: &mut [u64]) -> [f64; 8] {
         low + (high - low) * at.fract()
     };
     let (min, max) = (quantile(0.0), quantile(1.0));
-    [min, quantile(0.25), quantile(0.5), mean, quantile(0.75), max, variance.sqrt(), count]
+    [min, quantile(0.25), quantile(0.5), mean, quantile(0.75), max, deviation, count]
 }
 
 #[cfg(test)]
@@ -64,7 +66,7 @@ mod tests {
     #[test]
     fn summary_of_a_known_set_is_exact() {
         let mut values = [4, 1, 3, 2, 5];
-        assert_eq!(summarise(&mut values), [1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 2f64.sqrt(), 5.0]);
+        assert_eq!(summarise(&mut values), [1.0, 2.0, 3.0, 3.0, 4.0, 5.0, 2.5f64.sqrt(), 5.0]);
         assert_eq!(summarise(&mut [10, 20])[1..5], [12.5, 15.0, 15.0, 17.5]);
     }
 

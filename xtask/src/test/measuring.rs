@@ -89,7 +89,7 @@ fn stormcell(out: &str) -> Vec<Case> {
         ("bench/eight-points-of-stormcell", [&BENCH[..], &points].concat(), success, "\n8 records in"),
         (
             "bench/nothing-to-measure",
-            [&BENCH[..], &["--workloads", "mutex"]].concat(),
+            [&BENCH[..], &["--workloads", "munmap", "--modes", "mp", "--out", out]].concat(),
             BAD_INPUT,
             "no system that is to be measured has such points",
         ),

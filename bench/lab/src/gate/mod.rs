@@ -9,6 +9,7 @@ use std::fmt;
 
 use anyhow::Result;
 
+use crate::exit::bad_input;
 use crate::record::Record;
 use crate::why::Why;
 use metrics::{Direction, Kind, Metric, Registry, value_of};
@@ -131,7 +132,11 @@ pub fn compare(registry: &Registry, base: &Measurement, run: &Measurement) -> Re
     for key in &keys {
         for metric in registry.metrics.iter().filter(|metric| metric.gate) {
             let of = |records: &[Record]| mean_of(records, key, &metric.name);
-            let (Some(was), Some(now)) = (of(&base.records), of(&run.records)) else { continue };
+            // What the baseline does not know can't have got worse; what the run leaves out could have.
+            let Some(was) = of(&base.records) else { continue };
+            let now = of(&run.records).ok_or_else(|| {
+                bad_input(format!("not comparable: {key}: the run has no {}; measure it again", metric.title))
+            })?;
             let tolerance = metric.tolerance(was);
             let worse = metric.worse_by(was, now);
             if worse.abs() <= tolerance {
@@ -161,7 +166,8 @@ fn title(metric: &Metric) -> String {
 
 /// The mean of a metric over the repeats of a point.
 fn mean_of(records: &[Record], key: &Key, metric: &str) -> Option<f64> {
-    let repeats = records.iter().filter(|record| Key::of(record) == *key);
+    let trusted = |record: &&Record| !record.suspect && !record.oversubscribed;
+    let repeats = records.iter().filter(|record| Key::of(record) == *key).filter(trusted);
     let values: Vec<f64> = repeats.filter_map(|record| value_of(record, metric)).collect();
     (!values.is_empty()).then(|| values.iter().sum::<f64>() / values.len() as f64)
 }

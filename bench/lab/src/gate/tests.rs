@@ -128,6 +128,24 @@ fn an_empty_or_partial_run_does_not_pass() {
 type Circumstance = (fn(&mut Record), &'static str);
 
 #[test]
+fn a_figure_that_the_run_leaves_out_does_not_pass() {
+    let mut run = whole();
+    let at = ppc(&run, 2);
+    run.records[at].insns_kernel_per_op = None;
+    assert!(refused(&whole(), &run).contains("ppc mt of stormcell at 2 CPUs: the run has no instructions"));
+    assert!(compare(&registry(), &run, &whole()).is_ok(), "a new metric is no regression");
+}
+
+#[test]
+fn a_repeat_that_is_not_to_be_trusted_counts_for_nothing() {
+    let mut run = whole();
+    let wrong =
+        Record { suspect: true, insns_kernel_per_op: Some(900.0), ..run.records[ppc(&run, 2)].clone() };
+    run.records.push(wrong);
+    assert!(compare(&registry(), &whole(), &run).unwrap().worse.is_empty());
+}
+
+#[test]
 fn other_circumstances_are_not_comparable() {
     let base = whole();
     let table: [Circumstance; 4] = [

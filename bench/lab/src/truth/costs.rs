@@ -102,7 +102,6 @@ pub fn ipi_delivery(runner: &Runner) -> Result<String> {
     let doubled = format!("ipi_delivery:{}", 2 * delivery);
     let short = median(find(&runner.regions(&boot(&[]))?, IPI_WAKE)?);
     let long = median(find(&runner.regions(&boot(&[&doubled]))?, IPI_WAKE)?);
-    // The waiting CPU looks once a turn of its loop, hence the wider margin here.
-    within("delivery", long - short, f64::from(delivery), 2.0 * PART)?;
+    within("delivery", long - short, f64::from(delivery), PART)?;
     Ok(format!("{short:.0} and {long:.0} cycles"))
 }
