@@ -112,7 +112,7 @@ impl Inode {
 
     /// Changes what is known of it, for all CPUs.
     pub fn change(&self, change: impl FnOnce(&mut Attributes)) {
-        self.attributes.root().change(change);
+        attributes::change(&self.attributes, change);
     }
 
     /// Its content became so long.
@@ -220,7 +220,7 @@ impl Inodes {
             inode.users.0.store(1, Ordering::SeqCst);
             return Ok(found);
         }
-        let shared = Clustered::new(&self.slots, near, Shared::new(attributes));
+        let shared = Clustered::new(&self.slots, near, attributes::new(attributes));
         let inode = Box::leak(Box::new(Inode {
             attributes: shared.map_err(|_| Errno::TooManyFiles)?,
             number: AtomicU64::new(number),
