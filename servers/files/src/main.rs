@@ -14,7 +14,7 @@ use api::badge::PROCESSES;
 use api::files::{FSTAT, Files as _};
 use api::memory::MemoryClient;
 use files::descriptor::Process;
-use files::{FILES, FileSystem, Outside, Replica};
+use files::{FileSystem, NUMBERS, Outside, Replica};
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::layout::OBJECT;
@@ -24,7 +24,10 @@ use rt::start::Block;
 use rt::window::Slot;
 use smp::Cpu;
 
-rt::server!(Files, FILES);
+rt::server!(Files, NUMBERS);
+
+/// What part of the memory that is free when the server starts contents can have: 1 in so many.
+const SHARE: u64 = 2;
 
 /// The processes, by number.
 static PROCESS: [AtomicPtr<Process>; PROCESSES] = [const { AtomicPtr::new(ptr::null_mut()) }; PROCESSES];
@@ -39,6 +42,10 @@ struct Objects(MemoryClient);
 
 impl Outside for Objects {
     const LARGEST: u64 = OBJECT;
+
+    fn capacity(&self) -> Result<u64, Errno> {
+        self.0.free_pages().map(|pages| pages / SHARE).map_err(refused)
+    }
 
     fn now(&self) -> u64 {
         call::now()
