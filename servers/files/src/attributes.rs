@@ -29,10 +29,15 @@ pub fn change(shared: &Clustered<Shared>, change: impl FnOnce(&mut Attributes)) 
     });
 }
 
-/// The attributes as words, if this CPU has a copy that nobody is changing.
+/// What `look` makes of the attributes' words, each by its place, if this CPU has a copy that nobody is changing; else
+/// what it saw is to be forgotten.
 #[inline(always)]
-pub fn read_at_once(shared: &Clustered<Shared>, cpu: Cpu<'_>) -> Option<[u64; WORDS]> {
-    shared.reference().read_at_once(cpu)
+pub fn look_at_once<R>(
+    shared: &Clustered<Shared>,
+    cpu: Cpu<'_>,
+    look: impl FnOnce(&dyn Fn(usize) -> u64) -> R,
+) -> Option<R> {
+    shared.reference().look_at_once(cpu, look)
 }
 
 /// The attributes as this CPU sees them.

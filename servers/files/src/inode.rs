@@ -88,11 +88,16 @@ impl Inode {
         attributes::read(&self.attributes, cpu)
     }
 
-    /// What is known of a file as [`Attributes::to_words`] has it, where that takes no more than reading this CPU's copy.
+    /// What is known of a file as [`Attributes::to_words`] has it, where that takes no more than reading this CPU's copy:
+    /// returns the first half, and puts each word of the second where `put` says, also where it returns nothing.
     #[inline(always)]
-    pub fn at_once(&self, cpu: Cpu<'_>) -> Option<[u64; Attributes::WORDS]> {
-        let words = attributes::read_at_once(&self.attributes, cpu)?;
-        (words[Attributes::MODE_WORD] as u32 & TYPE != DIRECTORY).then_some(words)
+    pub fn at_once(&self, cpu: Cpu<'_>, put: impl Fn(usize, u64)) -> Option<[u64; Attributes::WORDS / 2]> {
+        const HALF: usize = Attributes::WORDS / 2;
+        let (first, mode) = attributes::look_at_once(&self.attributes, cpu, |word| {
+            (HALF..Attributes::WORDS).for_each(|index| put(index - HALF, word(index)));
+            (core::array::from_fn(word), word(Attributes::MODE_WORD))
+        })?;
+        (mode as u32 & TYPE != DIRECTORY).then_some(first)
     }
 
     /// What is known of it.

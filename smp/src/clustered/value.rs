@@ -136,4 +136,11 @@ impl<'r, const WORDS: usize, const CLASS: Class, B: Backing + Sync, V: Variant>
     pub fn read_at_once(self, cpu: Cpu<'r>) -> Option<[u64; WORDS]> {
         self.hit(cpu)?.try_read()
     }
+
+    /// What `look` makes of the words, if this CPU has a copy that nobody is changing: see [`SeqLock::try_look`].
+    #[inline(always)]
+    #[must_use]
+    pub fn look_at_once<R>(self, cpu: Cpu<'r>, look: impl FnOnce(&dyn Fn(usize) -> u64) -> R) -> Option<R> {
+        self.hit(cpu)?.try_look(look)
+    }
 }

@@ -94,11 +94,19 @@ impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
     #[inline(always)]
     #[must_use]
     pub fn try_read(&self) -> Option<[u64; WORDS]> {
+        self.try_look(|word| core::array::from_fn(word))
+    }
+
+    /// What `look` makes of the words, each of which it gets by its place; `None` if somebody wrote meanwhile, so that
+    /// what it saw, and whatever it did with it, is to be forgotten. For words that are passed on one by one.
+    #[inline(always)]
+    #[must_use]
+    pub fn try_look<R>(&self, look: impl FnOnce(&dyn Fn(usize) -> u64) -> R) -> Option<R> {
         let number = self.number.load(Ordering::Acquire);
-        let words = core::array::from_fn(|index| self.words[index].load(Ordering::Relaxed));
+        let seen = look(&|index| self.words[index].load(Ordering::Relaxed));
         // The words are read before the second look at the number.
         fence(Ordering::Acquire);
-        (number & 1 == 0 && self.number.load(Ordering::Relaxed) == number).then_some(words)
+        (number & 1 == 0 && self.number.load(Ordering::Relaxed) == number).then_some(seen)
     }
 
     /// Replaces the words by what `change` makes of them. One writer at a time; others wait as `wait` does. `change`
