@@ -66,6 +66,8 @@ pub enum Fact {
     GracePeriods = 7,
     /// Kernel objects of a kind that are alive, or about to be freed; the [`Kind`]'s number stands in the handle's place.
     KernelObjects = 8,
+    /// Interrupts from other CPUs that the calling CPU took since boot.
+    InterruptsTaken = 9,
     /// Interrupts of devices that the calling CPU took since boot.
     DeviceInterrupts = 32,
     /// Where a device has to write for an interrupt that comes by a message: see [`interrupt`].

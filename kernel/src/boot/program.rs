@@ -96,8 +96,25 @@ pub fn none_left() -> bool {
     LIVE.load(Ordering::Acquire) == 0
 }
 
-/// Nobody uses `space` any more: counts it, and takes it apart. Any CPU, in no operation on another space.
+/// Nobody uses `space` any more: counts it, and takes it apart. Any CPU. While another one is being taken apart here, that
+/// is finished first, so that a chain of programs that made each other needs no more stack than one.
 pub fn ended(cell: &mut Cell, space: &'static Space) {
+    if cell.is_taking_apart {
+        space.next_ended.store(cell.ended.cast_mut(), Ordering::Relaxed);
+        cell.ended = space;
+        return;
+    }
+    cell.is_taking_apart = true;
+    take_apart(cell, space);
+    // SAFETY: a space in the list is nobody's but ours, and stays in memory.
+    while let Some(space) = unsafe { cell.ended.as_ref() } {
+        cell.ended = space.next_ended.load(Ordering::Relaxed);
+        take_apart(cell, space);
+    }
+    cell.is_taking_apart = false;
+}
+
+fn take_apart(cell: &mut Cell, space: &'static Space) {
     let (has_failed, is_counted) = (space.has_failed(), space.is_counted.load(Ordering::Relaxed));
     space.take_apart(cell);
     if !is_counted {
@@ -121,7 +138,9 @@ struct Loaded {
 fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> Result<Loaded, LoadError> {
     let file = crate::boot::archive().program(name);
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
-    let space = Space::create(cell, name, account::root(), 0)?;
+    account::root().hold();
+    let space =
+        Space::create(cell, name, account::root(), 0).inspect_err(|_| account::root().let_go(cell))?;
     space.table.start_fresh();
     let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {
@@ -169,8 +188,7 @@ pub fn start(
         crate::cap::insert_value(cell, table, Kind::Memory, [range.start, pages])?;
     }
     cell.start_thread(thread);
-    // From here on its threads keep it.
-    space.let_go(cell);
+    space.leave_to_its_threads(cell);
     Ok(())
 }
 

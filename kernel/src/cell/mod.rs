@@ -1,6 +1,6 @@
 //! The cell: all kernel state of one CPU.
 //!
-//! A CPU reaches its own cell at [`OWN_CELL`]; nobody else does, so the kernel code of that CPU has it as
+//! A CPU reaches its own cell through GS; nobody else does, so the kernel code of that CPU has it as
 //! `&mut Cell` and needs no lock (interrupts are off in the kernel, and it is not preempted). What other CPUs
 //! may touch stands apart in [`Public`], on lines of its own. `run` chooses the thread that runs, `clock` keeps the
 //! CPU's time.
@@ -14,15 +14,18 @@ pub use public::Public;
 
 use core::ptr;
 use smp::CpuId;
+use x86_64::VirtAddr;
+use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use crate::arch::apic::Apic;
 use crate::arch::extended::Holder;
-use crate::arch::gdt::{self, Segments};
+use crate::arch::gdt::Segments;
 use crate::arch::idt;
 use crate::boot::topology::node_of;
 use crate::boot::variant::{self, Variant};
 use crate::ipc::tend::Tended;
-use crate::mem::layout::{OWN_CELL, STACK};
+use crate::mem::layout::{CELL, STACK};
+use crate::mem::space::Space;
 use crate::object::pool::Pools;
 use crate::object::retire;
 use crate::sched::queue::RunQueue;
@@ -34,7 +37,7 @@ use crate::sched::{State, Thread};
 /// The first fields are known to `entry.s`.
 #[repr(C, align(128))]
 pub struct Cell {
-    public: &'static Public,
+    this: *mut Cell,
     /// Where `syscall` keeps the user's stack pointer for a moment.
     pub user_rsp: u64,
     /// End of the running thread's register frame.
@@ -62,15 +65,21 @@ pub struct Cell {
     pub tended: Tended,
     /// Whether this CPU has the lock of [`crate::hooks`].
     pub has_lock: bool,
+    /// Whether it takes a program apart.
+    pub is_taking_apart: bool,
+    /// Those that are next.
+    pub ended: *const Space,
     /// Interrupts of devices that this CPU took.
     pub device_interrupts: u64,
+    /// Interrupts from other CPUs that it took.
+    pub cpu_interrupts: u64,
     segments: Segments,
 }
 
 /// True when the calling CPU has a cell.
 #[must_use]
 pub fn is_set() -> bool {
-    cfg!(target_os = "none") && gdt::is_loaded()
+    cfg!(target_os = "none") && GsBase::read().as_u64() != 0
 }
 
 /// The calling CPU; the boot CPU while it has no cell.
@@ -80,34 +89,50 @@ pub fn here_or_boot() -> CpuId {
 }
 
 /// The CPU whose representatives of clustered objects the calling one uses: itself, but in the variant `onehome`.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub fn representative() -> CpuId {
+    let number: u32;
     // SAFETY: as in `here`.
-    unsafe { (&raw const (*Cell::OWN).representative).read() }
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, gs:[{1}]",
+            out(reg) number,
+            const core::mem::offset_of!(Cell, representative),
+            options(nostack, preserves_flags, readonly)
+        );
+        CpuId::new_unchecked(number)
+    }
 }
 
 /// The calling CPU, which has a cell, without touching the cell otherwise.
-#[inline(always)]
+#[inline]
 #[must_use]
 pub fn here() -> CpuId {
-    // SAFETY: this CPU's cell is there once it has one, and its number is not written after that.
-    unsafe { (&raw const (*Cell::OWN).id).read() }
+    let number: u32;
+    // SAFETY: GS is this CPU's cell once it has one, and its number is not written after that. A `CpuId` is that
+    // number.
+    unsafe {
+        core::arch::asm!(
+            "mov {0:e}, gs:[{1}]",
+            out(reg) number,
+            const core::mem::offset_of!(Cell, id),
+            options(nostack, preserves_flags, readonly)
+        );
+        CpuId::new_unchecked(number)
+    }
 }
 
 impl Cell {
-    /// Where each CPU finds its own.
-    const OWN: *mut Self = OWN_CELL as *mut Self;
-
     /// Makes the cell of the calling CPU in its area and loads its segments and interrupt table. Once a CPU.
     pub fn create(id: CpuId) -> &'static mut Self {
         let number = id.index() as u32;
+        let place = CELL.start(number) as *mut Self;
         let node = node_of(number);
-        // SAFETY: mapped memory for this CPU's cell alone, since this CPU has its kernel root loaded; it is written
-        // before it is referred to.
+        // SAFETY: the area is mapped memory for this CPU's cell alone; it is written before it is referred to.
         unsafe {
-            Self::OWN.write(Self {
-                public: Public::of(id),
+            place.write(Self {
+                this: place,
                 user_rsp: 0,
                 frame_top: 0,
                 kernel_stack: STACK.end(number),
@@ -124,14 +149,19 @@ impl Cell {
                 came_by: 0,
                 tended: Tended::new(),
                 has_lock: false,
+                is_taking_apart: false,
+                ended: ptr::null(),
                 device_interrupts: 0,
+                cpu_interrupts: 0,
                 segments: Segments::new(number),
             });
         }
         // SAFETY: a cell is never moved or dropped, so its segments live on; only `set_entry_stack` touches
         // them afterwards, through the cell of the same CPU.
-        unsafe { (*Self::OWN).segments.load() };
+        unsafe { (*place).segments.load() };
         idt::load();
+        GsBase::write(VirtAddr::new(place as u64));
+        KernelGsBase::write(VirtAddr::zero());
         Self::current()
     }
 
@@ -139,10 +169,14 @@ impl Cell {
     #[inline(always)]
     #[must_use]
     pub fn current() -> &'static mut Self {
-        // SAFETY: every page table that a CPU loads from `create` on has its cell there. Kernel code of one CPU is never
-        // interrupted by other kernel code of it that uses the cell: interrupts are taken in user mode, or in
-        // `wait_for_interrupt`, whose handler only tells which one it was.
-        unsafe { &mut *Self::OWN }
+        let this: *mut Self;
+        // SAFETY: GS is this CPU's cell from `create` on, whose first word is its own address. Kernel code
+        // of one CPU is never interrupted by other kernel code of it that uses the cell: interrupts are taken
+        // in user mode, or in `wait_for_interrupt`, whose handler only tells which one it was.
+        unsafe {
+            core::arch::asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly));
+            &mut *this
+        }
     }
 
     /// This CPU.
@@ -156,7 +190,9 @@ impl Cell {
     #[inline]
     #[must_use]
     pub fn public(&self) -> &'static Public {
-        self.public
+        let place: *const Self = self.this;
+        // SAFETY: the public part lies behind the private one, and lives and is shared as `Public::of` says.
+        unsafe { &*place.byte_add(public::PUBLIC_OFFSET as usize).cast() }
     }
 
     /// This CPU's free objects.

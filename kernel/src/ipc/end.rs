@@ -77,7 +77,8 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
         // If a wake is under way, that ends the wait.
         Cause::Notification(notification, _) => notification.forget(target),
         Cause::Address => address::forget(target),
-        Cause::Time | Cause::Errand => true,
+        Cause::Time => true,
+        Cause::Errand => return cell.give_join_up(target, Error::Cancelled),
         Cause::Start | Cause::Fault => false,
     };
     if is_over {

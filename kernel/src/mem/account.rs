@@ -16,6 +16,11 @@ use crate::cell::{self, Cell};
 use crate::object::{Header, Object, Tag};
 use abi::{Error, Kind};
 
+/// Of an account's users: it has ended. Of those, and of the ones that are to come, there are none.
+const CLOSED: u32 = 1 << 31;
+/// Of an account's users: nobody can name it any more; it ends with the last of them.
+const ABANDONED: u32 = 1 << 30;
+
 /// Bytes that a CPU takes more than it needs.
 const BATCH: u64 = 8 * PAGE;
 /// Credits of a frame.
@@ -31,7 +36,7 @@ pub struct Account {
     balance: Balance,
     /// Credits by CPU, made when a CPU of that part first pays.
     chunks: [AtomicPtr<Credit>; CHUNKS],
-    /// Spaces that pay by it, and accounts made from it.
+    /// Spaces that pay by it, and accounts made from it; and whether it has an end.
     users: AtomicU32,
     /// Where its balance came from and goes.
     parent: AtomicPtr<Account>,
@@ -67,7 +72,7 @@ pub fn root() -> &'static Account {
 }
 
 impl Account {
-    /// Makes an account with `bytes` that `parent` pays.
+    /// Makes an account with `bytes` that `parent` pays, which the caller holds: that becomes the new account's hold.
     pub fn create(cell: &mut Cell, parent: &'static Self, bytes: u64) -> Result<&'static Self, Error> {
         parent.pay(bytes)?;
         let place = match cell.pools().accounts.allocate() {
@@ -77,7 +82,6 @@ impl Account {
                 return Err(error);
             }
         };
-        parent.hold();
         // SAFETY: the pool's memory is ours: a header, and otherwise zeroes or a former account, whose credits were
         // given back when it ended. All fields are written.
         unsafe {
@@ -98,39 +102,74 @@ impl Account {
         Tag::from_raw(self.tag.load(Ordering::Relaxed))
     }
 
-    /// Somebody pays by it from now on.
+    /// Somebody pays by it from now on. The caller knows that it has not ended: somebody holds it already.
     pub fn hold(&self) {
         self.users.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Nobody that [`hold`](Self::hold) stood for pays by it any more.
-    pub fn let_go(&self) {
-        self.users.fetch_sub(1, Ordering::AcqRel);
+    /// Keeps it from ending; [`Error::Destroyed`] if it has ended. `tag` is the life that is meant.
+    pub fn try_hold(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
+        let more = |users: u32| (users < ABANDONED).then_some(users + 1);
+        if self.users.fetch_update(Ordering::AcqRel, Ordering::Relaxed, more).is_err() {
+            return Err(Error::Destroyed);
+        }
+        if self.header.tag() == tag {
+            return Ok(());
+        }
+        self.let_go(cell);
+        Err(Error::Destroyed)
+    }
+
+    /// Ends a hold: nobody that it stood for pays by it any more.
+    pub fn let_go(&'static self, cell: &mut Cell) {
+        if self.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
+            self.finish(cell);
+        }
     }
 
     /// Ends the account; what it has goes back to where it came from. [`Error::Busy`] while anybody pays by it.
     pub fn destroy(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
-        /// Stands for users where there may be none any more.
-        const CLOSED: u32 = 1 << 31;
-        // SAFETY: a parent outlives the accounts made from it: they count as its users.
-        let parent = unsafe { self.parent.load(Ordering::Relaxed).as_ref() }.ok_or(Error::Busy)?;
         if self.users.compare_exchange(0, CLOSED, Ordering::AcqRel, Ordering::Relaxed).is_err() {
             return Err(Error::Busy);
         }
         if !self.header.kill(tag) {
+            // It was another one's life that was closed for a moment.
+            self.users.store(0, Ordering::Release);
             return Err(Error::Destroyed);
         }
-        parent.refund(self.gather());
-        for chunk in &self.chunks {
-            let chunk = chunk.swap(core::ptr::null_mut(), Ordering::Relaxed);
-            if !chunk.is_null() {
-                FromNode(cell.node()).give(address_of(chunk));
+        self.finish(cell);
+        Ok(())
+    }
+
+    /// Nobody can name it any more: it ends when nobody pays by it. `tag` is the life that is meant.
+    pub fn abandon(&'static self, cell: &mut Cell, tag: Tag) {
+        // The one that kills it is the only one that may end it, so that it still has this life below.
+        if self.header.kill(tag) && self.users.fetch_or(ABANDONED, Ordering::AcqRel) == 0 {
+            self.finish(cell);
+        }
+    }
+
+    /// Gives what it has back to where it came from, and so on with those of whom it was the last user.
+    fn finish(&'static self, cell: &mut Cell) {
+        let mut ended = Some(self);
+        while let Some(account) = ended.take() {
+            // SAFETY: a parent outlives the accounts made from it: they count as its users.
+            let parent = unsafe { account.parent.load(Ordering::Relaxed).as_ref::<'static>() };
+            let Some(parent) = parent else { break };
+            account.users.store(CLOSED, Ordering::Relaxed);
+            parent.refund(account.gather());
+            for chunk in &account.chunks {
+                let chunk = chunk.swap(core::ptr::null_mut(), Ordering::Relaxed);
+                if !chunk.is_null() {
+                    FromNode(cell.node()).give(address_of(chunk));
+                }
+            }
+            // SAFETY: it came from a pool of accounts, is dead, and nobody pays by it.
+            unsafe { cell.pools().accounts.release(core::ptr::NonNull::from(account)) };
+            if parent.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
+                ended = Some(parent);
             }
         }
-        parent.let_go();
-        // SAFETY: it came from a pool of accounts, is dead, and nobody pays by it.
-        unsafe { cell.pools().accounts.release(core::ptr::NonNull::from(self)) };
-        Ok(())
     }
 
     /// Puts `bytes` in.

@@ -3,7 +3,7 @@
 //! It ends when it is destroyed: each CPU that has threads of it is told once and ends its own.
 
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 
 use super::account::{Account, Paid};
@@ -52,6 +52,9 @@ pub struct Space {
     pub account: &'static Account,
     /// Whether it counts as a program of the machine's first ones.
     pub is_counted: AtomicBool,
+    is_held_by_maker: AtomicBool,
+    /// Link in the list of those that a CPU is about to take apart.
+    pub next_ended: AtomicPtr<Space>,
     dead: CachePadded<AtomicBool>,
     /// Who is told when it has ended.
     pub watcher: SpinMutex<Option<Watcher>>,
@@ -69,7 +72,8 @@ unsafe impl Object for Space {
 
 impl Space {
     /// Makes a space named `name`, which maps nothing and has no threads yet. `degree` CPUs share a page table of it,
-    /// or as many as the boot argument says if it is 0. Its maker holds it; that ends by [`Space::release`].
+    /// or as many as the boot argument says if it is 0. Its maker holds it; that ends by [`Space::leave_to_its_threads`].
+    /// The caller holds `account`: that becomes the space's hold.
     pub fn create(
         cell: &mut Cell,
         name: &str,
@@ -118,12 +122,13 @@ impl Space {
             (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(1)));
             (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
+            (&raw mut (*place).is_held_by_maker).write(AtomicBool::new(true));
+            (&raw mut (*place).next_ended).write(AtomicPtr::new(ptr::null_mut()));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
             (&raw mut (*place).watcher).write(SpinMutex::new(None));
             (&raw mut (*place).status).write(CachePadded::new(AtomicU32::new(0)));
             let tag = (*place).header.revive();
             (&raw mut (*place).tag).write(tag);
-            account.hold();
             Ok(&*place)
         }
     }
@@ -265,9 +270,23 @@ impl Space {
         if self.die(1) {
             life::end_everywhere(cell, self);
         }
-        // Its maker's hold.
-        self.let_go(cell);
+        self.leave_to_its_threads(cell);
         Ok(())
+    }
+
+    /// Ends its maker's hold, once: from then on its threads keep it. The caller runs in it, holds it, or is its maker.
+    pub fn leave_to_its_threads(&'static self, cell: &mut Cell) {
+        if self.is_held_by_maker.swap(false, Ordering::AcqRel) {
+            self.let_go(cell);
+        }
+    }
+
+    /// Nobody can name it any more: it ends with its last thread. `tag` is the life that is meant.
+    pub fn abandon(&'static self, cell: &mut Cell, tag: Tag) {
+        if self.try_hold(cell, tag) {
+            self.leave_to_its_threads(cell);
+            self.let_go(cell);
+        }
     }
 
     /// Ends a hold, and the space if it was the last.
@@ -331,7 +350,7 @@ impl Space {
         }
         self.locals.free(&mut frames);
         self.table.clear(cell);
-        self.account.let_go();
+        self.account.let_go(cell);
         let place = ptr::NonNull::from(self);
         // SAFETY: it came from a pool of spaces, is dead, and nobody uses it.
         unsafe { cell.pools().spaces.release(place) };

@@ -15,6 +15,8 @@ pub mod retire;
 use crate::cell::Cell;
 use crate::ipc::endpoint::Endpoint;
 use crate::ipc::notification::Notification;
+use crate::mem::account::Account;
+use crate::mem::space::Space;
 use abi::Kind;
 use core::sync::atomic::{AtomicU64, Ordering};
 use smp::chain::Node;
@@ -118,7 +120,8 @@ pub unsafe trait Object {
 }
 
 /// Ends an object whose first capability was given up, with which all others are: nobody can name it any more. `tag`
-/// and `object` are the capability's. Threads, programs and accounts go on, and end when nobody uses them.
+/// and `object` are the capability's. Threads go on, and end when nobody uses them; so do programs with threads, and accounts
+/// that somebody pays by.
 pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
     // SAFETY: as for `cap::Capability::object`. Who finds the object dead already has nothing to do.
     unsafe {
@@ -126,6 +129,10 @@ pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
             let _ = (*object.cast::<Endpoint>()).destroy(cell, tag);
         } else if tag.is(Kind::Notification) {
             let _ = (*object.cast::<Notification>()).destroy(cell, tag);
+        } else if tag.is(Kind::AddressSpace) {
+            (*object.cast::<Space>()).abandon(cell, tag);
+        } else if tag.is(Kind::Account) {
+            (*object.cast::<Account>()).abandon(cell, tag);
         }
     }
 }

@@ -30,8 +30,8 @@ use crate::syscall::Return;
 /// A thread that was alive when it was looked up, on whatever CPU.
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
-    thread: *mut Thread,
-    tag: Tag,
+    pub(super) thread: *mut Thread,
+    pub(super) tag: Tag,
 }
 
 impl Target {
@@ -75,11 +75,13 @@ pub enum Work {
 /// What a thread asks for, and the answer.
 #[derive(Debug)]
 pub struct Errand {
-    work: Work,
-    target: *mut Thread,
-    tag: Option<Tag>,
+    pub(super) work: Work,
+    pub(super) target: *mut Thread,
+    pub(super) tag: Option<Tag>,
     value: u64,
-    result: AtomicU64,
+    pub(super) result: AtomicU64,
+    /// The error with which whoever has it is to answer at once, since the asker gave it up; 0 while it did not.
+    pub(super) withdrawn: AtomicU64,
     envelope: UnsafeCell<Envelope>,
 }
 
@@ -93,13 +95,14 @@ impl Errand {
             tag: None,
             value: 0,
             result: AtomicU64::new(0),
+            withdrawn: AtomicU64::new(0),
             envelope: UnsafeCell::new(Envelope::new()),
         }
     }
 }
 
 /// Whether an operation is done.
-enum Outcome {
+pub(super) enum Outcome {
     Done(Result<u64, Error>),
     /// The asker will be answered when the target ends.
     Later,
@@ -114,9 +117,7 @@ impl Cell {
     /// target's CPU while the running thread waits, until `deadline` (0: for good).
     pub fn run_errand(&mut self, work: Work, target: Target, value: u64, deadline: u64) -> Return {
         let asker = self.running();
-        if asker.is_owed_answer {
-            return Return::error(Error::Busy);
-        }
+        debug_assert!(!asker.is_owed_answer && !asker.is_owed_withdrawal, "its wait ended before its errand");
         let Target { thread: target, tag } = target;
         asker.errand = Errand { work, target, tag: Some(tag), value, ..Errand::none() };
         match self.perform(asker) {
@@ -142,45 +143,6 @@ impl Cell {
                 self.send(asker);
                 Return::switch(self.next_thread())
             }
-        }
-    }
-
-    /// Waits for the end of `target`, which was alive when the running thread looked it up, until `deadline` (0: for
-    /// good).
-    pub fn run_join(&mut self, target: Target, deadline: u64) -> Return {
-        // SAFETY: threads stay in memory for good, and their home is an atomic.
-        if unsafe { (*target.thread).home() } != self.id() {
-            return self.run_errand(Work::Control(ThreadOperation::Join), target, 0, deadline);
-        }
-        let asker = self.running();
-        if asker.is_owed_answer {
-            return Return::error(Error::Busy);
-        }
-        // SAFETY: a thread whose home is this CPU is ours alone.
-        match self.join(unsafe { &mut *target.thread }, asker) {
-            Outcome::Done(result) => result.into(),
-            _ => {
-                asker.errand.target = target.thread;
-                asker.is_owed_answer = true;
-                Return::switch(self.wait(Cause::Errand, deadline))
-            }
-        }
-    }
-
-    /// The deadline of `asker`'s errand passed. A thread of this CPU that it wanted to join forgets it, so that no answer
-    /// is owed any more; one of another CPU still answers when it ends, and until then the asker has no other errand.
-    pub(super) fn give_up_errand(&mut self, asker: &mut Thread) {
-        let target = asker.errand.target;
-        // SAFETY: threads stay in memory for good, and their home is an atomic.
-        if target.is_null() || unsafe { (*target).home() } != self.id() {
-            return;
-        }
-        // SAFETY: a thread whose home is this CPU is ours alone, whichever thread is there by now; it is not the asker,
-        // which does not join itself.
-        let target = unsafe { &mut *target };
-        if ptr::eq(target.joiner, asker) {
-            target.joiner = ptr::null_mut();
-            asker.is_owed_answer = false;
         }
     }
 
@@ -211,27 +173,29 @@ impl Cell {
 
     /// Tells `asker`, on whatever CPU, how its errand ended.
     pub(super) fn answer(&mut self, asker: *mut Thread, result: Result<u64, Error>) {
-        let result = result.unwrap_or_else(Error::to_raw);
         // SAFETY: an asker stays in memory until it is answered.
         let waiting = unsafe { &*asker };
+        waiting.errand.result.store(result.unwrap_or_else(Error::to_raw), Ordering::Release);
         let home = waiting.home();
         if home == self.id() {
             // SAFETY: it is this CPU's thread, and in no other use here.
-            return self.go_on_with_answer(unsafe { &mut *asker }, result);
+            return self.take_answer(unsafe { &mut *asker });
         }
-        waiting.errand.result.store(result, Ordering::Release);
         ask(waiting, home, Request::Answer);
     }
 
-    /// Lets a thread of this CPU go on whose errand was done by another CPU.
+    /// A thread of this CPU was answered: it goes on, unless it is owed more.
     pub fn take_answer(&mut self, asker: &mut Thread) {
-        let result = asker.errand.result.load(Ordering::Acquire);
-        self.go_on_with_answer(asker, result);
+        asker.is_owed_answer = false;
+        self.go_on_if_answered(asker);
     }
 
-    fn go_on_with_answer(&mut self, asker: &mut Thread, result: u64) {
-        asker.is_owed_answer = false;
+    pub(super) fn go_on_if_answered(&mut self, asker: &mut Thread) {
+        if asker.is_owed_answer || asker.is_owed_withdrawal {
+            return;
+        }
         if asker.state == State::Waiting && matches!(asker.waits_for, Cause::Errand) {
+            let result = asker.errand.result.load(Ordering::Acquire);
             self.wake(asker, result);
         } else {
             self.release_if_reaped(asker);
@@ -364,39 +328,5 @@ impl Cell {
         target.set_home(there);
         ask(target, there, Request::Start);
         if is_itself { Outcome::Moved } else { Outcome::Done(Ok(0)) }
-    }
-
-    /// Takes the status of a thread that ended before. Another program's may be taken apart at this moment, with it.
-    fn join_ended(&mut self, target: &mut Thread, asker: &Thread) -> Result<u64, Error> {
-        let (space, tag) = (target.space, target.tag);
-        if ptr::eq(space, asker.space) {
-            space.forget_ended(self, target);
-            return Ok(self.reap(target));
-        }
-        if !space.try_hold_by_page() {
-            return Err(Error::Destroyed);
-        }
-        let joined = if target.header().tag() == tag {
-            space.forget_ended(self, target);
-            Ok(self.reap(target))
-        } else {
-            Err(Error::Destroyed)
-        };
-        space.let_go(self);
-        joined
-    }
-
-    fn join(&mut self, target: &mut Thread, asker: &Thread) -> Outcome {
-        if ptr::eq(target, asker) {
-            return Outcome::Done(Err(Error::Deadlock));
-        }
-        if target.state == State::Ended {
-            return Outcome::Done(self.join_ended(target, asker));
-        }
-        if !target.joiner.is_null() {
-            return Outcome::Done(Err(Error::Busy));
-        }
-        target.joiner = ptr::from_ref(asker).cast_mut();
-        Outcome::Later
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Each CPU has one mailbox ([`smp::mailbox`]): any number of letters to a CPU that has not looked yet cost one
 //! interrupt. A letter's place is part of what it is about, so that none needs memory: a thread of which something is
-//! asked ([`remote`](super::remote)), a thread that has an errand ([`errand`](super::errand)), or a CPU's part of a
+//! asked ([`remote`](super::remote)), a thread that has an errand ([`errand`](super::errand)) or gives it up ([`join`](super::join)), a CPU's part of a
 //! program that died ([`life`](super::life)), or a replica that is to be closed ([`replica`](crate::ipc::replica)).
 
 use core::ptr::{self, NonNull};
@@ -23,6 +23,8 @@ pub enum Subject {
     Requests,
     /// The thread has an errand.
     Errand,
+    /// The thread gave its join up.
+    Withdrawal,
     /// The program died.
     Death,
     /// The replica is to be closed.
@@ -108,6 +110,7 @@ impl Cell {
             match subject {
                 Subject::Requests => self.serve_requests(about.cast()),
                 Subject::Errand => self.serve_errand(about.cast()),
+                Subject::Withdrawal => self.serve_withdrawal(about.cast()),
                 // SAFETY: replicas stay until they are closed, and this one is this CPU's.
                 Subject::Replica => self.close(unsafe { &mut *about.cast() }),
                 Subject::Death => {

@@ -104,6 +104,9 @@ impl Cell {
         if asked & Request::Wake as u32 != 0 {
             self.serve_wake(thread);
         }
+        if asked & Request::Withdrawn as u32 != 0 {
+            self.take_withdrawal(thread);
+        }
         if asked & Request::Answer as u32 != 0 {
             self.take_answer(thread);
         }
@@ -122,7 +125,7 @@ impl Cell {
     }
 
     fn forward(&mut self, thread: &Thread, asked: u32) {
-        for request in [Request::Start, Request::Wake, Request::Answer] {
+        for request in [Request::Start, Request::Wake, Request::Withdrawn, Request::Answer] {
             if asked & request as u32 != 0 {
                 ask(thread, thread.home(), request);
             }
@@ -173,6 +176,7 @@ impl Cell {
     /// Ends a thread of this CPU, whatever it does; `status` is for whoever joins it. A server that it was
     /// calling goes on, and its reply will be dropped.
     pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
+        let has_errand = matches!((thread.state, thread.waits_for), (State::Waiting, Cause::Errand));
         match thread.state {
             State::Ended => return,
             State::Ready => self.take_from_ready(thread),
@@ -196,6 +200,10 @@ impl Cell {
         end::abandon(self, thread);
         thread.state = State::Ended;
         thread.status = status;
+        if has_errand {
+            // So that another one can join whom it wanted to.
+            self.give_join_up(thread, Error::Cancelled);
+        }
         let space = thread.space;
         // Nobody has a capability to a worker: its end is nobody's to ask for.
         let is_dead = space.is_dead() || thread.notes.contains(Notes::WORKER);
@@ -232,7 +240,8 @@ impl Cell {
 
     /// Takes the memory of a thread back whose status was taken, unless another CPU still has to do with it.
     pub fn release_if_reaped(&mut self, thread: &mut Thread) {
-        if thread.is_reaped && !thread.is_owed_wake && !thread.is_owed_answer {
+        let is_owed = thread.is_owed_wake || thread.is_owed_answer || thread.is_owed_withdrawal;
+        if thread.is_reaped && !is_owed {
             self.release(thread);
         }
     }

@@ -5,6 +5,7 @@
 //! Everything here runs on the thread's CPU unless it says otherwise.
 
 pub mod errand;
+pub mod join;
 pub mod letter;
 pub mod life;
 pub mod queue;

@@ -22,6 +22,8 @@ pub enum Request {
     Wake = 2,
     /// Its errand on another CPU is done.
     Answer = 4,
+    /// The withdrawal of its join came back.
+    Withdrawn = 8,
 }
 
 /// Requests to one thread, on a line of their own.

@@ -1,5 +1,6 @@
 //! A thread: its registers while it is not in user mode, its state, and its places in lists.
 
+use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -7,7 +8,7 @@ use abi::{Kind, PRIORITIES};
 use smp::CpuId;
 
 use super::errand::Errand;
-
+use super::letter::Envelope;
 use crate::arch::cpu::Registers;
 use crate::arch::extended::{Parts, Saved};
 use crate::arch::gdt::{USER_CODE, USER_DATA};
@@ -145,6 +146,10 @@ pub struct Thread {
     pub is_owed_wake: bool,
     /// An errand of it is under way on another CPU.
     pub is_owed_answer: bool,
+    /// It gave its join up, which another CPU is told.
+    pub is_owed_withdrawal: bool,
+    /// Place of the letter by which that CPU is told.
+    pub withdrawal: UnsafeCell<Envelope>,
     /// CPU time that it used, in the CPU's time stamps, that of servers it called included.
     pub stamps: u64,
     /// What it wants done with a thread of another CPU.
@@ -238,6 +243,7 @@ impl Thread {
         thread.previous = ptr::null_mut();
         thread.set_home(home);
         thread.is_owed_answer = false;
+        thread.is_owed_withdrawal = false;
         thread.stamps = 0;
         thread.errand = Errand::none();
         thread.joiner = ptr::null_mut();

@@ -90,8 +90,8 @@ impl Cell {
                 Error::TimedOut.to_raw()
             }
             Cause::Errand => {
-                self.give_up_errand(thread);
-                Error::TimedOut.to_raw()
+                self.give_join_up(thread, Error::TimedOut);
+                return;
             }
             Cause::Start => Error::TimedOut.to_raw(),
         };

@@ -7,7 +7,7 @@ use crate::io::interrupt;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
 use crate::object::{pool, retire};
-use abi::{Error, Fact, Handle, Kind, Rights};
+use abi::{Error, Fact, Handle, Kind};
 
 /// Longest message of one call.
 const LONGEST: usize = 256;
@@ -37,14 +37,13 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             Memory::find(&cell.running().space.table, handle).map(|memory| memory.pages)
         }
         what if what == Fact::FreeFrames as u64 => Ok(frames::free_frames()),
-        what if what == Fact::AccountBalance as u64 => {
-            super::memory::account(cell, handle, Rights::USE).map(|account| account.gather())
-        }
+        what if what == Fact::AccountBalance as u64 => super::memory::balance(cell, handle),
         what if what == Fact::InterruptsSent as u64 => Ok(cell.interrupts_sent()),
         what if what == Fact::GracePeriods as u64 => Ok(retire::periods()),
         what if what == Fact::KernelObjects as u64 => {
             Kind::from_number(handle.0).map(pool::alive).ok_or(Error::BadArgument)
         }
+        what if what == Fact::InterruptsTaken as u64 => Ok(cell.cpu_interrupts),
         what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
         what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
         what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),

@@ -211,19 +211,34 @@ pub fn derive(cell: &mut Cell, whole: Handle, first: u64, count: u64) -> Result<
     cap::derive_value(cell, &capability, table, [start + first * PAGE, count])
 }
 
-/// The account that `handle` names; 0 is that of the caller's space.
-pub fn account(cell: &mut Cell, handle: Handle, rights: Rights) -> Result<&'static Account, Error> {
+/// The account that `handle` names, held by the caller from now on; 0 is that of the caller's space.
+fn hold_account(cell: &mut Cell, handle: Handle) -> Result<&'static Account, Error> {
     let own = cell.running().space;
-    match handle {
-        Handle(0) => Ok(own.account),
-        handle => Ok(cap::object::<Account>(&own.table, handle, rights)?.0),
+    if handle == Handle(0) {
+        own.account.hold();
+        return Ok(own.account);
     }
+    let capability = cap::lookup(&own.table, handle)?;
+    let account = capability.object::<Account>()?;
+    if !capability.rights.contain(Rights::USE) {
+        return Err(Error::NoRight);
+    }
+    account.try_hold(cell, capability.tag)?;
+    Ok(account)
+}
+
+/// What the account that `handle` names can still pay, all credit taken back.
+pub fn balance(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
+    let account = hold_account(cell, handle)?;
+    let balance = account.gather();
+    account.let_go(cell);
+    Ok(balance)
 }
 
 /// `Create(Account, parent, bytes)`.
 pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Handle, Error> {
-    let parent = account(cell, parent, Rights::USE)?;
-    let made = Account::create(cell, parent, bytes)?;
+    let parent = hold_account(cell, parent)?;
+    let made = Account::create(cell, parent, bytes).inspect_err(|_| parent.let_go(cell))?;
     let inserted = cap::insert(cell, &cell.running().space.table, made, made.tag());
     if inserted.is_err() {
         made.destroy(cell, made.tag())?;
@@ -233,10 +248,10 @@ pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Han
 
 /// `Create(AddressSpace, account, degree)`.
 pub fn create_space(cell: &mut Cell, payer: Handle, degree: u64) -> Result<Handle, Error> {
-    let payer = account(cell, payer, Rights::USE)?;
-    let own = cell.running().space;
     let degree = u32::try_from(degree).map_err(|_| Error::BadArgument)?;
-    let made = Space::create(cell, own.name(), payer, degree)?;
+    let own = cell.running().space;
+    let payer = hold_account(cell, payer)?;
+    let made = Space::create(cell, own.name(), payer, degree).inspect_err(|_| payer.let_go(cell))?;
     let inserted = cap::insert(cell, &own.table, made, made.tag);
     if inserted.is_err() {
         made.destroy(cell, made.tag)?;

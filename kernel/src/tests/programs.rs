@@ -29,6 +29,12 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start(cell, Part::Notifications), none_failed),
     },
     Test { name: "user_control", kind: Kind::Programs(|cell| start(cell, Part::Control), none_failed) },
+    Test { name: "user_migration", kind: Kind::Programs(|cell| start(cell, Part::Migration), none_failed) },
+    Test { name: "user_time", kind: Kind::Programs(|cell| start(cell, Part::Time), none_failed) },
+    Test {
+        name: "user_remote_interrupts",
+        kind: Kind::Programs(|cell| start_here(cell, Part::RemoteInterrupts), none_failed),
+    },
     Test {
         name: "user_extended_state",
         kind: Kind::Programs(|cell| start_here(cell, Part::Extended), none_failed),
@@ -39,6 +45,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "user_handlers", kind: Kind::Programs(|cell| start(cell, Part::Handlers), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(|cell| with_rogue(cell, Part::IllWill), none_failed) },
     Test { name: "user_ports", kind: Kind::Programs(|cell| start_here(cell, Part::Ports), none_failed) },
+    Test {
+        name: "user_ports_of_others",
+        kind: Kind::Programs(|cell| with_rogue(cell, Part::PortsOfOthers), none_failed),
+    },
     Test {
         name: "user_interrupts",
         kind: Kind::Programs(|cell| start_here(cell, Part::Interrupts), none_failed),
@@ -55,6 +65,10 @@ pub const TESTS: &[Test] = &[
     Test {
         name: "user_accounts",
         kind: Kind::Programs(|cell| start_here(cell, Part::Accounts), none_failed),
+    },
+    Test {
+        name: "user_accounts_go_back",
+        kind: Kind::Programs(|cell| with_rogue(cell, Part::AccountsGoBack), none_failed),
     },
     Test {
         name: "user_large_pages",
@@ -127,6 +141,11 @@ enum Part {
     Killed = 65,
     Isolation = 66,
     Torture = 67,
+    Migration = 68,
+    Time = 69,
+    RemoteInterrupts = 70,
+    PortsOfOthers = 71,
+    AccountsGoBack = 72,
 }
 
 /// Exceptions that the test program can raise.

@@ -1,8 +1,10 @@
 //! Accounts and address spaces: what is paid comes back, to the byte.
 
-use abi::{Access, Error, Handle, initial};
+use abi::{Access, Error, Handle, Kind, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::{call, memory};
+
+use crate::count;
 
 const PAGE: u64 = abi::PAGE;
 /// Far enough from each other that each needs tables of its own.
@@ -88,4 +90,68 @@ pub fn from_this_cpu(cpu: u32) {
     };
     assert_eq!(refused, Error::NoMemory);
     REFUSED.fetch_add(1, Ordering::Relaxed);
+}
+
+fn own() -> u64 {
+    memory::balance(Handle(0)).expect("the own account")
+}
+
+fn give_up(handle: Handle) {
+    assert_eq!(call::delete(handle), Ok(()));
+}
+
+/// What the companion does with a message that starts with this word.
+const LEAVE_BEHIND: u64 = 17;
+
+/// Accounts that nobody can name any more go back to where they came from, wholly, as soon as nobody pays by them. The
+/// companion's workers start at `entry`.
+pub fn go_back(entry: u64) {
+    // What this CPU needs for handles is paid from here on.
+    give_up(call::create_notification().expect("a notification"));
+    count::wait_until("its memory came back", || count::objects(Kind::Notification) == 0);
+    let objects = count::all();
+    let before = own();
+    let account = memory::create_account(Handle(0), BYTES).expect("an account");
+    assert_eq!(own(), before - BYTES);
+    give_up(account);
+    assert_eq!(own(), before, "nobody paid by it");
+    assert_eq!(memory::balance(account), Err(Error::StaleHandle));
+
+    // Accounts of accounts, of which the last has a user.
+    let outer = memory::create_account(Handle(0), BYTES).expect("an account");
+    let inner = memory::create_account(outer, BYTES / 2).expect("an account of its");
+    let space = memory::create_space(inner).expect("a space");
+    assert_eq!(map(space, FIRST), Ok(()));
+    give_up(outer);
+    give_up(inner);
+    assert_eq!(own(), before - BYTES, "a space pays by them");
+    assert_eq!(map(space, FIRST + APART), Ok(()), "and still can");
+    destroy(space);
+    assert_eq!(own(), before, "all of it came back");
+    assert_eq!(count::all(), objects);
+
+    // A space without threads goes with its last name, and then its account.
+    let account = memory::create_account(Handle(0), BYTES).expect("an account");
+    let space = memory::create_space(account).expect("a space");
+    give_up(account);
+    give_up(space);
+    assert_eq!(own(), before);
+    assert_eq!(count::all(), objects);
+    those_of_a_program_that_ends(entry);
+}
+
+/// A program that has made accounts and spaces ends: by itself, or because it is destroyed.
+fn those_of_a_program_that_ends(entry: u64) {
+    let before = (count::all(), own());
+    let rogue = crate::ill_will::rogue_endpoint(entry, 1);
+    let left = call::call(rogue, [LEAVE_BEHIND, BYTES, 0, 0]).map(|reply| reply.words[0]);
+    assert_eq!(left, Ok(0), "it made them");
+    assert!(own() < before.1 - 2 * BYTES, "which this account pays");
+    assert!(count::all() != before.0);
+    destroy(initial::COMPANION);
+    destroy(rogue);
+    let mut wanted = before.0;
+    wanted[count::KINDS.iter().position(|&kind| kind == Kind::AddressSpace).expect("it is one")] -= 1;
+    count::settle(&wanted);
+    assert!(own() > before.1, "what it had made and what it was came back");
 }

@@ -194,3 +194,40 @@ pub fn get_interrupts(cpus: u64) {
 pub fn use_ports() {
     ports_are_held_by_rights();
 }
+
+/// What the companion does with a message that starts with this word.
+const READ_PORT: u64 = 14;
+const WRITE_PORT: u64 = 15;
+const READ_WITHOUT: u64 = 16;
+
+/// Another program, whose workers start at `entry`, has the ports that it was given, and as far as it was.
+pub fn use_ports_of_others(entry: u64) {
+    let rogue = crate::ill_will::rogue_endpoint(entry, 1);
+    let try_port = |command, ports: Handle, port: u16| {
+        let reply = call::call(rogue, [command, ports.0, port.into(), 0]);
+        abi::decode(reply.expect("the companion lives").words[0])
+    };
+    let both = |ports, port| (try_port(READ_PORT, ports, port), try_port(WRITE_PORT, ports, port));
+    let refused = |error| (Err(error), Err(error));
+    assert_eq!(write(initial::PORTS, SCRATCH, 0x5a), Ok(()));
+    // What names the ports here names nothing there.
+    assert_eq!(both(initial::PORTS, SCRATCH), refused(Error::NoCapability));
+    assert_eq!(both(Handle(0), SCRATCH), refused(Error::NoCapability));
+    let one = io::derive_ports(initial::PORTS, SCRATCH, 1).expect("a part of all ports");
+    let give = |rights| call::grant(one, initial::COMPANION, rights).expect("granted");
+    let readable = give(Rights::USE);
+    assert_eq!(both(readable, SCRATCH), (Ok(0x5a), Err(Error::NoRight)));
+    let writable = give(Rights::WRITE);
+    assert_eq!(both(writable, SCRATCH), (Err(Error::NoRight), Ok(0)));
+    assert_eq!(io::read_port(one, SCRATCH, BYTE), Ok(0x3c), "the companion wrote it");
+    let all = give(Rights::ALL);
+    assert_eq!(both(all, SCRATCH), (Ok(0x3c), Ok(0)));
+    for outside in [SCRATCH - 1, SCRATCH + 1, 0, u16::MAX] {
+        assert_eq!(both(all, outside), refused(Error::BadAddress));
+    }
+    assert_eq!(call::revoke(one), Ok(()));
+    assert_eq!(both(all, SCRATCH), refused(Error::Revoked));
+    // By the instruction itself it has none, which ends it.
+    let reply = call::call(rogue, [READ_WITHOUT, SCRATCH.into(), 0, 0]);
+    assert_eq!(reply.map(|reply| reply.words), Err(Error::PeerDied));
+}

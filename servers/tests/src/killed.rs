@@ -31,6 +31,8 @@ const SPIN_UNTIL: u64 = 1;
 const SLEEP_UNTIL: u64 = 3;
 const CALL_BACK: u64 = 5;
 const TELL_ROLE: u64 = 13;
+/// The last word of a client's message, by which the companion counts it among those that are there.
+const TELLS_ARRIVAL: u64 = 0x5ca1_ab1e;
 
 /// Words of the page that both programs have.
 mod shared {
@@ -125,9 +127,9 @@ extern "C" fn client(argument: u64) -> ! {
     let which = argument - role::SERVED_SPINNING;
     let rogue = Handle(ENDPOINTS[which as usize].load(Ordering::Relaxed));
     let words = match argument {
-        role::SERVED_SPINNING => [SPIN_UNTIL, FOR_GOOD, 0, 0],
-        role::SERVED_SLEEPING => [SLEEP_UNTIL, FOR_GOOD, 0, 0],
-        _ => [CALL_BACK, THEIRS.load(Ordering::Relaxed), 0, 0],
+        role::SERVED_SPINNING => [SPIN_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
+        role::SERVED_SLEEPING => [SLEEP_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
+        _ => [CALL_BACK, THEIRS.load(Ordering::Relaxed), 0, TELLS_ARRIVAL],
     };
     let result = call::call(rogue, words);
     call::thread_exit(result.map_or_else(status_of, |reply| reply.words[0]))
@@ -140,7 +142,7 @@ struct Stage {
     /// Address of the first instruction of the companion's threads.
     role_entry: u64,
     stacks: u64,
-    /// Those of its threads that tell that they are there.
+    /// Those of its threads and callers that tell that they are there.
     expected: u64,
 }
 
@@ -157,6 +159,7 @@ impl Stage {
     }
 
     fn start_client(&mut self, role: u64, cpu: u64, number: u64) -> Handle {
+        self.expected += 1;
         let stack = OWN_STACKS + number * PAGE;
         self.supply.map(OWN, stack, 1);
         let place = Placement { cpu: cpu as u32, priority: PRIORITY };

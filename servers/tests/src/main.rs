@@ -18,6 +18,7 @@ mod handlers;
 mod idle;
 mod ill_will;
 mod inside;
+mod interrupts;
 mod isolation;
 mod items;
 mod kept;
@@ -30,6 +31,7 @@ mod pressure;
 mod shares;
 mod stacks;
 mod threads;
+mod time;
 mod torture;
 
 use rt::call;
@@ -63,6 +65,11 @@ fn run([part, cpus, companion]: [u64; 3]) {
         65 => killed::leaves_nothing(cpus, companion),
         66 => isolation::is_kept(),
         67 => torture::leaves_nothing(cpus, companion),
+        68 => control::threads_move(cpus),
+        69 => time::is_charged(cpus),
+        70 => interrupts::are_sent_once(cpus),
+        72 => accounts::go_back(companion),
+        71 => drivers::use_ports_of_others(companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),

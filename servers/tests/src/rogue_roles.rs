@@ -26,6 +26,14 @@ fn handle(index: u64) -> Handle {
     Handle(shared(index).load(Ordering::Relaxed))
 }
 
+/// The last word of a message of a caller that tells by the server that it is there.
+pub const TELLS_ARRIVAL: u64 = 0x5ca1_ab1e;
+
+/// One more is where it is to be when the program ends.
+pub fn arrive() {
+    shared(0).fetch_add(1, Ordering::Release);
+}
+
 /// Address of the first instruction of such a thread.
 pub fn entry() -> u64 {
     play as *const () as u64
@@ -34,7 +42,7 @@ pub fn entry() -> u64 {
 extern "C" fn play(argument: u64) -> ! {
     let (role, cpu) = (argument & 0xff, argument >> 8);
     let (silent, own) = (handle(1), handle(2));
-    shared(0).fetch_add(1, Ordering::Release);
+    arrive();
     loop {
         match role {
             2 => drop(call::call(silent, [BLOCK; 4])),

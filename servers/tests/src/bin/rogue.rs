@@ -41,7 +41,10 @@ fn prepare() {
 
 fn serve(mut message: Message) -> ! {
     loop {
-        let [command, word, ..] = message.words;
+        let [command, word, _, arrival] = message.words;
+        if arrival == rogue_roles::TELLS_ARRIVAL {
+            rogue_roles::arrive();
+        }
         let answer = match command {
             0 => word + 1,
             1 => spin_until(word),
@@ -73,6 +76,12 @@ fn serve(mut message: Message) -> ! {
             }
             // SAFETY: the caller says which of its pages are mapped there.
             8 => unsafe { core::ptr::read_volatile((PAGES + word) as *const u64) },
+            17 => leave_behind(word),
+            14 => read_port(Handle(word), message.words[2]),
+            // SAFETY: the port is one without effect.
+            15 => unsafe { rt::io::write_port(Handle(word), message.words[2] as u16, 1, 0x3c) }
+                .map_or_else(Error::to_raw, |()| 0),
+            16 => without_capability(word as u16),
             // SAFETY: the pages were mapped for the caller.
             9 => unsafe { rt::memory::unmap(Handle(0), PAGES, word) }.map_or_else(Error::to_raw, |()| 0),
             _ => call::exit(9),
@@ -139,4 +148,29 @@ fn call_back(endpoint: Handle) -> u64 {
         Ok(reply) => reply.words[0],
         Err(error) => error.to_raw(),
     }
+}
+
+fn read_port(ports: Handle, port: u64) -> u64 {
+    rt::io::read_port(ports, port as u16, 1).map_or_else(Error::to_raw, u64::from)
+}
+
+/// Reads a port by the instruction itself.
+fn without_capability(port: u16) -> u64 {
+    let value: u8;
+    // SAFETY: it touches no memory; it is meant to be refused.
+    unsafe { core::arch::asm!("in al, dx", in("dx") port, out("al") value) };
+    value.into()
+}
+
+/// Makes two accounts, each with a space that pays by it and an account of its own, and keeps all of it.
+fn leave_behind(bytes: u64) -> u64 {
+    let make = || {
+        for _ in 0..2 {
+            let account = rt::memory::create_account(Handle(0), bytes)?;
+            rt::memory::create_space(account)?;
+            rt::memory::create_account(account, bytes / 4)?;
+        }
+        Ok(())
+    };
+    make().map_or_else(Error::to_raw, |()| 0)
 }
