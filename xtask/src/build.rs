@@ -7,10 +7,10 @@ use std::process::Stdio;
 use anyhow::{Context, Result};
 use lab::exit::{Exit, failure};
 use lab::interrupt;
-use lab::symbols::Symbols;
+use lab::symbols::{Symbols, loaded_ranges};
 
 use crate::archive;
-use crate::programs::{PROGRAMS, Program, base_address};
+use crate::programs::{PROGRAMS, Program, base_address, check_addresses};
 use crate::toolchain::{TARGET, Toolchain};
 
 /// The profile of kernel and programs.
@@ -49,13 +49,15 @@ pub fn folder() -> PathBuf {
     root().join("target/bare")
 }
 
-/// Builds kernel, programs and boot archive; fast when nothing changed.
+/// Builds kernel, programs and boot archive; fast when nothing changed. No program may leave its own addresses.
 pub fn image(toolchain: &Toolchain) -> Result<Image> {
     let kernel = bare_program(toolchain, Program { package: "kernel", bin: "kernel" }, &[])?;
     let mut programs = Vec::new();
     for (index, &program) in PROGRAMS.iter().enumerate() {
         let base = format!("-Clink-arg=--image-base={:#x}", base_address(index));
-        programs.push((program.bin.to_owned(), bare_program(toolchain, program, &[&base])?));
+        let path = bare_program(toolchain, program, &[&base])?;
+        check_addresses(index, &loaded_ranges(&path)?)?;
+        programs.push((program.bin.to_owned(), path));
     }
     let archive = folder().join("boot.tar");
     let entries: Vec<(String, &Path)> =

@@ -1,5 +1,8 @@
 //! The programs of the boot archive. Each is linked at a base address of its own, so that an address tells
 //! program and symbol.
+use std::ops::Range;
+
+use anyhow::{Result, ensure};
 
 /// Distance between the base addresses of two programs; also the base of the first.
 const BASE_STRIDE: u64 = 0x0100_0000;
@@ -41,7 +44,44 @@ impl Program {
     }
 }
 
+/// Whether the program at `index` of [`PROGRAMS`], whose segments are `loaded`, stays within its own addresses: else an
+/// address would tell two programs.
+///
+/// # Errors
+/// It does not: which it is, where it ends and where it must.
+pub fn check_addresses(index: usize, loaded: &[Range<u64>]) -> Result<()> {
+    let own = base_address(index)..base_address(index + 1);
+    let name = PROGRAMS.get(index).map_or("?", |program| program.bin);
+    for segment in loaded.iter().filter(|segment| !segment.is_empty()) {
+        ensure!(
+            own.start <= segment.start && segment.end <= own.end,
+            "the program {name} has a segment at {:#x} to {:#x}, but its addresses are {:#x} to {:#x}: make it smaller",
+            segment.start,
+            segment.end,
+            own.start,
+            own.end
+        );
+    }
+    Ok(())
+}
+
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.
 pub const fn base_address(index: usize) -> u64 {
     BASE_STRIDE * (index as u64 + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_that_leaves_its_addresses_is_refused_and_named() {
+        let base = base_address(1);
+        let end = base + BASE_STRIDE;
+        assert!(check_addresses(1, &[base..base + 1, base + 0x1000..end, 0..0]).is_ok());
+        for outside in [base..end + 1, base - 1..end, end..end + 1] {
+            let error = check_addresses(1, &[base..base + 1, outside]).unwrap_err().to_string();
+            assert!(error.contains("the program tests has a segment at 0x"), "{error}");
+        }
+    }
 }

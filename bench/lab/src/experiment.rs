@@ -1,5 +1,6 @@
 //! Experiments as files: what is measured to answer a question, kept so that anybody can ask it again.
 //! They are in `bench/experiments/NAME.toml`; `cargo xtask bench --experiment NAME` runs one.
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -50,27 +51,45 @@ pub struct Experiment {
     pub ops: Option<u64>,
     /// Figures that others published, to be shown beside what is measured and never mixed with it.
     #[serde(default)]
-    pub published: Vec<Published>,
+    pub published: Vec<Elsewhere>,
+    /// Figures of other systems that the makers of this one counted, which nobody published.
+    #[serde(default)]
+    pub counted: Vec<Elsewhere>,
 }
 
-/// A figure that was published elsewhere.
+/// What another system needs, with a figure of each kind that is known. Only figures of one kind can be compared.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Published {
+pub struct Elsewhere {
     /// The system, and its configuration.
     pub system: String,
     /// What was measured.
     pub what: String,
     /// The workload here that is nearest to it.
     pub workload: String,
-    /// The figure.
-    pub value: f64,
-    /// Its unit.
-    pub unit: String,
-    /// Where it was published.
+    /// Instructions, in user mode and in the kernel.
+    pub instructions: Option<f64>,
+    /// Those in the kernel.
+    pub kernel_instructions: Option<f64>,
+    /// Cycles of a real processor, which no modelled cycle compares with.
+    pub processor_cycles: Option<f64>,
+    /// Where it is from.
     pub source: String,
     /// Why it cannot be compared without more ado.
     pub caveat: String,
+}
+
+impl Elsewhere {
+    fn check(&self) -> Result<()> {
+        let figures = [self.instructions, self.kernel_instructions, self.processor_cycles];
+        if figures.iter().flatten().next().is_none() {
+            return Err(bad_input(format!(
+                "`{}` of {} has no figure: give instructions, kernel_instructions or processor_cycles",
+                self.what, self.system
+            )));
+        }
+        request::workloads(&self.workload).map(drop)
+    }
 }
 
 fn baseline() -> Vec<String> {
@@ -111,6 +130,18 @@ impl Experiment {
                 return Err(bad_input(format!(
                     "unknown variant `{variant}`: give some of {}",
                     known.join(", ")
+                )));
+            }
+        }
+        for elsewhere in &self.published {
+            elsewhere.check()?;
+        }
+        for elsewhere in &self.counted {
+            elsewhere.check()?;
+            if elsewhere.processor_cycles.is_some() {
+                return Err(bad_input(format!(
+                    "`{}` of {} is counted, so it has no processor_cycles: put it under [[published]]",
+                    elsewhere.what, elsewhere.system
                 )));
             }
         }
@@ -186,11 +217,16 @@ pub fn keep(records: &Path, experiment: &Experiment) -> Result<()> {
 }
 
 /// The experiment that brought the records in `records`, if one is kept beside them.
-#[must_use]
-pub fn beside(records: &Path) -> Option<Experiment> {
+///
+/// # Errors
+/// Bad input: what is kept there is wrong.
+pub fn beside(records: &Path) -> Result<Option<Experiment>> {
     let path = records.with_extension(ENDING);
-    let text = std::fs::read_to_string(&path).ok()?;
-    Experiment::parse(&path, &text).ok()
+    match std::fs::read_to_string(&path) {
+        Ok(text) => Experiment::parse(&path, &text).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(bad_input(format!("{}: {error}; mend or remove it", path.display()))),
+    }
 }
 
 #[cfg(test)]
@@ -213,9 +249,6 @@ mod tests {
             let (_, experiment) = load(root(), &name).unwrap();
             for profile in &experiment.profiles {
                 assert!(root().join(profile).exists(), "{name}: {profile}");
-            }
-            for published in &experiment.published {
-                assert!(Workload::by_name(&published.workload).is_some(), "{name}: {}", published.workload);
             }
         }
     }
@@ -243,12 +276,38 @@ mod tests {
     }
 
     #[test]
+    fn a_figure_from_elsewhere_has_a_kind_and_a_counted_one_is_of_no_processor() {
+        let path = Path::new("x.toml");
+        let figure = |list: &str, more: &str| {
+            format!(
+                "{GOOD}[[{list}]]\nsystem = \"s\"\nwhat = \"w\"\nworkload = \"ppc\"\nsource = \"o\"\ncaveat = \"c\"\n{more}"
+            )
+        };
+        assert!(Experiment::parse(path, &figure("published", "processor_cycles = 965")).is_ok());
+        assert!(
+            Experiment::parse(path, &figure("counted", "instructions = 434\nkernel_instructions = 412"))
+                .is_ok()
+        );
+        for (text, word) in [
+            (figure("published", ""), "has no figure"),
+            (figure("counted", "processor_cycles = 965"), "is counted"),
+            (figure("published", "instructions = 1").replace("ppc", "nope"), "`nope`"),
+            (figure("published", "value = 1"), "value"),
+        ] {
+            let error = format!("{:#}", Experiment::parse(path, &text).unwrap_err());
+            assert!(error.contains(word) && error.starts_with("x.toml"), "{error}");
+        }
+    }
+
+    #[test]
     fn an_experiment_is_found_beside_its_records() {
         let folder = tempfile::tempdir().unwrap();
         let records = folder.path().join("r.jsonl");
-        assert_eq!(beside(&records), None);
+        assert_eq!(beside(&records).unwrap(), None);
         let experiment = Experiment::parse(Path::new("x"), GOOD).unwrap();
         keep(&records, &experiment).unwrap();
-        assert_eq!(beside(&records), Some(experiment));
+        assert_eq!(beside(&records).unwrap(), Some(experiment));
+        std::fs::write(records.with_extension(ENDING), "title = 1").unwrap();
+        assert_eq!(code_of(&beside(&records).unwrap_err()), Exit::BadInput);
     }
 }

@@ -1,14 +1,16 @@
 //! The history, `results/history.jsonl`: one line for each metric of each point of a run that somebody recorded,
 //! only ever appended to. The revisions of what was measured and of what measured it stand apart, so that a step
 //! in a figure can be laid at the right door.
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::exit::bad_input;
 use crate::gate::metrics::{Registry, value_of};
+use crate::intake::{self, BadLine};
 use crate::record::{Record, SCHEMA};
 
 /// Where the history is, in the repository.
@@ -145,13 +147,16 @@ fn entry(record: &Record, ts: &str, revisions: &Revisions, metric: &str, values:
     }
 }
 
-/// Appends entries to the history in `path`.
+/// Appends entries to the history in `path`. If its last line was cut off, that one stays a line of its own.
 ///
 /// # Errors
 /// When the file cannot be written.
 pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
     let context = || format!("writing {}", path.display());
     let mut text = String::new();
+    if std::fs::read(path).is_ok_and(|old| old.last().is_some_and(|&last| last != b'\n')) {
+        text.push('\n');
+    }
     for entry in entries {
         text.push_str(&serde_json::to_string(entry)?);
         text.push('\n');
@@ -160,18 +165,16 @@ pub fn append(path: &Path, entries: &[Entry]) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(context)
 }
 
-/// Reads the history in `path`, and the numbers of the lines that are no entries. No file is an empty history.
-#[must_use]
-pub fn read(path: &Path) -> (Vec<Entry>, Vec<usize>) {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let (mut entries, mut bad) = (Vec::new(), Vec::new());
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match serde_json::from_str(line) {
-            Ok(entry) => entries.push(entry),
-            Err(_) => bad.push(index + 1),
-        }
+/// Reads the history in `path`, and the lines that are no entries. No file is an empty history.
+///
+/// # Errors
+/// Bad input: there is a file, and it cannot be read.
+pub fn read(path: &Path) -> Result<(Vec<Entry>, Vec<BadLine>)> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(intake::lines(path, &bytes, |text| intake::with_schema(text, "entry"))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Default::default()),
+        Err(error) => Err(bad_input(format!("{}: {error}; restore it from the repository", path.display()))),
     }
-    (entries, bad)
 }
 
 #[cfg(test)]
@@ -199,10 +202,19 @@ mod tests {
         let path = folder.path().join("h.jsonl");
         let entries = summarise(&[sample("fstat", 1, 0, 100.0)], &registry(), &Revisions::default());
         append(&path, &entries).unwrap();
-        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(b"{\"half\n").unwrap();
+        let other = serde_json::to_string(&entries[0]).unwrap().replacen("\"schema\":1", "\"schema\":2", 1);
+        let spoilt = [other.as_bytes(), b"\n\xff\xfe\n{\"half"].concat();
+        std::fs::OpenOptions::new().append(true).open(&path).unwrap().write_all(&spoilt).unwrap();
         append(&path, &entries).unwrap();
-        let (read, bad) = read(&path);
-        assert_eq!(read, [entries.clone(), entries.clone()].concat());
-        assert_eq!(bad, [entries.len() + 1]);
+        let (good, bad) = read(&path).unwrap();
+        assert_eq!(good, [entries.clone(), entries.clone()].concat());
+        let first = entries.len() + 1;
+        let lines: Vec<usize> = bad.iter().map(|bad| bad.line).collect();
+        assert_eq!(lines, [first, first + 1, first + 2]);
+        for (bad, word) in bad.iter().zip(["schema 2", "UTF-8", "cut off"]) {
+            assert!(bad.why.contains(word), "{bad}");
+        }
+        assert_eq!(read(&folder.path().join("none")).unwrap(), (vec![], vec![]));
+        assert!(read(folder.path()).is_err(), "a folder is no history");
     }
 }

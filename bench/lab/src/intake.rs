@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::exit::bad_input;
@@ -44,14 +45,8 @@ pub fn read(path: &Path) -> Result<Intake> {
     let bytes = std::fs::read(path).map_err(|error| {
         bad_input(format!("{name}: {error}; give a file of records (cargo xtask bench writes them)"))
     })?;
-    let text = String::from_utf8_lossy(&bytes);
-    let mut intake = Intake::default();
-    for (index, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        match one(line) {
-            Ok(record) => intake.records.push(record),
-            Err(why) => intake.bad.push(BadLine { file: path.to_owned(), line: index + 1, why }),
-        }
-    }
+    let (records, bad) = lines(path, &bytes, |text| with_schema(text, "record"));
+    let intake = Intake { records, bad };
     if intake.records.is_empty() {
         let why = intake
             .bad
@@ -64,16 +59,43 @@ pub fn read(path: &Path) -> Result<Intake> {
     Ok(intake)
 }
 
-fn one(line: &str) -> Result<Record, String> {
-    let value: Value = serde_json::from_str(line).map_err(|error| {
+/// What `read` makes of each line of `bytes`, which are those of the file `path`, in order; and the lines of which it
+/// makes nothing. Empty lines are neither.
+pub(crate) fn lines<T>(
+    path: &Path,
+    bytes: &[u8],
+    read: impl Fn(&str) -> Result<T, String>,
+) -> (Vec<T>, Vec<BadLine>) {
+    let (mut good, mut bad) = (Vec::new(), Vec::new());
+    for (index, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
+        if line.trim_ascii().is_empty() {
+            continue;
+        }
+        let text = std::str::from_utf8(line).map_err(|_| "no text: it is not UTF-8".to_owned());
+        match text.and_then(&read) {
+            Ok(one) => good.push(one),
+            Err(why) => bad.push(BadLine { file: path.to_owned(), line: index + 1, why }),
+        }
+    }
+    (good, bad)
+}
+
+/// The JSON value in `line`.
+pub(crate) fn json(line: &str) -> Result<Value, String> {
+    serde_json::from_str(line).map_err(|error| {
         if error.is_eof() { "cut off in the middle".to_owned() } else { format!("no JSON: {error}") }
-    })?;
+    })
+}
+
+/// The `what` in `line`, if it is of the schema that this program reads.
+pub(crate) fn with_schema<T: DeserializeOwned>(line: &str, what: &str) -> Result<T, String> {
+    let value = json(line)?;
     match value.get("schema").and_then(Value::as_u64) {
         Some(schema) if schema == u64::from(SCHEMA) => {}
         Some(other) => return Err(format!("schema {other}; this program reads schema {SCHEMA}")),
-        None => return Err("no record: it has no schema".to_owned()),
+        None => return Err(format!("no {what}: it has no schema")),
     }
-    serde_json::from_value(value).map_err(|error| format!("no record: {error}"))
+    serde_json::from_value(value).map_err(|error| format!("no {what}: {error}"))
 }
 
 #[cfg(test)]
@@ -112,6 +134,22 @@ mod tests {
             assert!(why.contains(word) || why.contains("two"), "{why}");
         }
         assert!(intake.bad[1].to_string().ends_with("r.jsonl line 4: schema 2; this program reads schema 1"));
+    }
+
+    #[test]
+    fn a_line_that_is_no_text_is_named_and_never_read_as_another() {
+        let good = serde_json::to_string(&sample("fstat", 2, 0, 100.0)).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("r.jsonl");
+        // A byte that is no text, inside a name, would make another name if it were replaced.
+        let spoilt: Vec<u8> =
+            good.replacen("fstat", "fst?t", 1).bytes().map(|b| if b == b'?' { 0xff } else { b }).collect();
+        std::fs::write(&path, [good.as_bytes(), b"\r\n", &spoilt, b"\n\n", good.as_bytes()].concat())
+            .unwrap();
+        let intake = read(&path).unwrap();
+        assert_eq!(intake.records.len(), 2);
+        assert_eq!((intake.bad.len(), intake.bad[0].line), (1, 2));
+        assert!(intake.bad[0].why.contains("UTF-8"), "{}", intake.bad[0]);
     }
 
     #[test]

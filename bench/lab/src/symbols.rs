@@ -43,7 +43,7 @@ impl Symbols {
     /// # Errors
     /// When the file cannot be read as an ELF program.
     pub fn add(&mut self, name: &str, path: &Path) -> Result<()> {
-        let loaded = loaded_ranges(path).with_context(|| format!("reading {}", path.display()))?;
+        let loaded = loaded_ranges(path)?;
         self.programs.push(Program {
             name: name.to_owned(),
             path: path.to_owned(),
@@ -122,8 +122,14 @@ impl Symbols {
         Some((format!("{}: {name}", program.name), address - symbol.address()))
     }
 
+    /// The program with the segment that begins last at or before `address`, if it reaches that far: a program that
+    /// grew into the next one's addresses never takes them over.
     fn holding(&self, address: u64) -> Option<&Program> {
-        self.programs.iter().find(|program| program.loaded.iter().any(|range| range.contains(&address)))
+        let segments =
+            self.programs.iter().flat_map(|program| program.loaded.iter().map(move |range| (range, program)));
+        let (range, program) =
+            segments.filter(|(range, _)| range.start <= address).max_by_key(|(range, _)| range.start)?;
+        range.contains(&address).then_some(program)
     }
 }
 
@@ -206,9 +212,14 @@ fn short(path: &str) -> &str {
     from.map_or(path, |from| &path[from..])
 }
 
-fn loaded_ranges(path: &Path) -> Result<Vec<Range<u64>>> {
-    let bytes = fs::read(path)?;
-    let file = ElfFile64::<Endianness>::parse(&*bytes)?;
+/// The addresses of the ELF program `path`, a range a loaded segment.
+///
+/// # Errors
+/// When the file cannot be read as an ELF program.
+pub fn loaded_ranges(path: &Path) -> Result<Vec<Range<u64>>> {
+    let context = || format!("reading {}", path.display());
+    let bytes = fs::read(path).with_context(context)?;
+    let file = ElfFile64::<Endianness>::parse(&*bytes).with_context(context)?;
     let endian = file.endian();
     let loads = file.elf_program_headers().iter().filter(|header| header.p_type(endian) == elf::PT_LOAD);
     Ok(loads
@@ -266,6 +277,26 @@ mod tests {
         let place = symbols.place(symbol.address()).unwrap();
         assert!(place.starts_with("lab: ") && place.contains("loaded_ranges"), "{place}");
         assert!(!place.contains("inlined"), "{place}");
+    }
+
+    #[test]
+    fn an_address_belongs_to_the_program_that_begins_last_before_it() {
+        let program = |name: &str, loaded: &[Range<u64>]| Program {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            loaded: loaded.to_vec(),
+            debug: OnceCell::new(),
+        };
+        // The first has grown into the second.
+        let programs = vec![
+            program("first", &[0x1000..0x1800, 0x1900..0x2800]),
+            program("second", &[0x2000..0x2300, 0x2300..0x2400]),
+        ];
+        let symbols = Symbols { programs };
+        let holding = |address| symbols.program(address);
+        assert_eq!((holding(0x17ff), holding(0x1800), holding(0x1900)), (Some("first"), None, Some("first")));
+        assert_eq!((holding(0x1fff), holding(0x2000)), (Some("first"), Some("second")));
+        assert_eq!((holding(0x2400), holding(0xfff)), (None, None), "what may be either's is nobody's");
     }
 
     #[test]

@@ -2,13 +2,16 @@
 //! executed in, and which lines moved and who moved them. `explain` prints more of one point; this is what the
 //! dashboard shows of every point, and by which the gate names what is new.
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use model::report::Region;
 use serde::{Deserialize, Serialize};
 
+use crate::exit::bad_input;
 use crate::explain::Subject;
+use crate::intake::{self, BadLine};
 use crate::naming::Naming;
 use crate::record::Record;
 
@@ -155,12 +158,21 @@ pub fn write(path: &Path, all: &[Why]) -> Result<()> {
     std::fs::write(path, text).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Reads the explanations beside `records`. They only add to what records say: a file that is missing, or a line
-/// that is spoilt, leaves its points without one.
-#[must_use]
-pub fn read(records: &Path) -> Vec<Why> {
-    let text = std::fs::read_to_string(beside(records)).unwrap_or_default();
-    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+/// Reads the explanations beside `records`, and the lines that are none. They only add to what records say: no file
+/// leaves its points without one.
+///
+/// # Errors
+/// Bad input: there is a file, and it cannot be read.
+pub fn read(records: &Path) -> Result<(Vec<Why>, Vec<BadLine>)> {
+    let path = beside(records);
+    let one = |text: &str| {
+        serde_json::from_value(intake::json(text)?).map_err(|error| format!("no explanation: {error}"))
+    };
+    match std::fs::read(&path) {
+        Ok(bytes) => Ok(intake::lines(&path, &bytes, one)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Default::default()),
+        Err(error) => Err(bad_input(format!("{}: {error}; remove it, or measure again", path.display()))),
+    }
 }
 
 #[cfg(test)]
@@ -220,9 +232,15 @@ pub(crate) mod tests {
     fn explanations_are_found_beside_their_records() {
         let folder = tempfile::tempdir().unwrap();
         let records = folder.path().join("run.jsonl");
-        assert_eq!(read(&records), []);
+        assert_eq!(read(&records).unwrap(), (vec![], vec![]));
         let why = explained(&sample("fstat", 2, 0, 100.0), &[("f", 3.0)], &[("lock", 1.0)]);
         write(&beside(&records), std::slice::from_ref(&why)).unwrap();
-        assert_eq!(read(&records), [why]);
+        assert_eq!(read(&records).unwrap(), (vec![why.clone()], vec![]));
+        let good = serde_json::to_string(&why).unwrap();
+        std::fs::write(beside(&records), format!("{good}\n{{}}\n{}", &good[..good.len() / 2])).unwrap();
+        let (whys, bad) = read(&records).unwrap();
+        assert_eq!(whys, [why]);
+        assert_eq!(bad.iter().map(|bad| bad.line).collect::<Vec<_>>(), [2, 3]);
+        assert!(bad[0].why.contains("no explanation") && bad[1].why.contains("cut off"), "{bad:?}");
     }
 }

@@ -92,6 +92,9 @@ pub fn command(args: &BenchArgs) -> Result<Exit> {
             ));
         }
     }
+    if let Some(resumed) = &resumed {
+        resumed.agrees(&plans, &order.legs)?;
+    }
     let weight = plans.iter().map(Plan::weight).sum();
     if weight == 0 && had.is_empty() {
         return Err(bad_input("no system that is to be measured has such points; see bench --help"));

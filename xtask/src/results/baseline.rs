@@ -86,7 +86,11 @@ pub fn command(args: &BaselineArgs) -> Result<Exit> {
 fn differences(registry: &Registry, new: &Measurement) -> Vec<String> {
     let old = match load(&root().join(BASELINE)) {
         Ok(old) => old,
-        Err(error) => return vec![format!("no earlier baseline: {error}")],
+        // What is kept in the repository names no folder of this machine.
+        Err(error) => {
+            let text = error.to_string().replace(&format!("{}/", root().display()), "");
+            return vec![format!("no earlier baseline: {text}")];
+        }
     };
     // Whatever both have: the list may have grown.
     let mut open = registry.clone();

@@ -8,7 +8,7 @@ use lab::gate::metrics::Registry;
 use lab::gate::{self, Change, Comparison, Measurement};
 use lab::{intake, why};
 
-use super::{baseline, report};
+use super::{baseline, origin, report};
 use crate::bench::listed;
 use crate::build::root;
 use crate::host::ThisHost;
@@ -16,6 +16,9 @@ use crate::setup;
 
 /// Where the gate keeps what it measures.
 pub const FOLDER: &str = "target/gate";
+/// What it measures first, and what it measures once more.
+pub const RUN: &str = "run.jsonl";
+const AGAIN: &str = "again.jsonl";
 /// Before a cause, which is shown once for all figures that follow one another and have the same.
 const INDENT: &str = "    ";
 
@@ -51,16 +54,28 @@ pub fn command(args: &GateArgs) -> Result<Exit> {
             let path = root().join(FOLDER).join(name);
             listed::measure(&registry.gate, &path, args.no_install, args.quiet)
         };
-        let first = gate::compare(&registry, &base, &run("run.jsonl")?)?;
+        let first = gate::compare(&registry, &base, &run(RUN)?)?;
         if first.worse.is_empty() {
             first
         } else {
             eprintln!("{} figures are worse; measuring once more to be sure", first.worse.len());
-            first.confirmed_by(&gate::compare(&registry, &base, &run("again.jsonl")?)?)
+            first.confirmed_by(&gate::compare(&registry, &base, &run(AGAIN)?)?)
         }
     } else {
         let path = args.run.clone().map_or_else(report::newest_run, Ok)?;
-        gate::compare(&registry, &base, &load(&path)?)?
+        let run = load(&path)?;
+        println!("the run {} is of {}", path.display(), origin::told(&run.records));
+        if let Some(doubt) = origin::doubt(&run.records, root()) {
+            if args.run.is_none() {
+                return Err(bad_input(format!(
+                    "not comparable: the newest run {} {doubt}, so it says nothing of this tree; measure it with \
+                     cargo xtask gate --measure, or name a run with --run to compare it all the same",
+                    path.display()
+                )));
+            }
+            eprintln!("note: the run {doubt}: what follows is said of the run, not of this tree");
+        }
+        gate::compare(&registry, &base, &run)?
     };
     show(&comparison);
     Ok(if comparison.worse.is_empty() { Exit::Success } else { Exit::Failed })
@@ -75,6 +90,7 @@ fn load_baseline(args: &GateArgs) -> Result<Measurement> {
         )));
     }
     let base = load(&path)?;
+    println!("the baseline {} is of {}", path.display(), origin::told(&base.records));
     if args.rebuild {
         let here = setup::ensure(&ThisHost, true, !args.no_install)?.toolchain.version;
         if base.records.iter().any(|record| record.rustc.as_ref() != Some(&here)) {
@@ -84,16 +100,18 @@ fn load_baseline(args: &GateArgs) -> Result<Measurement> {
     Ok(base)
 }
 
-/// Records and explanations in `path`. A line that is no record could be any point: nothing is compared then.
+/// Records and explanations in `path`. A line that is no record could be any point, one that is no explanation could
+/// tell any cause: nothing is compared then.
 pub fn load(path: &Path) -> Result<Measurement> {
     let intake = intake::read(path)?;
-    if let [first, rest @ ..] = &intake.bad[..] {
+    let (whys, bad) = why::read(path)?;
+    if let [first, rest @ ..] = &[intake.bad, bad].concat()[..] {
         for bad in rest {
             eprintln!("also {bad}");
         }
         return Err(bad_input(format!("not comparable: {first}; measure again, or remove the line")));
     }
-    Ok(Measurement { records: intake.records, whys: why::read(path) })
+    Ok(Measurement { records: intake.records, whys })
 }
 
 fn show(comparison: &Comparison) {

@@ -32,6 +32,9 @@ pub struct ReportArgs {
     /// The Tornado figure [default: figure.svg beside the page]
     #[arg(long, value_name = "FILE")]
     pub figure: Option<PathBuf>,
+    /// The history [default: results/history.jsonl]
+    #[arg(long, value_name = "FILE")]
+    pub history: Option<PathBuf>,
 }
 
 /// `cargo xtask report`. Lines that are no records are named; the page is made from the others, and the exit code
@@ -43,16 +46,15 @@ pub fn command(args: &ReportArgs) -> Result<Exit> {
     for file in &files {
         let intake = intake::read(file)?;
         content.records.extend(intake.records);
-        content.bad.extend(intake.bad.iter().map(ToString::to_string));
-        content.whys.extend(why::read(file));
-        content.experiments.extend(experiment::beside(file));
+        let (whys, bad) = why::read(file)?;
+        content.whys.extend(whys);
+        content.bad.extend(intake.bad.iter().chain(&bad).map(ToString::to_string));
+        match experiment::beside(file) {
+            Ok(experiment) => content.experiments.extend(experiment),
+            Err(error) => content.bad.push(error.to_string()),
+        }
     }
-    let (past, bad) = history::read(&root().join(history::FILE));
-    content.history = past;
-    content.bad.extend(bad.iter().map(|line| format!("{} line {line}: no entry", history::FILE)));
-    // A baseline that is missing or spoilt leaves the history without bands; the gate is who insists on it.
-    let baseline = root().join(gate::BASELINE);
-    content.baseline = intake::read(&baseline).map(|intake| intake.records).unwrap_or_default();
+    add_past(&args.history.clone().unwrap_or_else(|| root().join(history::FILE)), &mut content)?;
     let figure = args.figure.clone().unwrap_or_else(|| page.with_file_name(FIGURE).with_extension("svg"));
     for picture in draw(&figure, &content.records)? {
         println!("the figure is in {}", picture.display());
@@ -64,8 +66,29 @@ pub fn command(args: &ReportArgs) -> Result<Exit> {
     }
     match bad.len() {
         0 => Ok(Exit::Success),
-        left => Err(bad_input(format!("{left} lines were left out, the rest is in the page; see above"))),
+        left => Err(bad_input(format!(
+            "{left} bad lines or files were left out, the rest is in the page; see above"
+        ))),
     }
+}
+
+/// Adds the history in `path` and the gate's baseline. One that is missing leaves the history without bands: the gate is
+/// who insists on it.
+fn add_past(path: &Path, content: &mut Content) -> Result<()> {
+    let (past, bad) = history::read(path)?;
+    content.history = past;
+    content.bad.extend(bad.iter().map(ToString::to_string));
+    let baseline = root().join(gate::BASELINE);
+    if baseline.exists() {
+        match intake::read(&baseline) {
+            Ok(intake) => {
+                content.bad.extend(intake.bad.iter().map(ToString::to_string));
+                content.baseline = intake.records;
+            }
+            Err(error) => content.bad.push(error.to_string()),
+        }
+    }
+    Ok(())
 }
 
 /// Writes the page of `content` to `path`.

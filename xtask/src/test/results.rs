@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use lab::exit::Exit;
 use lab::gate::{BASELINE, Measurement};
-use lab::{intake, record, why};
+use lab::{history, intake, record, why};
 
 use super::cases::Case;
 use super::command::{Expected, Trial};
@@ -49,7 +49,7 @@ fn case(name: &str, arguments: &[&str], expected: Expected, says: &'static str) 
 
 fn baseline() -> Result<Measurement> {
     let path = root().join(BASELINE);
-    Ok(Measurement { records: intake::read(&path)?.records, whys: why::read(&path) })
+    Ok(Measurement { records: intake::read(&path)?.records, whys: why::read(&path)?.0 })
 }
 
 fn write(path: &Path, measurement: &Measurement) -> Result<String> {
@@ -62,8 +62,14 @@ fn write(path: &Path, measurement: &Measurement) -> Result<String> {
 type Run = (&'static str, fn(&mut Measurement), Expected, &'static str);
 
 fn gates(folder: &Path, base: &Measurement) -> Result<Vec<Case>> {
-    let table: [Run; 8] = [
+    let table: [Run; 9] = [
         ("gate/same", |_| (), SUCCESS, "gate: passed"),
+        (
+            "gate/of-another-commit",
+            |run| each(run, |r| r.git = Some("0123456789abcdef".into())),
+            SUCCESS,
+            "commit 0123456789, which this repository does not know",
+        ),
         (
             "gate/worse",
             |run| worse(run),
@@ -111,6 +117,11 @@ fn gates(folder: &Path, base: &Measurement) -> Result<Vec<Case>> {
     let (cut, other) = (spoilt.0.to_string_lossy().into_owned(), spoilt.1.to_string_lossy().into_owned());
     cases.push(case("gate/cut-off", &["gate", "--run", &cut], BAD_INPUT, "line 2: cut off in the middle"));
     cases.push(case("gate/other-schema", &["gate", "--run", &other], BAD_INPUT, "schema 2"));
+    let path = folder.join("half-explained.jsonl");
+    let run = write(&path, base)?;
+    fs::write(why::beside(&path), "{\"run\":\"half\n").context("writing explanations")?;
+    let says = "half-explained.why.jsonl line 1: cut off in the middle";
+    cases.push(case("gate/explanation-cut-off", &["gate", "--run", &run], BAD_INPUT, says));
     Ok(cases)
 }
 
@@ -144,19 +155,46 @@ fn reports(folder: &Path, base: &Measurement) -> Result<Vec<Case>> {
     let (cut, other) = spoilt(folder, base)?;
     let (cut, other) = (cut.to_string_lossy().into_owned(), other.to_string_lossy().into_owned());
     let page = folder.join("page.html").to_string_lossy().into_owned();
-    let table: [(&str, &str, Expected, &'static str); 4] = [
-        ("report/whole", &whole, SUCCESS, "the dashboard is in"),
-        ("report/cut-off", &cut, BAD_INPUT, "cut-off.jsonl line 2: cut off in the middle"),
-        ("report/other-schema", &other, BAD_INPUT, "schema 2; this program reads schema 1"),
-        ("report/missing", "/nonexistent/r.jsonl", BAD_INPUT, "give a file of records"),
+    let past = folder.join("spoilt-history.jsonl");
+    let good = fs::read(root().join(history::FILE)).context("reading the history")?;
+    fs::write(&past, [b"\xff\n{\"schema\":2}\n", &good[..]].concat()).context("writing a history")?;
+    let past = past.to_string_lossy().into_owned();
+    let half = folder.join("report-half-explained.jsonl");
+    write(&half, base)?;
+    fs::write(why::beside(&half), "{\"run\":1}\n").context("writing explanations")?;
+    let half = half.to_string_lossy().into_owned();
+    let table: [(&str, &[&str], Expected, &'static str); 7] = [
+        ("report/whole", &[&whole], SUCCESS, "the dashboard is in"),
+        ("report/cut-off", &[&cut], BAD_INPUT, "cut-off.jsonl line 2: cut off in the middle"),
+        ("report/other-schema", &[&other], BAD_INPUT, "schema 2; this program reads schema 1"),
+        ("report/missing", &["/nonexistent/r.jsonl"], BAD_INPUT, "give a file of records"),
+        (
+            "report/history-no-text",
+            &[&whole, "--history", &past],
+            BAD_INPUT,
+            "spoilt-history.jsonl line 1: no text",
+        ),
+        (
+            "report/history-other-schema",
+            &[&whole, "--history", &past],
+            BAD_INPUT,
+            "spoilt-history.jsonl line 2: schema 2",
+        ),
+        (
+            "report/explanation-bad",
+            &[&half],
+            BAD_INPUT,
+            "report-half-explained.why.jsonl line 1: no explanation",
+        ),
     ];
     Ok(table
         .into_iter()
-        .map(|(name, file, expected, says)| {
+        .map(|(name, files, expected, says)| {
             // Pages of their own: the cases run side by side.
             let page = page.replace("page", &name.replace('/', "-"));
             let figure = page.replace(".html", ".svg");
-            case(name, &["report", file, "--out", &page, "--figure", &figure], expected, says)
+            let arguments = [&["report"], files, &["--out", &page, "--figure", &figure]].concat();
+            case(name, &arguments, expected, says)
         })
         .collect())
 }

@@ -1,6 +1,7 @@
 //! The gate itself under test: regressions that are put into a copy of this tree must be caught and named, and this
 //! tree as it is must pass again and again on a busy host. Long, so run only when asked for by name.
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -9,15 +10,17 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use lab::exit::Exit;
-use lab::gate::metrics::value_of;
+use lab::gate::Key;
+use lab::gate::metrics::{Registry, value_of};
 use lab::qemu::{End, Input, Limits, process};
+use lab::record::Record;
 
 use super::busy::Busy;
 use super::cases::{Case, Kind};
 use super::schedule::ALONE;
 use super::summary::Report;
 use crate::build::root;
-use crate::results::gate::{FOLDER, load};
+use crate::results::gate::{FOLDER, RUN, load};
 
 /// The cases' names, which a filter must hold to ask for them.
 pub const SEEDED: &str = "gate/seeded";
@@ -242,6 +245,8 @@ fn twenty() -> Tried {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let _busy: Vec<Busy> = (0..cores).map(|_| Busy::start()).collect();
     let (mut passed, mut why) = (0, Vec::new());
+    let registry = Registry::load(root())?;
+    let (before, mut spread) = (load(&base)?.records, Spread::default());
     for time in 1..=TIMES {
         let (exit, said) = gate(
             &["--measure", "--no-install", "--quiet", "--base"]
@@ -255,19 +260,70 @@ fn twenty() -> Tried {
         } else {
             why.push(format!("time {time}: exit code {exit}; the gate said:\n{said}"));
         }
+        spread.add(&registry, &before, &load(&root().join(FOLDER).join(RUN))?.records);
     }
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     let load = load.split(' ').next().unwrap_or("?").to_owned();
     Ok((
         passed,
-        Some(format!("{passed} of {TIMES} beside {cores} busy threads; the host's load is {load}")),
+        Some(format!(
+            "{passed} of {TIMES} beside {cores} busy threads; the host's load is {load}; largest differences from the first \
+             run: {spread}"
+        )),
         why,
     ))
+}
+
+/// The largest difference of each metric between runs of one tree, the point that has it, and the figure it is of.
+#[derive(Default)]
+struct Spread(BTreeMap<String, (f64, f64, String)>);
+
+impl Spread {
+    fn add(&mut self, registry: &Registry, before: &[Record], now: &[Record]) {
+        for record in now {
+            let key = Key::of(record);
+            let Some(earlier) = before.iter().find(|earlier| Key::of(earlier) == key) else { continue };
+            for metric in registry.metrics.iter().filter(|metric| metric.gate) {
+                let (Some(was), Some(is)) = (value_of(earlier, &metric.name), value_of(record, &metric.name))
+                else {
+                    continue;
+                };
+                let most = self.0.entry(metric.name.clone()).or_insert((0.0, was, key.to_string()));
+                if (is - was).abs() > most.0 {
+                    *most = ((is - was).abs(), was, key.to_string());
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let told = |(name, (difference, was, point)): (&String, &(f64, f64, String))| {
+            format!("{name} {difference:.4} of {was:.2} ({point})")
+        };
+        f.write_str(&self.0.iter().map(told).collect::<Vec<_>>().join(", "))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_largest_difference_is_told_with_its_point() {
+        let registry = Registry::load(root()).unwrap();
+        let before = load(&root().join(lab::gate::BASELINE)).unwrap().records;
+        let mut now = before.clone();
+        now[0].cycles_per_op[3] += 2.0;
+        now[1].cycles_per_op[3] -= 7.0;
+        let mut spread = Spread::default();
+        spread.add(&registry, &before, &now);
+        let told = spread.to_string();
+        let wanted = format!("cycles 7.0000 of {:.2} ({})", before[1].mean(), Key::of(&before[1]));
+        assert!(told.contains(&wanted), "{told}");
+        assert!(told.contains("insns 0.0000"), "{told}");
+    }
 
     #[test]
     fn the_places_of_the_regressions_are_there() {

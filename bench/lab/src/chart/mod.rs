@@ -114,9 +114,12 @@ pub fn is_operation(workload: &str) -> bool {
     ALL.iter().any(|known| known.name == workload && known.number < number::PRIVATE_COUNTER)
 }
 
+/// What cycles of the machine model are called.
+const MODELLED: &str = "modelled cycles";
+
 /// What must be the same for points to stand in one figure.
 fn circumstances(record: &Record) -> String {
-    let cycles = if record.clock == "model" { "modelled cycles" } else { "TSC cycles" };
+    let cycles = if record.clock == "model" { MODELLED } else { "TSC cycles" };
     match &record.profile {
         Some(profile) => format!("{cycles}, {}, profile {profile}", record.accel),
         None => format!("{cycles}, {}", record.accel),

@@ -5,7 +5,7 @@ use ::svg::Document;
 use ::svg::node::element::path::Data;
 use ::svg::node::element::{Circle, Description, Group, Path, Rectangle, Style, Text, Title};
 
-use super::{Figure, Line, Panel, Point};
+use super::{Figure, Line, MODELLED, Panel, Point};
 
 /// Width and height of the drawing area of a panel.
 const PLOT: (f64, f64) = (210.0, 130.0);
@@ -16,7 +16,9 @@ const COLUMNS: usize = 3;
 /// Height of what stands above the panels, of a row of the legend, and of what stands below.
 const HEAD: f64 = 64.0;
 const LEGEND_ROW: f64 = 18.0;
-const FOOT: f64 = 40.0;
+const FOOT: f64 = 46.0;
+/// Height of a line of it.
+const NOTE_ROW: f64 = 15.0;
 /// Values at the ends of lines are at least this far apart.
 const LABEL_GAP: f64 = 12.0;
 /// How many styles of lines there are; more systems begin again.
@@ -109,9 +111,30 @@ pub fn draw(figure: &Figure) -> String {
         let group = Group::new().set("transform", format!("translate({x:.1} {y:.1})"));
         document = document.add(draw_panel(group, figure, panel, &axes));
     }
-    let notes =
-        format!("{}. Page walks, TLB misses and cache capacity are not in the model.", figure.circumstances);
-    document.add(text(&notes, 12.0, height - 14.0, "tick")).to_string()
+    for (index, note) in notes(figure).iter().enumerate() {
+        document = document.add(text(note, 12.0, height - FOOT + NOTE_ROW * (index + 1) as f64, "tick"));
+    }
+    document.to_string()
+}
+
+/// What the figure cannot say, in lines that stand below it.
+fn notes(figure: &Figure) -> Vec<String> {
+    let modelled = figure.circumstances.starts_with(MODELLED);
+    let limits = if modelled {
+        ": page walks, TLB misses, interrupt frames, cache capacity are not in them"
+    } else {
+        ""
+    };
+    let suspect = figure.panels.iter().flat_map(|panel| &panel.lines).flat_map(|line| &line.points);
+    let doubt = if suspect.into_iter().any(|point| point.suspect) {
+        " A hollow point is not to be trusted: too many waits between CPUs expired."
+    } else {
+        ""
+    };
+    vec![
+        format!("{}{limits}.", figure.circumstances),
+        format!("No system has defences against side channels.{doubt}"),
+    ]
 }
 
 fn text(words: &str, x: f64, y: f64, class: &str) -> Text {
@@ -242,7 +265,22 @@ mod tests {
     fn a_doubtful_point_is_hollow() {
         let mut records = two_systems();
         records[2].suspect = true;
-        assert_eq!(draw(&figures(&records)[0]).matches("class=\"doubt\"").count(), 1);
+        let text = draw(&figures(&records)[0]);
+        assert_eq!(text.matches("class=\"doubt\"").count(), 1);
+        assert!(text.contains("A hollow point is not to be trusted"), "{text}");
+    }
+
+    #[test]
+    fn limits_stand_below_the_figure_that_has_them() {
+        let mut records = two_systems();
+        let text = draw(&figures(&records)[0]);
+        assert!(
+            text.contains("TLB misses") && text.contains("side channels") && !text.contains("hollow"),
+            "{text}"
+        );
+        records.iter_mut().for_each(|record| record.clock = "tsc".into());
+        let text = draw(&figures(&records)[0]);
+        assert!(text.contains("TSC cycles") && !text.contains("TLB misses"), "{text}");
     }
 
     #[test]

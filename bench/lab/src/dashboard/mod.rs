@@ -7,7 +7,7 @@ use serde::Serialize;
 use workloads::table::ALL;
 
 use crate::chart::{is_operation, newest};
-use crate::experiment::{Experiment, Published};
+use crate::experiment::{Elsewhere, Experiment};
 use crate::gate::metrics::{Metric, Registry, value_of};
 use crate::history::Entry;
 use crate::record::Record;
@@ -58,7 +58,8 @@ struct Data<'a> {
     metrics: &'a [Metric],
     workloads: Vec<Known>,
     experiments: &'a [Experiment],
-    published: Vec<&'a Published>,
+    published: Vec<&'a Elsewhere>,
+    counted: Vec<&'a Elsewhere>,
     bad: &'a [String],
     made: &'a str,
 }
@@ -100,7 +101,8 @@ pub fn render(content: &Content, registry: &Registry) -> Result<String> {
         metrics: &registry.metrics,
         workloads: known.collect(),
         experiments: &content.experiments,
-        published: content.experiments.iter().flat_map(|experiment| &experiment.published).collect(),
+        published: once(content.experiments.iter().flat_map(|experiment| &experiment.published)),
+        counted: once(content.experiments.iter().flat_map(|experiment| &experiment.counted)),
         bad: &content.bad,
         made: &content.made,
         records,
@@ -114,6 +116,17 @@ pub fn render(content: &Content, registry: &Registry) -> Result<String> {
         .replace("{{UPLOT_JS}}", UPLOT_JS)
         .replace("{{PAGE_JS}}", &JS.concat())
         .replace("{{DATA}}", &data))
+}
+
+/// Each figure once, in order, however many runs of its experiment there are.
+fn once<'a>(figures: impl Iterator<Item = &'a Elsewhere>) -> Vec<&'a Elsewhere> {
+    let mut kept = Vec::new();
+    for figure in figures {
+        if !kept.contains(&figure) {
+            kept.push(figure);
+        }
+    }
+    kept
 }
 
 /// The bands around the figures of the baseline.

@@ -52,8 +52,6 @@ pub struct Metric {
     pub absolute: f64,
     /// Whether a gate fails by it.
     pub gate: bool,
-    /// Only with the same compiler are two figures comparable.
-    pub same_compiler: bool,
 }
 
 impl Metric {
@@ -241,6 +239,21 @@ pub(crate) mod tests {
         assert_eq!(value_of(&record, "insns"), Some(1010.0));
         assert_eq!(value_of(&record, "transfers"), Some(0.5));
         assert_eq!(registry.gate.cpus, [1, 2, 8]);
+    }
+
+    #[test]
+    fn what_is_noisy_is_let_pass_further_than_what_is_exact() {
+        let registry = registry();
+        let tolerance = |name: &str, base| {
+            registry.metrics.iter().find(|metric| metric.name == name).unwrap().tolerance(base)
+        };
+        // A cycle is at least an instruction: cycles must not be what fails first.
+        for base in [100.0, 1000.0, 10_000.0] {
+            assert!(tolerance("cycles", base) > 3.0 * tolerance("insns", base), "{base}");
+        }
+        for metric in registry.metrics.iter().filter(|metric| metric.kind == Kind::Noisy) {
+            assert!(metric.relative >= 0.01 && metric.absolute > 0.0, "{}", metric.name);
+        }
     }
 
     #[test]

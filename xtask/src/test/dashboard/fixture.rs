@@ -1,5 +1,6 @@
 //! A page whose every figure is known.
 use lab::dashboard::Content;
+use lab::experiment::{Elsewhere, Experiment};
 use lab::gate::metrics::Registry;
 use lab::history::{Revisions, summarise};
 use lab::record::{BASELINE, HostMachine, Record, SCHEMA, fill_slowdowns};
@@ -14,6 +15,8 @@ pub const OPERATIONS: [(&str, &str); 3] =
 pub const RUNS: u32 = 3;
 /// The newest run.
 const RUN: &str = "run-3";
+/// The point that is not to be trusted.
+const SUSPECT: (&str, &str, &str, u32) = ("linux", "page_fault", "mp", 4);
 /// Cycles of an operation at one CPU, and by how much those of Linux grow with each doubling.
 const CYCLES: f64 = 1000.0;
 const GROWTH: f64 = 1.7;
@@ -37,6 +40,8 @@ pub fn content(registry: &Registry) -> Content {
         history,
         baseline: baseline.cloned().collect(),
         records,
+        // Two runs of one experiment tell its figures once.
+        experiments: vec![experiment(), experiment()],
         made: "2026-01-09T00:00:00Z".into(),
         ..Content::default()
     }
@@ -57,7 +62,40 @@ fn records_of(run: u32) -> Vec<Record> {
         }
     }
     fill_slowdowns(&mut records);
+    for record in &mut records {
+        let point = (record.system.as_str(), record.workload.as_str(), record.mode.as_str(), record.cpus);
+        record.suspect = point == SUSPECT;
+    }
     records
+}
+
+/// A figure of each kind from elsewhere.
+fn experiment() -> Experiment {
+    let elsewhere = |system: &str, instructions, processor_cycles| Elsewhere {
+        system: system.into(),
+        what: "a fault".into(),
+        workload: "page_fault".into(),
+        instructions,
+        kernel_instructions: None,
+        processor_cycles,
+        source: "somebody".into(),
+        caveat: "another machine".into(),
+    };
+    Experiment {
+        title: "A title".into(),
+        question: "A question?".into(),
+        systems: vec!["stormcell".into()],
+        linux_kernels: Vec::new(),
+        variants: vec![BASELINE.into()],
+        workloads: vec!["page_fault".into()],
+        modes: vec!["mt".into()],
+        cpus: CPUS.into(),
+        profiles: Vec::new(),
+        repeats: 1,
+        ops: None,
+        published: vec![elsewhere("Published", None, Some(1472.0))],
+        counted: vec![elsewhere("Counted", Some(2073.0), None)],
+    }
 }
 
 fn record(system: &str, variant: &str, workload: &str, mode: &str, cpus: u32, mean: f64) -> Record {

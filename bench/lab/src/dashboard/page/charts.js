@@ -11,6 +11,7 @@ const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [4, 2], [1, 2]];
 const HEIGHT = 210;
 const END_ROOM = 58;
 const LEAST_GAP = 12;
+const POINT = 7;
 
 // A value at the end of each line, moved up where two would cover each other.
 function drawEnds(rows, digits, unit) {
@@ -32,6 +33,25 @@ function drawEnds(rows, digits, unit) {
       u.ctx.fillStyle = css(`--s${rows[end.index].name.style}`);
       u.ctx.fillText(fixed(rows[end.index].values[end.last], digits) + unit, u.valToPos(u.data[0][end.last], "x", true) + 7 * ratio, y);
     }
+    u.ctx.restore();
+  };
+}
+
+// Points that are not to be trusted, hollow; the others are uPlot's.
+function drawHollow(rows) {
+  return (u) => {
+    const ratio = devicePixelRatio;
+    u.ctx.save();
+    rows.forEach((row, index) => row.values.forEach((value, at) => {
+      if (value === null || !row.suspect?.[at] || !u.series[index + 1].show) return;
+      u.ctx.beginPath();
+      u.ctx.arc(u.valToPos(u.data[0][at], "x", true), u.valToPos(clamp(u, value), "y", true), POINT / 2 * ratio, 0, 2 * Math.PI);
+      u.ctx.fillStyle = css("--panel");
+      u.ctx.strokeStyle = css(`--s${row.name.style}`);
+      u.ctx.lineWidth = 1.5 * ratio;
+      u.ctx.fill();
+      u.ctx.stroke();
+    }));
     u.ctx.restore();
   };
 }
@@ -84,7 +104,7 @@ function chart(parent, options) {
   const series = rows.map((row) => {
     const stroke = css(`--s${row.name.style}`);
     return { label: row.name.label, stroke, width: 2.2, dash: DASHES[row.name.style % DASHES.length], spanGaps: true,
-      points: { show: true, size: 7, stroke, fill: row.suspect?.some(Boolean) ? css("--panel") : stroke, filter: null } };
+      points: { show: true, size: POINT, stroke, fill: stroke, filter: () => counts.map((_, at) => at).filter((at) => row.values[at] !== null && !row.suspect?.[at]) } };
   });
   const data = [counts, ...rows.map((row) => row.values.map((v) => (v === null ? null : kind === "slowdown" && state.log ? Math.max(v, 0.9) : v)))];
   const bands = [];
@@ -99,7 +119,7 @@ function chart(parent, options) {
     scales: { x: kind === "history" ? { time: false, range: () => [-0.5, Math.max(0.5, counts.length - 0.5)] } : { time: false, distr: 3, log: 2, range: () => [counts[0], Math.max(counts[counts.length - 1], counts[0] * 2)] }, y: scale },
     axes: axes(kind, counts, highest), series: [{ label: "CPUs" }, ...series], bands, legend: { show: false },
     cursor: { drag: { x: false, y: false }, y: false, points: { size: 9 } },
-    hooks: { draw: [drawEnds(rows, digits, unit)], setCursor: [(self) => tell(self, readout, options)] },
+    hooks: { draw: [drawHollow(rows), drawEnds(rows, digits, unit)], setCursor: [(self) => tell(self, readout, options)] },
   }, data, place);
   u.over.addEventListener("click", () => {
     const index = u.cursor.idx;
@@ -114,7 +134,7 @@ function chart(parent, options) {
 function tell(u, readout, { rows, counts, digits = 2, unit = "", kind }) {
   const index = u.cursor.idx;
   if (index === null || index === undefined || u.cursor.left < 0) { readout.replaceChildren("\u00a0"); return; }
-  readout.replaceChildren(kind === "history" ? `${D.runs[counts[index]] ?? ""}: ` : `${counts[index]} CPUs: `);
+  readout.replaceChildren(kind === "history" ? `${D.runNotes[counts[index]] ?? ""}: ` : `${counts[index]} CPUs: `);
   rows.forEach((row) => {
     const value = el("b", { style: `--c: var(--s${row.name.style})` }, `${fixed(row.values[index], digits)}${unit}`);
     readout.append(`${row.name.label} `, value, row.suspect?.[index] ? " (not to be trusted) " : " ");
@@ -123,11 +143,12 @@ function tell(u, readout, { rows, counts, digits = 2, unit = "", kind }) {
 
 // The same figures as a table, for those who cannot see the chart or want to copy.
 function figures({ title, counts, rows, digits = 2, choose, kind }) {
+  const doubt = (row, index) => (row.suspect?.[index] ? ", not to be trusted" : "");
   const head = el("tr", {}, el("th", { scope: "col" }, kind === "history" ? "run" : "CPUs"), ...counts.map((c) => el("th", { scope: "col" }, kind === "history" ? D.runs[c] ?? "" : String(c))));
   const body = rows.map((row) => el("tr", { "data-name": row.name.key }, el("th", { scope: "row" }, row.name.label), ...row.values.map((value, index) => {
     const cell = el("td", { "data-cpus": counts[index], "data-value": value ?? "" });
     if (value === null || !choose) { cell.append(fixed(value, digits)); return cell; }
-    const button = el("button", { type: "button", "aria-label": `${row.name.label}, ${counts[index]} CPUs: ${fixed(value, digits)}; why?` }, fixed(value, digits));
+    const button = el("button", { type: "button", "aria-label": `${row.name.label}, ${counts[index]} CPUs: ${fixed(value, digits)}${doubt(row, index)}; why?` }, fixed(value, digits) + (doubt(row, index) && "?"));
     button.addEventListener("click", () => choose(row.name, counts[index]));
     cell.append(button);
     return cell;

@@ -1,6 +1,8 @@
 // History, controls, and drawing everything anew when something changes.
 const historyOf = (entry) => `${entry.system}${entry.system === "linux" ? ` ${entry.system_version}` : ""}${entry.variant === BASELINE ? "" : `, ${entry.variant}`}${entry.profile ? ` (${entry.profile})` : ""}`;
 
+const short = (commit) => (commit ?? "?").slice(0, 7);
+
 function fill(select, values, chosen, label = String) {
   select.replaceChildren(...values.map((value) => el("option", { value }, label(value))));
   if (values.map(String).includes(String(chosen))) select.value = chosen;
@@ -23,8 +25,10 @@ function historySection() {
   const [system, metric, cpus] = ["history-system", "history-metric", "history-cpus"].map((id) => byId(id).value);
   const chosen = D.history.filter((e) => historyOf(e) === system && e.metric === metric && e.cpus === Number(cpus));
   const about = D.metrics.find((m) => m.name === metric);
-  const runs = [...by(D.history.filter((e) => historyOf(e) === system), (e) => e.run)].map(([run, entries]) => ({ run, ts: entries[0].ts, label: (entries[0].git ?? "?").slice(0, 7) })).sort((a, b) => a.ts.localeCompare(b.ts));
+  const runs = [...by(D.history.filter((e) => historyOf(e) === system), (e) => e.run)].map(([run, entries]) => ({ run, ts: entries[0].ts, label: short(entries[0].git), note: `${short(entries[0].git)} (${entries[0].ts.slice(0, 10)}; kernel and servers ${short(entries[0].kernel)}, bench ${short(entries[0].bench)})` })).sort((a, b) => a.ts.localeCompare(b.ts));
   D.runs = runs.map((run) => run.label);
+  D.runNotes = runs.map((run) => run.note);
+  byId("history-limits").textContent = limitsOf(system.endsWith(")") ? `modelled cycles, ${system.match(/[(]([^()]*)[)]$/)[1]}` : "TSC cycles");
   const name = { key: system, label: about.title, style: 0 };
   for (const operation of operations(chosen)) {
     const values = runs.map(({ run }) => mean(chosen.filter((e) => e.run === run && operationOf(e) === operation.key).map((e) => e.mean)));
@@ -37,6 +41,7 @@ function historySection() {
 function draw() {
   for (const { u } of charts.splice(0)) u.destroy();
   for (const id of ["slowdown", "lines", "ablations", "cost", "history"]) byId(id).replaceChildren();
+  words();
   glance();
   slowdownSection();
   costSection();
@@ -59,15 +64,23 @@ function controls() {
   for (const radio of document.querySelectorAll("input[name=scale]")) radio.addEventListener("change", () => { state.log = radio.value === "log" && radio.checked; draw(); });
 }
 
+// What a chart cannot say, beside it.
+const NO_DEFENCES = "No defences against side channels on either system.";
+const limitsOf = (machine) => machine.startsWith("modelled")
+  ? `Modelled, not timed (${machine}). Not in it: page walks and TLB misses, pushes of interrupt frames, the capacity of caches. ${NO_DEFENCES}`
+  : `Timed by the guest (${machine}). ${NO_DEFENCES}`;
+
 function words() {
-  const short = "Modelled, not timed: no page walks or TLB misses, infinite caches, no side-channel defences on either system.";
-  for (const note of document.querySelectorAll("[data-limits]")) note.textContent = `${short} Profile and clock: ${machines.join("; ")}.`;
-  byId("title").textContent = D.experiments.map((e) => `${e.title}: ${e.question}`).join(" ");
+  for (const note of document.querySelectorAll("[data-limits]")) note.textContent = limitsOf(state.machine);
+}
+
+function about() {
+  byId("title").textContent = [...new Set(D.experiments.map((e) => `${e.title}: ${e.question}`))].join(" ");
   byId("made").textContent = `${D.records.length} records of ${by(D.records, (r) => r.run).size} runs; written by cargo xtask report on ${D.made}.`;
   byId("bad").textContent = D.bad.length ? `Left out: ${D.bad.join("; ")}` : "";
 }
 
-words();
+about();
 controls();
 historyControls();
 whySection();

@@ -8,37 +8,53 @@ const shownOperations = (records) => {
   const real = records.filter((r) => isOperation(r.workload));
   return operations(real.length ? real : records);
 };
-const atMost = (row, counts) => {
-  let index = row.values.length - 1;
-  while (index >= 0 && row.values[index] === null) index -= 1;
-  return index < 0 ? null : { slowdown: row.values[index], cpus: counts[index] };
-};
+// The end of a row, at the most CPUs that were measured, and its worst point, by which it is judged: a line may rise and
+// fall again.
+function ends(row, counts) {
+  const points = counts.map((cpus, index) => ({ cpus, slowdown: row.values[index], suspect: row.suspect[index] })).filter((point) => point.slowdown !== null);
+  const end = points[points.length - 1];
+  if (!end || end.cpus === 1) return null;
+  return { end, worst: points.reduce((most, point) => (point.slowdown >= most.slowdown ? point : most)), suspect: points.some((point) => point.suspect) };
+}
+
+function glanceCell(found) {
+  if (!found) return el("td", { class: "dim" }, "not measured");
+  const { end, worst, suspect } = found;
+  const [kind, word] = suspect ? ["doubt", "not to be trusted"] : verdict(worst.slowdown);
+  const more = !suspect && verdict(end.slowdown)[0] !== kind ? `, worst ${fixed(worst.slowdown)}× at ${worst.cpus}` : "";
+  return el("td", {}, el("span", { class: `verdict ${kind}` }, `${fixed(end.slowdown)}× at ${end.cpus}`, el("span", { class: "words" }, ` · ${word}${more}`)));
+}
+
+// A system in a sentence; rows that are not to be trusted say nothing of it.
+function judged(name, rows) {
+  const sound = rows.filter((row) => !row.suspect);
+  const left = rows.length - sound.length ? ` (${rows.length - sound.length} of ${rows.length} rows are not to be trusted)` : "";
+  if (!sound.length) return `${name.label}: nothing that can be trusted${left}`;
+  const level = sound.filter((row) => row.worst.slowdown <= GOOD).length;
+  const total = sound.length;
+  const most = [...new Set(sound.map((row) => row.end.cpus))].sort((a, b) => a - b);
+  const all = total > 1 ? `all ${total} rows` : "its one row";
+  const what = level === total ? `is level in ${all}` : level ? `is level in ${level} of ${total} rows and slows down in ${total - level}` : `slows down in ${all}`;
+  const { worst, operation } = sound.reduce((high, row) => (row.worst.slowdown > high.worst.slowdown ? row : high));
+  return `${name.label} ${what}, to ${most.length > 1 ? `${most[0]} or ${most[most.length - 1]}` : most[0]} CPUs: at worst ${fixed(worst.slowdown)}× (${operation.workload}, ${modeInWords[operation.mode]}, ${worst.cpus} CPUs)${left}`;
+}
 
 function glance() {
   const systems = visible();
-  const worst = new Map();
-  const body = [];
-  for (const operation of shownOperations(here())) {
+  const found = new Map(systems.map((name) => [name, []]));
+  const body = shownOperations(here()).map((operation) => {
     const { counts, rows } = table(operation, systems, slowdownOf);
     const cells = systems.map((name) => {
       const row = rows.find((one) => one.name === name);
-      const end = row && atMost(row, counts);
-      if (!end || end.cpus === 1) return el("td", { class: "dim" }, "not measured");
-      const sofar = worst.get(name) ?? { slowdown: 0, level: 0, total: 0 };
-      const count = { level: sofar.level + (end.slowdown <= GOOD), total: sofar.total + 1 };
-      worst.set(name, sofar.slowdown < end.slowdown ? { ...end, operation, ...count } : { ...sofar, ...count });
-      const [kind, word] = verdict(end.slowdown);
-      return el("td", {}, el("span", { class: `verdict ${kind}` }, `${fixed(end.slowdown)}× at ${end.cpus}`, el("span", { class: "words" }, ` · ${word}`)));
+      const one = row ? ends(row, counts) : null;
+      if (one) found.get(name).push({ ...one, operation });
+      return glanceCell(one);
     });
-    body.push(el("tr", {}, el("th", { scope: "row" }, operation.title), ...cells));
-  }
+    return el("tr", {}, el("th", { scope: "row" }, operation.title), ...cells);
+  });
   const head = el("tr", {}, el("th", { scope: "col" }, "slowdown at the most CPUs"), ...systems.map((name) => el("th", { scope: "col" }, name.label)));
   byId("glance-table").replaceChildren(el("thead", {}, head), el("tbody", {}, ...body));
-  const parts = [...worst].map(([name, end]) => {
-    const { level, total } = end;
-    const judged = level === total ? `is level in ${total > 1 ? `all ${total} rows` : "it"}` : level ? `is level in ${level} of ${total} rows and slows down in ${total - level}` : `slows down in ${total > 1 ? `all ${total} rows` : "it"}`;
-    return `${name.label} ${judged}: at worst ${fixed(end.slowdown)}× (${end.operation.workload}, ${modeInWords[end.operation.mode]}, ${end.cpus} CPUs)`;
-  });
+  const parts = [...found].filter(([, rows]) => rows.length).map(([name, rows]) => judged(name, rows));
   byId("headline").textContent = parts.length ? `${parts.join(". ")}.` : "No point with more than one CPU.";
 }
 
@@ -144,16 +160,25 @@ function showWhy(key) {
   return true;
 }
 
+// Other systems beside these: a line of one origin, a column of one kind.
 function publishedSection() {
-  const rows = D.published;
-  byId("published-section").hidden = !rows.length;
-  const head = ["what", "system", "figure", "measured here at one CPU", "source", "caveat"];
-  const body = rows.map((p) => {
-    const near = names.filter((n) => n.system === "stormcell" && n.variant === BASELINE).map((n) => here().filter((r) => r.cpus === 1 && r.workload === p.workload && nameOf(r) === n.key)).find((list) => list.length) ?? [];
-    const insns = mean(near.map((r) => r.insns_user_per_op + r.insns_kernel_per_op));
-    const cycles = mean(near.map((r) => r.cycles_per_op[SUMMARY.mean]));
-    const own = near.length ? `Stormcell ${p.workload}: ${fixed(p.unit === "instructions" ? insns : cycles, 0)} ${p.unit === "instructions" ? "instructions" : "modelled cycles"}` : "–";
-    return el("tr", {}, ...[p.what, p.system].map((t) => el("td", { class: "words" }, t)), el("td", {}, `${fixed(p.value, 0)} ${p.unit}, published`), ...[own, p.source, p.caveat].map((t) => el("td", { class: "words" }, t)));
+  byId("published-section").hidden = !D.published.length && !D.counted.length;
+  const number = (value) => el("td", {}, value === null || value === undefined ? "–" : fixed(value, 0));
+  const line = (kind, system, origin, figures, words) => el("tr", { class: kind }, el("th", { scope: "row", class: "words" }, system), el("td", { class: "words" }, el("span", { class: `origin ${kind}` }, origin)), ...figures.map(number), ...words.map((text) => el("td", { class: "words" }, text)));
+  const others = (list, kind, origin, workload) => list.filter((one) => one.workload === workload).map((one) => line(kind, one.system, origin, [one.instructions, one.kernel_instructions, null, one.processor_cycles], [one.what, `${one.source}; ${one.caveat}`]));
+  const own = (workload, mode) => names.filter((name) => name.variant === BASELINE).flatMap((name) => {
+    const records = here().filter((r) => r.clock === "model" && r.cpus === 1 && r.workload === workload && r.mode === mode && nameOf(r) === name.key);
+    const of = (value) => mean(records.map(value));
+    const insns = of((r) => r.insns_user_per_op === null ? null : r.insns_user_per_op + r.insns_kernel_per_op);
+    return records.length ? [line("here", name.label, "counted here", [insns, of((r) => r.insns_kernel_per_op), of((r) => r.cycles_per_op[SUMMARY.mean]), null], [`${workload}, ${modeInWords[mode]}`, `profile ${records[0].profile}`])] : [];
   });
-  byId("published").replaceChildren(el("thead", {}, el("tr", {}, ...head.map((h) => el("th", { scope: "col", class: "words" }, h)))), el("tbody", {}, ...body));
+  const columns = ["system", "origin", "instructions", "of them in the kernel", "modelled cycles", "cycles of a real processor", "what", "source and caveat"];
+  const head = el("tr", {}, ...columns.map((text) => el("th", { scope: "col", class: "words" }, text)));
+  const workloads = D.workloads.map((known) => known.name).filter((name) => [...D.published, ...D.counted].some((one) => one.workload === name));
+  const bodies = workloads.map((workload) => {
+    const mode = here().some((r) => r.workload === workload && r.mode === "mt") ? "mt" : "mp";
+    return el("tbody", {}, el("tr", { class: "group" }, el("th", { scope: "rowgroup", colspan: columns.length }, workload)),
+      ...own(workload, mode), ...others(D.counted, "counted", "counted by us", workload), ...others(D.published, "published", "published", workload));
+  });
+  byId("published").replaceChildren(el("thead", {}, head), ...bodies);
 }
