@@ -20,12 +20,12 @@
 //!
 //! # Who uses it
 //!
-//! In this repository: [`clustered`] objects are the attributes of the file server's inodes; balances and credits pay the
-//! kernel's memory; the kernel's regions are a [`range_map`] with records from a [`pool`], each behind a sequence lock; its
-//! threads wait in queues under MCS [`lock`]s, and a program's threads at a mutex park in one; its objects go by [`grace`]
-//! periods; it asks other CPUs by [`mailbox`]es, [`remote`] calls and the [`shootdown`]. The distributed counter, the
-//! replicated value and the account as a clustered object are used by the lab's workloads alone so far; data split by key
-//! and a store of memory by node by nobody yet.
+//! In this repository: the attributes of the file server's inodes are a replicated value, its files are counted by a
+//! distributed counter and its pages paid from a clustered account ([`clustered`]); balances and credits pay the kernel's
+//! memory; the kernel's regions are a [`range_map`] with records from a [`pool`], each behind a sequence lock; its threads
+//! wait in queues under MCS [`lock`]s, and a program's threads at a mutex park in one; its objects go by [`grace`] periods;
+//! it asks other CPUs by [`mailbox`]es, [`remote`] calls and the [`shootdown`]; all of these lie in its per-CPU areas by
+//! [`per_cpu::Storage`], where its tests and the lab's workloads use [`per_cpu::PerCpu`].
 //!
 //! # In a kernel
 //!

@@ -8,10 +8,11 @@
 
 use abi::Error;
 use core::sync::atomic::{AtomicU64, Ordering};
-use smp::lock::{Mcs, Wait};
-use smp::marker;
+use smp::Platform;
+use smp::lock::{Mcs, Spinning};
 
 use crate::cell::Cell;
+use crate::cell::platform::Machine;
 use crate::mem::layout::{PAGE, USER_END, memory_at};
 use crate::mem::page_map::Frames;
 use crate::mem::space::Space;
@@ -39,28 +40,6 @@ const LINE: u64 = 64;
 #[derive(Debug)]
 pub struct Waiters {
     frames: [AtomicU64; FRAMES],
-}
-
-/// A thread of the kernel waits for a bucket by spinning: its holder waits for nobody.
-struct Spin;
-
-impl Wait for Spin {
-    type Thread = ();
-
-    fn current(&self) {}
-
-    fn spin(&self, _: u32) -> bool {
-        core::hint::spin_loop();
-        false
-    }
-
-    fn park(&self) {}
-
-    fn wake(&self, (): ()) {}
-
-    fn contended<const CLASS: u8>(&self) {
-        marker::mark::<{ marker::CONTENDED }, CLASS>();
-    }
 }
 
 impl Waiters {
@@ -120,6 +99,11 @@ impl Default for Waiters {
     }
 }
 
+/// How a CPU waits for a bucket: the holder waits for nobody, so that it is short.
+fn spinning() -> Spinning<'static, Machine> {
+    Spinning::new(&Machine, Machine.cpu())
+}
+
 /// `AddressWait(address, expected, deadline)`.
 pub fn wait(cell: &mut Cell, address: u64, expected: u64, deadline: u64) -> Return {
     let thread = cell.running();
@@ -132,7 +116,7 @@ pub fn wait(cell: &mut Cell, address: u64, expected: u64, deadline: u64) -> Retu
         Ok(bucket) => bucket,
         Err(error) => return Return::error(error),
     };
-    let entered = bucket.0.with(&Spin, |queue| {
+    let entered = bucket.0.with(&spinning(), |queue| {
         let now = user::load_word(space, address)?;
         if u64::from(now) != expected {
             return Err(Error::Changed);
@@ -156,7 +140,7 @@ pub fn wake(cell: &mut Cell, address: u64, count: u64) -> Return {
     let Some(bucket) = space.waiters.bucket(address) else { return Return::value(0) };
     let mut woken = Queue::new();
     let mut number = 0;
-    bucket.0.with(&Spin, |queue| {
+    bucket.0.with(&spinning(), |queue| {
         while number < count
             && let Some(waiter) = queue.find(|waiter| waiter.address.load(Ordering::Relaxed) == address)
         {
@@ -184,7 +168,7 @@ pub fn forget(thread: &mut Thread) -> bool {
     let space = thread.space;
     // What it reads here may have been changed to 0 by a waker already, who has taken it out then.
     let Some(bucket) = space.waiters.bucket(address).filter(|_| address != 0) else { return false };
-    bucket.0.with(&Spin, |queue| {
+    bucket.0.with(&spinning(), |queue| {
         let was_there = thread.address.load(Ordering::Relaxed) != 0;
         if was_there {
             queue.remove(thread);
