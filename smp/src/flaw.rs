@@ -48,6 +48,8 @@ pub enum Flaw {
     EarlyNumber,
     /// A replica that was added is not brought up to date afterwards.
     NoRefresh,
+    /// The copies of a replicated value are changed one after the other, without stopping the readers of all first.
+    OneByOne,
     /// A CPU comes inside a grace period's reach without a full fence.
     NoEntryFence,
     /// A report does not say which grace period it is for.

@@ -14,8 +14,8 @@
 //!
 //! ```
 //! use smp::{CpuId, Platform, host::Machine};
-//! let machine = Machine::with_nodes(4, 2);
-//! assert_eq!(machine.run(|cpu| machine.node(cpu.id())), [0, 1, 0, 1]);
+//! let machine = Machine::new(4);
+//! assert_eq!(machine.run(|cpu| cpu.id().index()), [0, 1, 2, 3]);
 //! machine.wake(CpuId::BOOT);
 //! assert_eq!(machine.wakes(CpuId::BOOT), 1);
 //! ```
@@ -38,7 +38,6 @@ struct Seat {
     local: CpuLocal<ENTRIES>,
     claimed: AtomicBool,
     wakes: AtomicUsize,
-    node: usize,
 }
 
 /// A machine whose CPUs are threads.
@@ -57,28 +56,17 @@ std::thread_local! {
 }
 
 impl Machine {
-    /// A machine of `cpus` CPUs on one NUMA node.
+    /// A machine of `cpus` CPUs.
     ///
     /// # Panics
     ///
     /// If there are more than [`MAX_CPUS`](crate::platform::MAX_CPUS).
     #[must_use]
     pub fn new(cpus: usize) -> Self {
-        Self::with_nodes(cpus, 1)
-    }
-
-    /// A machine of `cpus` CPUs, dealt out to `nodes` NUMA nodes in turn.
-    ///
-    /// # Panics
-    ///
-    /// If there are more than [`MAX_CPUS`](crate::platform::MAX_CPUS), or no node.
-    #[must_use]
-    pub fn with_nodes(cpus: usize, nodes: usize) -> Self {
         let seat = |index| Seat {
             local: CpuLocal::new(CpuId::new(index).expect("at most MAX_CPUS CPUs")),
             claimed: AtomicBool::new(false),
             wakes: AtomicUsize::new(0),
-            node: index % nodes,
         };
         let number = MACHINES.fetch_add(1, core::sync::atomic::Ordering::Relaxed);
         Self { seats: (0..cpus).map(seat).collect::<Vec<_>>().into_boxed_slice(), number }
@@ -166,10 +154,6 @@ unsafe impl Platform for Machine {
         std::thread::yield_now();
         #[cfg(loom)]
         crate::sync::relax();
-    }
-
-    fn node(&self, id: CpuId) -> usize {
-        self.seats[id.index()].node
     }
 }
 

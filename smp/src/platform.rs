@@ -229,12 +229,6 @@ pub unsafe trait Platform: Sync {
     /// The translation table of CPU `id`, which is below [`Platform::cpus`].
     fn table(&self, id: CpuId) -> RemoteTable<'_>;
 
-    /// The NUMA node of a CPU, from 0, dense.
-    fn node(&self, id: CpuId) -> usize {
-        let _ = id;
-        0
-    }
-
     /// One turn of a loop that waits for another CPU. The kernel serves its own requests from other CPUs
     /// here, so that two CPUs that wait for each other get on.
     fn relax(&self, cpu: Cpu<'_>) {

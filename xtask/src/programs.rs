@@ -32,10 +32,11 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "shell", bin: "spin" },
     Program { package: "shell", bin: "count" },
     Program { package: "shell", bin: "sleep" },
+    Program { package: "bench", bin: "empty" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.
-const CLIENTS: [&str; 8] = ["tests", "bench", "checks", "shell", "hello", "spin", "count", "sleep"];
+const CLIENTS: [&str; 9] = ["tests", "bench", "empty", "checks", "shell", "hello", "spin", "count", "sleep"];
 
 impl Program {
     /// Whether it is a server.

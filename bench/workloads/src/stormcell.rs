@@ -4,6 +4,7 @@ use crate::table::Mode;
 use crate::table::number::*;
 
 const MT: &[Mode] = &[Mode::Mt];
+const MP: &[Mode] = &[Mode::Mp];
 const BOTH: &[Mode] = &Mode::ALL;
 
 /// Workloads by number, and the modes in which they are there: one line each.
@@ -17,6 +18,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (THREAD_CREATE, BOTH),
     (MUNMAP, MT),
     (FILE_OPEN, BOTH),
+    (PROCESS_CREATE, MP),
     (FILE_READ, BOTH),
     (MUTEX, MT),
     (NOTIFY, MT),

@@ -71,7 +71,7 @@ extern "C" fn start(start_info: u64) -> ! {
     let physical_end = collect_memory(&info);
     let mut space = KernelSpace::new(physical_end, features.huge_pages);
     cpu::protect(features);
-    entry::load_root(space.root().start_address().as_u64());
+    entry::load_root(space.root().as_u64());
     make_frame_table();
     crate::boot::set_archive(info.archive);
 
@@ -81,7 +81,9 @@ extern "C" fn start(start_info: u64) -> ! {
     hooks::choose();
     io_apic::prepare(firmware.lines, |physical| space.map_device(physical));
     share_kernel_half(&space);
-    kernel_space::set_kernel_root(space.root());
+    for (id, cpu) in smp::cpus().zip(firmware.topology.cpus()) {
+        space.make_root(id, cpu.node);
+    }
     // SAFETY: CPU 0's stack was just mapped, and nothing on the boot stack is needed again.
     unsafe { entry::continue_on_stack(STACK.end(0), start_boot_cpu) }
 }
@@ -168,7 +170,7 @@ extern "C" fn start_application_processor(number: u32) -> ! {
 fn start_cell(id: CpuId) -> &'static mut Cell {
     cpu::protect(features());
     extended::prepare(features());
-    entry::load_root(kernel_space::kernel_root().start_address().as_u64());
+    entry::load_root(kernel_space::kernel_root(id));
     let cell = Cell::create(id);
     entry::enable_syscalls();
     cell.set_apic(Apic::enable());

@@ -15,12 +15,9 @@ use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::idt::{exception_name, vector};
 use crate::cell::Cell;
 use crate::hooks;
-use crate::mem::layout::{CELL, CPU_AREA_SHIFT, KERNEL_BASE, PAGE, memory_at};
+use crate::mem::layout::{KERNEL_BASE, OWN_CELL, memory_at};
 use crate::sched::Thread;
 use crate::syscall::{HANDLERS, HOOKED_HANDLERS, Return};
-
-/// Number of the register that holds the base of GS.
-const GS_BASE: u32 = 0xc000_0101;
 
 /// Offset of a register from the end of the frame, where the stack pointer is at a system call.
 const fn below_top(offset: usize) -> isize {
@@ -67,9 +64,7 @@ core::arch::global_asm!(
     HOOKED_TABLE = sym HOOKED_HANDLERS,
     THREAD_EXTENDED = const offset_of!(Thread, extended),
     CELL_EXTENDED = const offset_of!(Cell, extended),
-    AREA_MASK = const -(1_i64 << CPU_AREA_SHIFT),
-    CELL_OFFSET = const CELL.first_page * PAGE,
-    GS_BASE = const GS_BASE,
+    OWN_CELL = const OWN_CELL as i32,
     exchange = sym extended::exchange,
     entered_call = sym hooks::entered_call,
     entered_trap = sym hooks::entered_trap,

@@ -43,12 +43,11 @@
 
 # Stores the state of the thread that made a system call, and takes the kernel's stack.
 .macro store_caller
-    swapgs
-    mov gs:[{CELL_USER_RSP}], rsp
-    mov rsp, gs:[{CELL_FRAME_TOP}]
+    mov [{OWN_CELL} + {CELL_USER_RSP}], rsp
+    mov rsp, [{OWN_CELL} + {CELL_FRAME_TOP}]
     mov [rsp + {RIP}], rcx
     mov [rsp + {RFLAGS}], r11
-    mov rcx, gs:[{CELL_USER_RSP}]
+    mov rcx, [{OWN_CELL} + {CELL_USER_RSP}]
     mov [rsp + {RSP}], rcx
     mov [rsp + {RBX}], rbx
     mov [rsp + {RBP}], rbp
@@ -56,16 +55,15 @@
     mov [rsp + {R13}], r13
     mov [rsp + {R14}], r14
     mov [rsp + {R15}], r15
-    mov rsp, gs:[{CELL_KERNEL_STACK}]
+    mov rsp, [{OWN_CELL} + {CELL_KERNEL_STACK}]
     xor ebp, ebp                            # backtraces end here, not in what the user left in rbp
 .endm
 # The same for an exception or interrupt, of which the CPU stored a part; rdi = the thread.
 .macro store_interrupted
-    swapgs
     push_registers
     lea rdi, [rsp - {FRAME}]
     mov byte ptr [rdi + {THREAD_INTERRUPTED}], 1
-    mov rsp, gs:[{CELL_KERNEL_STACK}]
+    mov rsp, [{OWN_CELL} + {CELL_KERNEL_STACK}]
     push 2                                  # flags that the user may have set: direction, and the one that
     popfq                                   # lets the kernel access user pages
     xor ebp, ebp
@@ -88,7 +86,7 @@ leave_call:
     test rax, rax                           # a thread to switch to, or null
     jnz resume_thread
     mov rax, rdx
-    mov rdi, gs:[{CELL_FRAME_TOP}]
+    mov rdi, [{OWN_CELL} + {CELL_FRAME_TOP}]
     mov rcx, [rdi + {RIP}]
     mov r11, [rdi + {RFLAGS}]
     mov rbp, [rdi + {RBP}]
@@ -99,7 +97,6 @@ leave_call:
     xor r8d, r8d
     xor r9d, r9d
     xor r10d, r10d
-    swapgs
     sysretq
 3:  call {bad_syscall}
     jmp leave_call
@@ -111,7 +108,7 @@ leave_call:
 resume_thread:
     cmp word ptr [rax + {THREAD_INTERRUPTED}], 0
     jne 2f                                  # it was interrupted, or has extended state
-    cmp qword ptr gs:[{CELL_EXTENDED}], 0
+    cmp qword ptr [{OWN_CELL} + {CELL_EXTENDED}], 0
     jne 4f                                  # the CPU holds another one's extended state
 1:  lea rsp, [rax + {FRAME_TOP}]
     # It is inside a system call: the result is in its rax, a message's words are in its other registers (or
@@ -132,21 +129,19 @@ resume_thread:
     mov r15, [rsp + {R15}]
     mov rsp, [rsp + {RSP}]
     xor r9d, r9d
-    swapgs
     sysretq
 2:  cmp byte ptr [rax + {THREAD_EXTENDED}], 0
     jne 5f
-    cmp qword ptr gs:[{CELL_EXTENDED}], 0
+    cmp qword ptr [{OWN_CELL} + {CELL_EXTENDED}], 0
     jne 4f
 3:  mov byte ptr [rax + {THREAD_INTERRUPTED}], 0
     lea rsp, [rax + {FRAME}]
     pop_registers
     add rsp, 16
-    swapgs
     iretq
-5:  cmp gs:[{CELL_EXTENDED}], rax
+5:  cmp [{OWN_CELL} + {CELL_EXTENDED}], rax
     je 6f
-4:  mov rsp, gs:[{CELL_KERNEL_STACK}]
+4:  mov rsp, [{OWN_CELL} + {CELL_KERNEL_STACK}]
     mov rdi, rax
     call {exchange}
 6:  cmp byte ptr [rax + {THREAD_INTERRUPTED}], 0
@@ -169,7 +164,7 @@ user_trap:
 .global hooked_syscall_entry
 hooked_syscall_entry:
     store_caller
-    mov rbx, gs:[{CELL_FRAME_TOP}]
+    mov rbx, [{OWN_CELL} + {CELL_FRAME_TOP}]
     sub rbx, {FRAME_TOP}
     push rax
     push rdi
@@ -198,7 +193,7 @@ hooked_syscall_entry:
     mov rdi, rax
     mov rsi, rbx
     call {leaving}
-    mov rax, gs:[{CELL_FRAME_TOP}]
+    mov rax, [{OWN_CELL} + {CELL_FRAME_TOP}]
     mov rbx, [rax + {RBX}]
     pop rdx
     pop rax
@@ -238,20 +233,12 @@ kernel_trap:
     iretq
 
 # NMI, double fault, machine check: they are on stacks of their own and never return to the thread. They can come
-# between an entry and its `swapgs`, when GS is still what the program made it: the stack, which lies in the CPU's
-# own area, tells the cell.
+# anywhere in the kernel.
 fatal_trap:
     push_registers
     push 2
     popfq
     mov rdi, rsp
-    mov rax, rsp
-    and rax, {AREA_MASK}
-    add rax, {CELL_OFFSET}
-    mov rdx, rax
-    shr rdx, 32
-    mov ecx, {GS_BASE}
-    wrmsr
     call {kernel_trap}
     ud2
 

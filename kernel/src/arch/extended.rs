@@ -13,7 +13,7 @@ use core::ptr;
 use spin::Once;
 use x86_64::VirtAddr;
 use x86_64::registers::control::{Cr0, Cr0Flags, Cr4, Cr4Flags};
-use x86_64::registers::model_specific::{FsBase, KernelGsBase};
+use x86_64::registers::model_specific::{FsBase, GsBase};
 use x86_64::registers::xcontrol::{XCr0, XCr0Flags};
 
 use super::boot::features;
@@ -129,7 +129,7 @@ fn forbid_float(is_forbidden: bool) {
 /// Whether programs may write the bases of FS and GS themselves, where the CPU has instructions for that.
 fn allow_bases(is_allowed: bool) {
     if features().fsgsbase {
-        // SAFETY: the kernel reaches its cell by a base that `swapgs` brings in, whatever a program wrote.
+        // SAFETY: the kernel uses neither base.
         unsafe { Cr4::update(|cr4| cr4.set(Cr4Flags::FSGSBASE, is_allowed)) };
     }
 }
@@ -177,7 +177,7 @@ fn save(thread: &mut Thread) {
     }
     if parts.contains(Parts::BASES) {
         saved.fs_base = FsBase::read().as_u64();
-        saved.gs_base = KernelGsBase::read().as_u64();
+        saved.gs_base = GsBase::read().as_u64();
     }
 }
 
@@ -196,7 +196,7 @@ fn load(holder: &mut Holder, next: Option<&mut Thread>) {
     if before.union(parts).contains(Parts::BASES) {
         // What was saved was in the register before, or was checked by `set_base`.
         FsBase::write(VirtAddr::new_truncate(saved.fs_base));
-        KernelGsBase::write(VirtAddr::new_truncate(saved.gs_base));
+        GsBase::write(VirtAddr::new_truncate(saved.gs_base));
         allow_bases(parts.contains(Parts::BASES));
     }
 }

@@ -17,12 +17,23 @@ pub const USER_DATA: u16 = 0x18 | 3;
 /// User code, with the user's privilege level; `sysret` wants it behind user data.
 pub const USER_CODE: u16 = 0x20 | 3;
 
+/// The task-state segment, behind the others.
+const TASK: u16 = 0x28;
 /// Index of the interrupt stack of NMIs.
 pub const NMI_IST: u16 = 0;
 /// Index of the interrupt stack of double faults.
 pub const DOUBLE_FAULT_IST: u16 = 1;
 /// Index of the interrupt stack of machine checks.
 pub const MACHINE_CHECK_IST: u16 = 2;
+
+/// True when the calling CPU has loaded its own segments.
+#[must_use]
+pub fn is_loaded() -> bool {
+    let task: u16;
+    // SAFETY: reads a register.
+    unsafe { core::arch::asm!("str {0:x}", out(reg) task, options(nomem, nostack, preserves_flags)) };
+    task == TASK
+}
 
 /// One CPU's segments.
 #[derive(Debug)]
@@ -65,6 +76,7 @@ impl Segments {
             SS::set_reg(SegmentSelector(KERNEL_DATA));
             DS::set_reg(SegmentSelector(0));
             ES::set_reg(SegmentSelector(0));
+            assert_eq!(task.0, TASK);
             load_tss(task);
         }
     }

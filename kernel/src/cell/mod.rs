@@ -1,6 +1,6 @@
 //! The cell: all kernel state of one CPU.
 //!
-//! A CPU reaches its own cell through GS; nobody else does, so the kernel code of that CPU has it as
+//! A CPU reaches its own cell at [`OWN_CELL`]; nobody else does, so the kernel code of that CPU has it as
 //! `&mut Cell` and needs no lock (interrupts are off in the kernel, and it is not preempted). What other CPUs
 //! may touch stands apart in [`Public`], on lines of its own. `run` chooses the thread that runs, `clock` keeps the
 //! CPU's time.
@@ -14,17 +14,15 @@ pub use public::Public;
 
 use core::ptr;
 use smp::CpuId;
-use x86_64::VirtAddr;
-use x86_64::registers::model_specific::{GsBase, KernelGsBase};
 
 use crate::arch::apic::Apic;
 use crate::arch::extended::Holder;
-use crate::arch::gdt::Segments;
+use crate::arch::gdt::{self, Segments};
 use crate::arch::idt;
 use crate::boot::topology::node_of;
 use crate::boot::variant::{self, Variant};
 use crate::ipc::tend::Tended;
-use crate::mem::layout::{CELL, STACK};
+use crate::mem::layout::{OWN_CELL, STACK};
 use crate::mem::space::Space;
 use crate::object::pool::Pools;
 use crate::object::retire;
@@ -37,7 +35,7 @@ use crate::sched::{State, Thread};
 /// The first fields are known to `entry.s`.
 #[repr(C, align(128))]
 pub struct Cell {
-    this: *mut Cell,
+    public: &'static Public,
     /// Where `syscall` keeps the user's stack pointer for a moment.
     pub user_rsp: u64,
     /// End of the running thread's register frame.
@@ -79,7 +77,7 @@ pub struct Cell {
 /// True when the calling CPU has a cell.
 #[must_use]
 pub fn is_set() -> bool {
-    cfg!(target_os = "none") && GsBase::read().as_u64() != 0
+    cfg!(target_os = "none") && gdt::is_loaded()
 }
 
 /// The calling CPU; the boot CPU while it has no cell.
@@ -89,50 +87,34 @@ pub fn here_or_boot() -> CpuId {
 }
 
 /// The CPU whose representatives of clustered objects the calling one uses: itself, but in the variant `onehome`.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn representative() -> CpuId {
-    let number: u32;
     // SAFETY: as in `here`.
-    unsafe {
-        core::arch::asm!(
-            "mov {0:e}, gs:[{1}]",
-            out(reg) number,
-            const core::mem::offset_of!(Cell, representative),
-            options(nostack, preserves_flags, readonly)
-        );
-        CpuId::new_unchecked(number)
-    }
+    unsafe { (&raw const (*Cell::OWN).representative).read() }
 }
 
 /// The calling CPU, which has a cell, without touching the cell otherwise.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn here() -> CpuId {
-    let number: u32;
-    // SAFETY: GS is this CPU's cell once it has one, and its number is not written after that. A `CpuId` is that
-    // number.
-    unsafe {
-        core::arch::asm!(
-            "mov {0:e}, gs:[{1}]",
-            out(reg) number,
-            const core::mem::offset_of!(Cell, id),
-            options(nostack, preserves_flags, readonly)
-        );
-        CpuId::new_unchecked(number)
-    }
+    // SAFETY: this CPU's cell is there once it has one, and its number is not written after that.
+    unsafe { (&raw const (*Cell::OWN).id).read() }
 }
 
 impl Cell {
+    /// Where each CPU finds its own.
+    const OWN: *mut Self = OWN_CELL as *mut Self;
+
     /// Makes the cell of the calling CPU in its area and loads its segments and interrupt table. Once a CPU.
     pub fn create(id: CpuId) -> &'static mut Self {
         let number = id.index() as u32;
-        let place = CELL.start(number) as *mut Self;
         let node = node_of(number);
-        // SAFETY: the area is mapped memory for this CPU's cell alone; it is written before it is referred to.
+        // SAFETY: mapped memory for this CPU's cell alone, since this CPU has its kernel root loaded; it is written
+        // before it is referred to.
         unsafe {
-            place.write(Self {
-                this: place,
+            Self::OWN.write(Self {
+                public: Public::of(id),
                 user_rsp: 0,
                 frame_top: 0,
                 kernel_stack: STACK.end(number),
@@ -158,10 +140,8 @@ impl Cell {
         }
         // SAFETY: a cell is never moved or dropped, so its segments live on; only `set_entry_stack` touches
         // them afterwards, through the cell of the same CPU.
-        unsafe { (*place).segments.load() };
+        unsafe { (*Self::OWN).segments.load() };
         idt::load();
-        GsBase::write(VirtAddr::new(place as u64));
-        KernelGsBase::write(VirtAddr::zero());
         Self::current()
     }
 
@@ -169,14 +149,10 @@ impl Cell {
     #[inline(always)]
     #[must_use]
     pub fn current() -> &'static mut Self {
-        let this: *mut Self;
-        // SAFETY: GS is this CPU's cell from `create` on, whose first word is its own address. Kernel code
-        // of one CPU is never interrupted by other kernel code of it that uses the cell: interrupts are taken
-        // in user mode, or in `wait_for_interrupt`, whose handler only tells which one it was.
-        unsafe {
-            core::arch::asm!("mov {}, gs:[0]", out(reg) this, options(nostack, preserves_flags, readonly));
-            &mut *this
-        }
+        // SAFETY: every page table that a CPU loads from `create` on has its cell there. Kernel code of one CPU is never
+        // interrupted by other kernel code of it that uses the cell: interrupts are taken in user mode, or in
+        // `wait_for_interrupt`, whose handler only tells which one it was.
+        unsafe { &mut *Self::OWN }
     }
 
     /// This CPU.
@@ -190,9 +166,7 @@ impl Cell {
     #[inline]
     #[must_use]
     pub fn public(&self) -> &'static Public {
-        let place: *const Self = self.this;
-        // SAFETY: the public part lies behind the private one, and lives and is shared as `Public::of` says.
-        unsafe { &*place.byte_add(public::PUBLIC_OFFSET as usize).cast() }
+        self.public
     }
 
     /// This CPU's free objects.

@@ -5,7 +5,6 @@ use smp::{Cpu, CpuId, Platform};
 
 use super::{Public, here};
 use crate::arch::smp::cpu_count;
-use crate::boot::topology::node_of;
 use crate::object::pool::Pools;
 
 /// Entries of a CPU's translation table: the kernel's own clustered objects lie in directories of their own, because
@@ -41,10 +40,6 @@ unsafe impl Platform for Machine {
 
     fn table(&self, id: CpuId) -> RemoteTable<'_> {
         Public::of(id).table()
-    }
-
-    fn node(&self, id: CpuId) -> usize {
-        node_of(id.index() as u32) as usize
     }
 }
 

@@ -105,7 +105,7 @@ impl Cell {
 
     /// Loads the kernel's own page table, from which nothing is unmapped: an unmapping elsewhere leaves this CPU alone.
     fn load_kernel_root(&mut self) {
-        let root = kernel_space::kernel_root().start_address().as_u64();
+        let root = kernel_space::kernel_root(self.id);
         self.public().loaded().leave_for(root, entry::load_root);
     }
 

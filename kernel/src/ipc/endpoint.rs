@@ -8,6 +8,7 @@ use smp::{CpuId, Platform};
 
 use super::replica::{MOST_WORKERS, Replica};
 use crate::arch::smp::{cpu_count, cpus};
+use crate::boot::topology::node_of;
 use crate::cell::Cell;
 use crate::cell::platform::{Machine, pools};
 use crate::mem::account::Account;
@@ -81,7 +82,7 @@ unsafe fn free(retired: NonNull<Retired>) {
         // SAFETY: replicas are closed once a life, here; nobody makes any more.
         unsafe { letter::about_replica(Replica::envelope(replica), replica, id) };
     }
-    endpoint.let_go(Machine.node(Machine.cpu().id()) as u32);
+    endpoint.let_go(node_of(Machine.cpu().id().index() as u32));
 }
 
 impl Endpoint {

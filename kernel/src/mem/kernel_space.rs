@@ -1,31 +1,33 @@
-//! The kernel's own mappings: made once at boot, shared by all page tables through the upper half of
-//! their top level, and never changed after the CPUs started.
+//! The kernel's own mappings: made once at boot, taken over by all page tables into the upper half of
+//! their top level, and never changed after the CPUs started. They are the same on all CPUs but for [`OWN_CELL`], where
+//! each has its own cell, and so each CPU has a root of its own.
 
 use core::ops::Range;
-use spin::Once;
+use core::sync::atomic::{AtomicU64, Ordering};
+use smp::CpuId;
 use x86_64::structures::paging::mapper::MapToError;
 use x86_64::structures::paging::page_table::PageTableEntry;
 use x86_64::structures::paging::{
     FrameAllocator, Mapper, OffsetPageTable, Page, PageSize, PageTable, PageTableFlags as Flags, PhysFrame,
-    Size1GiB, Size2MiB, Size4KiB,
+    Size1GiB, Size2MiB, Size4KiB, Translate,
 };
 use x86_64::{PhysAddr, VirtAddr};
 
 use super::frames::FromNode;
-use super::layout::{AREA_PARTS, DEVICES, KERNEL_BASE, PAGE, PHYS_MAP, physical_to_virtual};
+use super::layout::{
+    AREA_PARTS, CELL, DEVICES, KERNEL_BASE, MAX_CPUS, OWN_CELL, PAGE, PHYS_MAP, physical_to_virtual,
+};
 
-/// The top-level table of which every page table takes the upper half.
-static KERNEL_ROOT: Once<PhysFrame> = Once::new();
+/// The top-level table of each CPU's kernel mappings, of which its other page tables take the upper half. Written at boot,
+/// only read later.
+static ROOTS: [AtomicU64; MAX_CPUS] = [const { AtomicU64::new(0) }; MAX_CPUS];
 
-/// Declares the kernel's own table complete at its top level. Boot CPU, once.
-pub fn set_kernel_root(root: PhysFrame) {
-    KERNEL_ROOT.call_once(|| root);
-}
-
-/// The kernel's own table, which idle CPUs load.
+/// The physical address of the kernel's own table of CPU `id`, which that CPU loads while it is idle.
 #[must_use]
-pub fn kernel_root() -> PhysFrame {
-    *KERNEL_ROOT.get().expect("the kernel's table is made before anything asks for it")
+pub fn kernel_root(id: CpuId) -> u64 {
+    let root = ROOTS[id.index()].load(Ordering::Relaxed);
+    debug_assert!(root != 0, "the kernel's tables are made before anything asks for them");
+    root
 }
 
 unsafe extern "C" {
@@ -60,7 +62,7 @@ pub fn image_physical() -> Range<u64> {
 
 /// The kernel's page table while it is being made.
 pub struct KernelSpace {
-    root: PhysFrame,
+    root: PhysAddr,
     tables: OffsetPageTable<'static>,
     next_device: u64,
 }
@@ -73,22 +75,18 @@ impl KernelSpace {
     /// firmware and devices are). Boot CPU only.
     #[must_use]
     pub fn new(physical_end: u64, huge_pages: bool) -> Self {
-        let root = FromNode(0).allocate_frame().expect(NO_MEMORY);
-        // SAFETY: the frame is fresh, zeroed (an empty table) and mapped, and nobody else has a reference
-        // to it while this value exists; PHYS_MAP is where physical memory is mapped.
-        let tables = unsafe {
-            let table: &mut PageTable = &mut *physical_to_virtual(root.start_address()).as_mut_ptr();
-            OffsetPageTable::new(table, VirtAddr::new(PHYS_MAP))
-        };
+        let (table, root) = fresh_table(0);
+        // SAFETY: PHYS_MAP is where physical memory is mapped, now by the boot tables and then by these.
+        let tables = unsafe { OffsetPageTable::new(table, VirtAddr::new(PHYS_MAP)) };
         let mut space = Self { root, tables, next_device: DEVICES };
         space.map_physical(physical_end, huge_pages);
         space.map_image();
         space
     }
 
-    /// The frame of the top-level table.
+    /// The physical address of the top-level table.
     #[must_use]
-    pub fn root(&self) -> PhysFrame {
+    pub fn root(&self) -> PhysAddr {
         self.root
     }
 
@@ -160,6 +158,30 @@ impl KernelSpace {
         }
     }
 
+    /// Makes the tables of CPU `id`, whose area is on `node`: all that is mapped by now, and its own cell at
+    /// [`OWN_CELL`]. Boot CPU, once for each, when all else is mapped.
+    pub fn make_root(&self, id: CpuId, node: u32) {
+        let cell = VirtAddr::new(OWN_CELL);
+        let (root, root_frame) = fresh_table(node);
+        self.share_with(root);
+        let image = self.tables.level_4_table()[cell.p4_index()].addr();
+        let (upper, upper_frame) = fresh_table(node);
+        // SAFETY: the entry leads to a table of the kernel's, which does not change any more.
+        upper.clone_from(unsafe { &*physical_to_virtual(image).as_ptr::<PageTable>() });
+        let (middle, middle_frame) = fresh_table(node);
+        let (lower, lower_frame) = fresh_table(node);
+        let flags = Flags::PRESENT | Flags::WRITABLE;
+        root[cell.p4_index()].set_addr(upper_frame, flags);
+        upper[cell.p3_index()].set_addr(middle_frame, flags);
+        middle[cell.p2_index()].set_addr(lower_frame, flags);
+        for page in 0..CELL.pages {
+            let there = VirtAddr::new(CELL.start(id.index() as u32) + page * PAGE);
+            let frame = self.tables.translate_addr(there).expect("the CPU's area is mapped");
+            lower[(cell + page * PAGE).p1_index()].set_addr(frame, flags | Flags::NO_EXECUTE | Flags::GLOBAL);
+        }
+        ROOTS[id.index()].store(root_frame.as_u64(), Ordering::Relaxed);
+    }
+
     /// Copies the kernel's half into the top-level table at `root`.
     pub fn share_with(&self, root: &mut PageTable) {
         const HALF: usize = 256;
@@ -168,4 +190,11 @@ impl KernelSpace {
             theirs.clone_from(entry);
         }
     }
+}
+
+/// An empty table in memory of `node`, and where that is.
+fn fresh_table(node: u32) -> (&'static mut PageTable, PhysAddr) {
+    let frame = FromNode(node).allocate_frame().expect(NO_MEMORY).start_address();
+    // SAFETY: the frame is fresh, zeroed (an empty table) and mapped, and nobody else refers to it.
+    (unsafe { &mut *physical_to_virtual(frame).as_mut_ptr() }, frame)
 }

@@ -1,4 +1,4 @@
-//! The kernel's half of the address space, the same in every page table:
+//! The kernel's half of the address space, the same in every page table but for `OWN_CELL`:
 //!
 //! | from | what | pages |
 //! |---|---|---|
@@ -6,6 +6,10 @@
 //! | `CPU_AREAS` | per CPU: kernel stack, interrupt stacks, cell, each behind a guard page | 4 KiB |
 //! | `DEVICES` | device registers, uncached | 4 KiB |
 //! | `KERNEL_BASE` | the image, each segment with its own rights | 4 KiB |
+//! | `OWN_CELL` | the cell of the CPU that uses the page table, once more | 4 KiB |
+//!
+//! So a CPU finds its cell at an address that is known when the kernel is built: no register points there, and none has
+//! to be exchanged at an entry (K42's processor-specific memory: Krieger et al., EuroSys'06, section 3).
 
 use core::ops::Range;
 use x86_64::{PhysAddr, VirtAddr};
@@ -22,6 +26,8 @@ pub const CPU_AREAS: u64 = 0xffff_f000_0000_0000;
 pub const DEVICES: u64 = 0xffff_f800_0000_0000;
 /// The image is linked at its physical address plus this; `kernel.ld` says the same.
 pub const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// The cell of the CPU that looks, in every page table that this CPU uses: within the reach of an instruction's own address.
+pub const OWN_CELL: u64 = 0xffff_ffff_c000_0000;
 /// User addresses end here. The last page below the canonical limit stays free: a `syscall` at its very
 /// end would return to a non-canonical address, which `sysret` answers with an exception in kernel mode.
 pub const USER_END: u64 = 0x0000_7fff_ffff_f000;

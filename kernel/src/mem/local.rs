@@ -121,9 +121,7 @@ impl Locals {
             let local = self.place(index).swap(ptr::null_mut(), Ordering::Relaxed);
             // SAFETY: a part is a frame that nobody uses any more.
             if let Some(part) = unsafe { local.as_ref() } {
-                if self.degree == 1 {
-                    part.tables.free(frames);
-                }
+                part.tables.free(frames);
                 frames.give(address_of(local));
             }
         }
@@ -147,27 +145,32 @@ impl Locals {
         unsafe { &*self.parts.load(Ordering::Relaxed).add(index) }
     }
 
-    /// A page table for CPU `id`: its own, or that of its cluster.
+    /// A page table for CPU `id`: its own, or what its cluster shares below a top level of its own.
     fn make_tables(&self, id: CpuId, frames: &mut Paid<'_>) -> Result<Tables, Error> {
-        let kernel = kernel_root().start_address().as_u64();
+        let kernel = kernel_root(id);
         let shared = self.shared.load(Ordering::Relaxed);
         if shared.is_null() {
             return Tables::new(kernel, frames);
         }
         // SAFETY: as in `free`.
         let place = unsafe { &*shared.add(id.index() / self.degree as usize) };
-        let root = place.load(Ordering::Acquire);
-        if root != 0 {
-            return Ok(Tables::at(root));
+        let top = Self::shared_top(place, frames)?;
+        Tables::below(top, kernel, frames)
+    }
+
+    /// The top level that a cluster shares, of which those of its CPUs are copies; made if need be.
+    fn shared_top(place: &AtomicU64, frames: &mut Paid<'_>) -> Result<u64, Error> {
+        let top = place.load(Ordering::Acquire);
+        if top != 0 {
+            return Ok(top);
         }
-        let fresh = Tables::new(kernel, frames)?;
-        match place.compare_exchange(0, fresh.root(), Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(fresh),
-            Err(other) => {
-                fresh.free(frames);
-                Ok(Tables::at(other))
-            }
-        }
+        let fresh = frames.take().ok_or(Error::NoMemory)?;
+        place.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire).map(|_| fresh).or_else(
+            |other| {
+                frames.give(fresh);
+                Ok(other)
+            },
+        )
     }
 
     /// True when a page table is one CPU's alone.

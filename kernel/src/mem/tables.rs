@@ -1,5 +1,5 @@
-//! A page table as the hardware walks it, used by one CPU for one space (or by several, where the space was made
-//! with a wider degree).
+//! A page table as the hardware walks it, used by one CPU for one space. Where the space was made with a wider degree,
+//! several CPUs share all of it but the top level, in which each has the kernel's mappings as that CPU sees them.
 //!
 //! *Hardware does not tell which CPU cached a translation.* With a table a CPU, a translation can only be cached
 //! where that CPU's own page fault entered it, so a page's CPU set is exact. The table is a cache of the space's
@@ -48,6 +48,9 @@ pub fn entry_of(page: u64) -> u64 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tables {
     root: u64,
+    /// The top level with the user's entries of all CPUs that share them, from which this one's are taken as faults need
+    /// them; 0 where the table is one CPU's alone.
+    shared: u64,
 }
 
 impl Tables {
@@ -58,13 +61,18 @@ impl Tables {
             let entry = Self::place(kernel, index).load(Ordering::Relaxed);
             Self::place(root, index).store(entry, Ordering::Relaxed);
         }
-        Ok(Self { root })
+        Ok(Self { root, shared: 0 })
     }
 
-    /// The table whose [`root`](Self::root) this is.
+    /// The same for a CPU that shares what is below the top level `shared` with others.
+    pub fn below(shared: u64, kernel: u64, frames: &mut impl Frames) -> Result<Self, Error> {
+        Self::new(kernel, frames).map(|tables| Self { shared, ..tables })
+    }
+
+    /// The table whose [`root`](Self::root) this is, and that nobody shares any more.
     #[must_use]
     pub fn at(root: u64) -> Self {
-        Self { root }
+        Self { root, shared: 0 }
     }
 
     /// What CR3 holds while it is in use.
@@ -129,8 +137,12 @@ impl Tables {
     }
 
     fn make_above(self, address: u64, frames: &mut impl Frames) -> Result<&'static AtomicU64, Error> {
-        let mut table = self.root;
-        for level in (2..=TOP).rev() {
+        let top = Self::place_at(if self.shared == 0 { self.root } else { self.shared }, address, TOP);
+        let mut table = Self::follow(top, top.load(Ordering::Acquire), frames, |_| {})?;
+        if self.shared != 0 {
+            Self::place_at(self.root, address, TOP).store(table | PRESENT | WRITE | USER, Ordering::Relaxed);
+        }
+        for level in (2..TOP).rev() {
             let place = Self::place_at(table, address, level);
             table = Self::follow(place, place.load(Ordering::Acquire), frames, |_| {})?;
         }
@@ -221,10 +233,12 @@ impl Tables {
         tables().next().is_some()
     }
 
-    /// Gives all its frames back; no CPU has it loaded, and its owner forgets it. The cost follows the number of
-    /// its tables.
+    /// Gives all its frames back, but for what it shares; no CPU has it loaded, and its owner forgets it. The cost follows
+    /// the number of its tables.
     pub fn free(self, frames: &mut impl Frames) {
-        self.discard(|| {}, frames);
+        if self.shared == 0 {
+            self.discard(|| {}, frames);
+        }
         frames.give(self.root);
     }
 

@@ -90,7 +90,7 @@ const WINDOW: u64 = PLACES as u64 * PAGE;
 #[test]
 fn the_tables_hold_what_a_naive_map_holds() {
     let mut frames = HostFrames::default();
-    let kernel = Tables { root: frames.take().unwrap() };
+    let kernel = Tables::at(frames.take().unwrap());
     let tables = Tables::new(kernel.root, &mut frames).unwrap();
     let mut naive = BTreeMap::new();
     for number in numbers(42).take(5_000) {
@@ -148,7 +148,7 @@ fn the_tables_hold_what_a_naive_map_holds() {
 #[test]
 fn forgetting_is_as_cheap_as_what_is_there() {
     let mut frames = HostFrames::default();
-    let kernel = Tables { root: frames.take().unwrap() };
+    let kernel = Tables::at(frames.take().unwrap());
     let tables = Tables::new(kernel.root, &mut frames).unwrap();
     tables.find_or_make(0x7000, &mut frames).unwrap().store(0x5000 | PRESENT, Ordering::Relaxed);
     let mut flushed = Vec::new();
@@ -180,7 +180,7 @@ fn exhaustion_leaves_tables_that_can_be_freed() {
 #[test]
 fn the_kernels_half_is_shared_and_the_users_empty() {
     let mut frames = HostFrames::default();
-    let kernel = Tables { root: frames.take().unwrap() };
+    let kernel = Tables::at(frames.take().unwrap());
     for index in 0..PLACES {
         Tables::place(kernel.root, index).store(index as u64 + 1, Ordering::Relaxed);
     }
@@ -203,4 +203,34 @@ fn no_page_is_writable_and_executable_by_accident() {
     );
     assert_eq!(entry_of(0x5000 | state::PRESENT | state::EXECUTE), 0x5000 | PRESENT | USER);
     assert_eq!(entry_of(0x5000 | state::WRITE), 0, "what is not present is not there");
+}
+
+#[test]
+fn cpus_that_share_tables_keep_top_levels_of_their_own() {
+    let mut frames = HostFrames::default();
+    let kernels: Vec<u64> = (1..=2u64)
+        .map(|cpu| {
+            let kernel = frames.take().unwrap();
+            Tables::place(kernel, PLACES - 1).store(cpu, Ordering::Relaxed);
+            kernel
+        })
+        .collect();
+    let shared = frames.take().unwrap();
+    let tables: Vec<Tables> =
+        kernels.iter().map(|&kernel| Tables::below(shared, kernel, &mut frames).unwrap()).collect();
+    let page = address(0x12_3456);
+    let first = tables[0].find_or_make(page, &mut frames).unwrap();
+    assert!(tables[1].find(page).is_none(), "the other one learns of it when it faults");
+    let other = tables[1].find_or_make(page, &mut frames).unwrap();
+    assert!(core::ptr::eq(first, other), "below the top level they are one");
+    first.store(PRESENT, Ordering::Relaxed);
+    tables[1].forget(page / PAGE, 1, |_| {});
+    assert_eq!(walk(tables[0], page), None, "what one forgets is gone for both");
+    for (tables, cpu) in tables.iter().zip(1..) {
+        assert_eq!(Tables::place(tables.root(), PLACES - 1).load(Ordering::Relaxed), cpu);
+        tables.free(&mut frames);
+    }
+    Tables::at(shared).free(&mut frames);
+    kernels.into_iter().for_each(|kernel| frames.give(kernel));
+    assert!(frames.is_empty());
 }

@@ -116,6 +116,31 @@ impl Reply for Attributes {
     }
 }
 
+/// How much a file system holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Pages that contents can have in all.
+    pub pages: u64,
+    /// Pages that are left.
+    pub free: u64,
+    /// Files and directories that there are.
+    pub files: u64,
+    /// Files and directories that there can be.
+    pub most_files: u64,
+}
+
+impl Reply for Room {
+    #[inline(always)]
+    fn put(self, _: Option<Slot>) -> Option<[u64; 4]> {
+        Some([self.pages, self.free, self.files, self.most_files])
+    }
+
+    #[inline(always)]
+    fn take([pages, free, files, most_files]: [u64; 4], _: Slot) -> Self {
+        Self { pages, free, files, most_files }
+    }
+}
+
 /// A name of a directory, as [`FileClient::readdir`] gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry<'a> {
@@ -205,5 +230,7 @@ rt::interface! {
         /// Reads names of an open directory into the slot, on from where it is, without `.` and `..`; returns how many
         /// bytes they take, 0 at the end ([`Entry`]).
         20 readdir(descriptor: u32, data: Data) -> u64;
+        /// How much there is room for, and how much of that is left.
+        21 statfs() -> Room;
     }
 }

@@ -180,7 +180,7 @@ impl<O: Outside> FileSystem<O> {
         place: impl FnOnce(u64) -> u64,
         data: Data,
     ) -> Result<(u64, u64), Errno> {
-        let writing = inode.writing.0.lock();
+        let mut paid = inode.writing.0.lock();
         let start = place(inode.kept(at.cpu).size);
         if data.length == 0 {
             return Ok((start, 0));
@@ -189,6 +189,7 @@ impl<O: Outside> FileSystem<O> {
         if length == 0 {
             return Err(Errno::FileTooLarge);
         }
+        let length = self.room.pay_towards(at.cpu, &mut paid, start, start + length)? - start;
         // Others may change the data meanwhile: what is written down is what is written.
         let bytes = self.outside.log(at.cpu.id()).map(|_| {
             // SAFETY: as much is there; any bytes will do.
@@ -208,7 +209,7 @@ impl<O: Outside> FileSystem<O> {
         // Closed meanwhile by another thread.
         copied.ok_or(Errno::BadDescriptor)?;
         inode.resize(self.outside.now(), |size| size.max(start + length));
-        drop(writing);
+        drop(paid);
         Ok((start, length))
     }
 
@@ -283,10 +284,11 @@ impl<O: Outside> FileSystem<O> {
 
     /// Makes a file at most [`Outside::LARGEST`] bytes long.
     pub(crate) fn set_size(&self, at: At<'_>, inode: &'static Inode, size: u64) -> Result<(), Errno> {
-        let writing = inode.writing.0.lock();
+        let mut paid = inode.writing.0.lock();
+        self.room.pay_to(at.cpu, &mut paid, size)?;
         self.record(at, Kind::Resize, [inode.number(), size, 0], &[], &[])?;
         self.cut(at, inode, size);
-        drop(writing);
+        drop(paid);
         Ok(())
     }
 
@@ -303,6 +305,7 @@ impl<O: Outside> FileSystem<O> {
         if end > O::LARGEST {
             return Err(Errno::FileTooLarge);
         }
+        self.room.pay_to(at.cpu, &mut inode.writing.0.lock(), end)?;
         self.with_content(at, inode, |content| {
             // SAFETY: within the content.
             unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), content.add(start as usize), bytes.len()) };

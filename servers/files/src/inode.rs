@@ -11,7 +11,7 @@ use smp::clustered::{Clustered, Ids};
 use smp::platform::MAX_CPUS;
 use smp::{Cpu, CpuId};
 
-use crate::FILES;
+use crate::NUMBERS;
 use crate::attributes::{self, Shared};
 use crate::directory::Directory;
 use crate::lock::Lock;
@@ -33,8 +33,8 @@ pub struct Inode {
     pub directory: Option<Directory>,
     /// Names and open files by which it is reached; on a line that readers of attributes do not touch.
     users: Padded<AtomicU32>,
-    /// Held while its content and size change.
-    pub writing: Padded<Lock<()>>,
+    /// Held while its content and size change: the pages that it has paid for, at least up to its end.
+    pub writing: Padded<Lock<u64>>,
 }
 
 /// On lines of its own.
@@ -72,6 +72,15 @@ impl Found {
     }
 }
 
+/// What a file had that has ended.
+#[derive(Clone, Copy)]
+pub struct Gone {
+    /// Its content; 0 if it had none.
+    pub content: u64,
+    /// Pages that it had paid for.
+    pub pages: u64,
+}
+
 impl Inode {
     /// What is known of it, from this CPU's copy; of a directory without what its parts count.
     #[inline(always)]
@@ -79,11 +88,16 @@ impl Inode {
         attributes::read(&self.attributes, cpu)
     }
 
-    /// What is known of a file as [`Attributes::to_words`] has it, where that takes no more than reading this CPU's copy.
+    /// What is known of a file as [`Attributes::to_words`] has it, where that takes no more than reading this CPU's copy:
+    /// returns the first half, and puts each word of the second where `put` says, also where it returns nothing.
     #[inline(always)]
-    pub fn at_once(&self, cpu: Cpu<'_>) -> Option<[u64; Attributes::WORDS]> {
-        let words = attributes::read_at_once(&self.attributes, cpu)?;
-        (words[Attributes::MODE_WORD] as u32 & TYPE != DIRECTORY).then_some(words)
+    pub fn at_once(&self, cpu: Cpu<'_>, put: impl Fn(usize, u64)) -> Option<[u64; Attributes::WORDS / 2]> {
+        const HALF: usize = Attributes::WORDS / 2;
+        let (first, mode) = attributes::look_at_once(&self.attributes, cpu, |word| {
+            (HALF..Attributes::WORDS).for_each(|index| put(index - HALF, word(index)));
+            (core::array::from_fn(word), word(Attributes::MODE_WORD))
+        })?;
+        (mode as u32 & TYPE != DIRECTORY).then_some(first)
     }
 
     /// What is known of it.
@@ -112,7 +126,7 @@ impl Inode {
 
     /// Changes what is known of it, for all CPUs.
     pub fn change(&self, change: impl FnOnce(&mut Attributes)) {
-        self.attributes.root().change(change);
+        attributes::change(&self.attributes, change);
     }
 
     /// Its content became so long.
@@ -151,7 +165,7 @@ impl Spare {
 
 /// All inodes.
 pub struct Inodes {
-    slots: Ids<'static>,
+    pub(crate) slots: Ids<'static>,
     /// How many numbers each CPU has given.
     given: Box<[Padded<AtomicU64>]>,
 }
@@ -159,7 +173,7 @@ pub struct Inodes {
 impl Inodes {
     /// None.
     pub fn new(cpus: usize) -> Self {
-        let map = Box::leak(Box::new(Ids::map::<{ FILES / 64 }>()));
+        let map = Box::leak(Box::new(Ids::map::<{ NUMBERS / 64 }>()));
         // SAFETY: every table of the server has as many entries as there are numbers, and nobody else uses them.
         let slots = unsafe { Ids::new(map, cpus) };
         Self { slots, given: (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect() }
@@ -220,28 +234,30 @@ impl Inodes {
             inode.users.0.store(1, Ordering::SeqCst);
             return Ok(found);
         }
-        let shared = Clustered::new(&self.slots, near, Shared::new(attributes));
+        let shared = Clustered::new(&self.slots, near, attributes::new(attributes));
         let inode = Box::leak(Box::new(Inode {
             attributes: shared.map_err(|_| Errno::TooManyFiles)?,
             number: AtomicU64::new(number),
             content: AtomicU64::new(0),
             directory: is_directory.then(|| Directory::new(number, parent, now)),
             users: Padded(AtomicU32::new(1)),
-            writing: Padded(Lock::new(())),
+            writing: Padded(Lock::new(0)),
         }));
         Ok(Found { inode, number })
     }
 
-    /// Ends one use of an inode. With the last, its content is returned, for the caller to end, if there is one.
+    /// Ends one use of an inode. With the last, what it had is returned, for the caller to end.
     #[must_use]
-    pub fn leave(&self, spare: &Spare, inode: &'static Inode) -> Option<u64> {
+    pub fn leave(&self, spare: &Spare, inode: &'static Inode) -> Option<Gone> {
         if inode.users.0.fetch_sub(1, Ordering::SeqCst) != 1 {
             return None;
         }
         let content = inode.content.swap(0, Ordering::SeqCst);
+        // Nobody else holds it: that takes a use.
+        let pages = core::mem::take(&mut *inode.writing.0.lock());
         // Who found it before finds it gone.
         inode.number.store(0, Ordering::SeqCst);
         spare.give(inode);
-        (content != 0).then_some(content)
+        Some(Gone { content, pages })
     }
 }

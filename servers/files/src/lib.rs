@@ -31,6 +31,7 @@ pub mod names;
 pub mod open;
 pub mod outside;
 pub mod path;
+pub mod room;
 pub mod tree;
 
 use alloc::boxed::Box;
@@ -41,19 +42,23 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use rt::errno::Errno;
 use smp::{Cpu, CpuId};
 
-use inode::{Found, Inode, Inodes, Padded, ROOT, Spare};
+use inode::{Found, Gone, Inode, Inodes, Padded, ROOT, Spare};
 use names::Names;
 use open::OpenFiles;
 pub use outside::Outside;
+use room::Room;
 
+/// Numbers of clustered objects: of each file's attributes, and of what [`room`] has.
+pub const NUMBERS: usize = 4096;
 /// Files and directories that there can be at a time.
-pub const FILES: usize = 4096;
+pub const FILES: usize = NUMBERS - room::OBJECTS;
 
 /// A file system: what all replicas share.
 pub struct FileSystem<O> {
     /// What it asks for memory and the time.
     pub outside: O,
     inodes: Inodes,
+    room: Room,
     root: Found,
     /// Held while a directory gets another parent, so that none becomes its own ancestor.
     moves: lock::Lock<()>,
@@ -68,7 +73,7 @@ pub struct Replica {
     open: OpenFiles,
     spare: Spare,
     /// Contents that were in use on other CPUs when they ended.
-    ending: UnsafeCell<Vec<u64>>,
+    ending: UnsafeCell<Vec<Gone>>,
 }
 
 /// Where an operation runs.
@@ -84,28 +89,41 @@ impl<O: Outside> FileSystem<O> {
     /// An empty file system for so many CPUs.
     ///
     /// # Errors
-    /// [`Errno::NoMemory`].
+    /// [`Errno::NoMemory`], or why the capacity is not known.
     pub fn new(outside: O, cpus: usize) -> Result<Self, Errno> {
         let inodes = Inodes::new(cpus);
+        let room = Room::new(&inodes.slots, outside.capacity()?)?;
         let mode = api::files::DIRECTORY | 0o755;
         let root = inodes.make(CpuId::BOOT, &Spare::default(), mode, outside.now(), None, Some(ROOT))?;
         let in_use = (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect();
-        Ok(Self { outside, inodes, root, moves: lock::Lock::new(()), in_use })
+        Ok(Self { outside, inodes, room, root, moves: lock::Lock::new(()), in_use })
     }
 
     /// Ends one use of an inode; with the last, its content.
     fn leave(&self, at: At<'_>, inode: &'static Inode) {
-        let Some(content) = self.inodes.leave(&at.replica.spare, inode) else { return };
+        let Some(gone) = self.inodes.leave(&at.replica.spare, inode) else { return };
+        self.room.file_ends(at.cpu);
+        if gone.content == 0 {
+            return self.room.give_back(at.cpu, gone.pages);
+        }
         // SAFETY: a replica is a monitor, and the borrow ends before anybody else is called.
         let mut ending = core::mem::take(unsafe { &mut *at.replica.ending.get() });
-        ending.push(content);
+        ending.push(gone);
         let is_used =
-            |content: &u64| self.in_use.iter().any(|used| used.0.load(Ordering::SeqCst) == *content);
+            |gone: &Gone| self.in_use.iter().any(|used| used.0.load(Ordering::SeqCst) == gone.content);
         let (later, now) = ending.into_iter().partition(is_used);
         // SAFETY: as above.
         unsafe { *at.replica.ending.get() = later };
-        let now: Vec<u64> = now;
-        now.into_iter().for_each(|content| self.outside.end_content(content));
+        let now: Vec<Gone> = now;
+        for gone in now {
+            self.outside.end_content(gone.content);
+            self.room.give_back(at.cpu, gone.pages);
+        }
+    }
+
+    /// How much there is room for, and how much of that is left.
+    pub fn statfs(&self) -> api::files::Room {
+        self.room.tell()
     }
 
     /// Works on the content of an inode, if it has any, which stays meanwhile whoever closes the file. `work` calls

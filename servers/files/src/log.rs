@@ -181,6 +181,7 @@ impl<O: Outside> FileSystem<O> {
                 let numbered = Some(second);
                 let (id, spare) = (at.cpu.id(), &at.replica.spare);
                 let made = self.inodes.make(id, spare, mode, now, Some(directory), numbered)?;
+                self.room.file_begins(at.cpu);
                 files.insert(second, made);
                 let mut held = held(directory, &record.first)?;
                 held.begin(now);
@@ -223,6 +224,7 @@ impl<O: Outside> FileSystem<O> {
             }
             Kind::Resize => {
                 if let Ok(file) = find(&first) {
+                    self.room.pay_to(at.cpu, &mut file.inode.writing.0.lock(), second)?;
                     self.cut(at, file.inode, second);
                 }
             }

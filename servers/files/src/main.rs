@@ -14,7 +14,7 @@ use api::badge::PROCESSES;
 use api::files::{FSTAT, Files as _};
 use api::memory::MemoryClient;
 use files::descriptor::Process;
-use files::{FILES, FileSystem, Outside, Replica};
+use files::{FileSystem, NUMBERS, Outside, Replica};
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::layout::OBJECT;
@@ -24,7 +24,10 @@ use rt::start::Block;
 use rt::window::Slot;
 use smp::Cpu;
 
-rt::server!(Files, FILES);
+rt::server!(Files, NUMBERS);
+
+/// What part of the memory that is free when the server starts contents can have: 1 in so many.
+const SHARE: u64 = 2;
 
 /// The processes, by number.
 static PROCESS: [AtomicPtr<Process>; PROCESSES] = [const { AtomicPtr::new(ptr::null_mut()) }; PROCESSES];
@@ -39,6 +42,10 @@ struct Objects(MemoryClient);
 
 impl Outside for Objects {
     const LARGEST: u64 = OBJECT;
+
+    fn capacity(&self) -> Result<u64, Errno> {
+        self.0.free_pages().map(|pages| pages / SHARE).map_err(refused)
+    }
 
     fn now(&self) -> u64 {
         call::now()
@@ -88,22 +95,19 @@ impl Files {
         let file = place.load(Ordering::Acquire);
         // SAFETY: open files stay in memory for good.
         let inode = unsafe { file.as_ref() }?.inode().ok()?;
-        let [a, b, c, d, e, f, g, h] = inode.at_once(turn.cpu)?;
-        if place.load(Ordering::Acquire) != file {
-            // Closed meanwhile by another thread: what was read may be another file's.
-            return None;
-        }
         // SAFETY: a process that is known here has its window there.
         let slot =
             unsafe { Slot::new(process.window.load(Ordering::Relaxed), (words[0] >> SLOT_SHIFT) as u32) };
-        slot.write_words([e, f, g, h]);
-        Some(Answer { label: 0, words: [a, b, c, d] })
+        let words = inode.at_once(turn.cpu, |index, word| slot.write_word(index, word))?;
+        // If it was closed meanwhile by another thread, what was read may be another file's.
+        (place.load(Ordering::Acquire) == file).then_some(Answer { label: 0, words })
     }
 
-    /// Out of the way of [`Files::fstat_at_once`], whose registers it would take.
+    /// Out of the way of [`Files::fstat_at_once`], whose registers it would take: what it is given is put into memory only
+    /// for it.
     #[inline(never)]
-    fn serve_any(&self, turn: &Turn<'_, Self>, message: Message) -> Answer {
-        self.dispatch(turn, message.words)
+    fn serve_any(&self, turn: Turn<'_, Self>, words: [u64; 4]) -> Answer {
+        self.dispatch(&turn, words)
     }
 }
 
@@ -131,7 +135,7 @@ impl Server for Files {
         {
             return answer;
         }
-        self.serve_any(turn, message)
+        self.serve_any(*turn, message.words)
     }
 
     #[inline(always)]

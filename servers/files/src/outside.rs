@@ -15,6 +15,12 @@ pub trait Outside: Sync + 'static {
     /// Bytes that a file can have.
     const LARGEST: u64;
 
+    /// Pages that contents can have in all.
+    ///
+    /// # Errors
+    /// Why that is not known.
+    fn capacity(&self) -> Result<u64, Errno>;
+
     /// Nanoseconds since some beginning.
     fn now(&self) -> u64;
 

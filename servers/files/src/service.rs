@@ -4,7 +4,7 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 use api::badge;
-use api::files::Attributes;
+use api::files::{Attributes, Room};
 use files::At;
 use files::descriptor::Process;
 use rt::errno::Errno;
@@ -122,6 +122,10 @@ impl api::files::Files for Files {
 
     fn rmdir(&self, turn: &Turn<'_, Self>, path: Text) -> Result<(), Errno> {
         self.system.rmdir(at(turn), path.bytes())
+    }
+
+    fn statfs(&self, _: &Turn<'_, Self>) -> Result<Room, Errno> {
+        Ok(self.system.statfs())
     }
 
     fn readdir(&self, turn: &Turn<'_, Self>, descriptor: u32, data: Data) -> Result<u64, Errno> {

@@ -98,6 +98,7 @@ impl<O: Outside> FileSystem<O> {
         let part = part_of(directory, name)?;
         let now = self.outside.now();
         let found = self.inodes.make(at.cpu.id(), &at.replica.spare, mode, now, Some(directory), None)?;
+        self.room.file_begins(at.cpu);
         let kept = is_kept && found.keep();
         let mut entered = part.hold(directory.number);
         if let Ok(held) = &mut entered

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, RwLock};
 
 use api::files::Attributes;
-use files::attributes::{self, Shared};
+use files::attributes;
 use smp::clustered::{Clustered, Ids};
 use smp::host::Machine;
 
@@ -18,7 +18,7 @@ fn nobody_reads_what_was_before_what_somebody_has_read() {
     let slots = unsafe { Ids::new(&map, CPUS) };
     let new = || {
         let zero = Attributes::from_words([0; Attributes::WORDS]);
-        Clustered::new(&slots, smp::CpuId::BOOT, Shared::new(zero)).unwrap()
+        Clustered::new(&slots, smp::CpuId::BOOT, attributes::new(zero)).unwrap()
     };
     let (shared, barrier) = (RwLock::new(new()), Barrier::new(CPUS));
     let (newest, changes) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -29,7 +29,7 @@ fn nobody_reads_what_was_before_what_somebody_has_read() {
                 let shared = shared.read().unwrap();
                 for turn in 0..6 {
                     if (turn + cpu.id().index()) % 3 == 0 {
-                        shared.root().change(|attributes| {
+                        attributes::change(&shared, |attributes| {
                             attributes.size += 1;
                             attributes.blocks = attributes.size;
                             changes.fetch_add(1, Ordering::SeqCst);

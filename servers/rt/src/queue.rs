@@ -10,7 +10,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use smp::lock::{Mcs, Wait};
+use smp::lock::{Mcs, Park, Parking};
 
 use crate::call;
 use crate::here;
@@ -20,23 +20,18 @@ const CLASS: u8 = 48;
 const PARKED: u32 = 0;
 const UNPARKED: u32 = 1;
 
-/// Turns that a waiter spins before it blocks: some ten handovers to a thread that has to be woken.
-const SPINS: u32 = 2000;
-
-/// How a thread waits; each is named by a word of its own in memory of its stack.
+/// The threads of this program; each is named by a word of its own in memory of its stack.
 #[derive(Clone, Copy, Debug)]
-struct Blocking;
+struct Threads;
 
-impl Wait for Blocking {
+impl Park for Threads {
     type Thread = &'static AtomicU32;
+
+    // Some ten handovers to a thread that has to be woken.
+    const SPINS: u32 = 2000;
 
     fn current(&self) -> &'static AtomicU32 {
         here::parking_place()
-    }
-
-    fn spin(&self, turn: u32) -> bool {
-        core::hint::spin_loop();
-        turn >= SPINS
     }
 
     fn park(&self) {
@@ -48,7 +43,7 @@ impl Wait for Blocking {
         }
     }
 
-    fn wake(&self, thread: &'static AtomicU32) {
+    fn unpark(&self, thread: &'static AtomicU32) {
         thread.store(UNPARKED, Ordering::Release);
         call::address_wake(thread, 1);
     }
@@ -69,6 +64,6 @@ impl<T> Queued<T> {
     /// `work`.
     #[inline]
     pub fn with<R>(&self, work: impl FnOnce(&mut T) -> R) -> R {
-        self.0.with(&Blocking, work)
+        self.0.with(&Parking(&Threads), work)
     }
 }

@@ -66,6 +66,14 @@ pub struct Turn<'a, S: Server> {
     pub badge: u64,
 }
 
+impl<S: Server> Clone for Turn<'_, S> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Server> Copy for Turn<'_, S> {}
+
 /// What a server has on one CPU.
 #[derive(Debug)]
 struct Local<R, const ENTRIES: usize> {

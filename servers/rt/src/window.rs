@@ -37,9 +37,15 @@ impl Slot {
     /// The client's own.
     #[must_use]
     #[inline(always)]
-    pub const fn own(index: u32) -> Self {
+    pub fn own(index: u32) -> Self {
+        let mut window = WINDOW;
+        // An address that the compiler does not know is added to once, and not anew for each word.
+        // SAFETY: nothing is done.
+        unsafe {
+            core::arch::asm!("/* {0} */", inout(reg) window, options(pure, nomem, nostack, preserves_flags))
+        };
         // SAFETY: every program that has servers to call has its window there.
-        unsafe { Self::new(WINDOW, index) }
+        unsafe { Self::new(window, index) }
     }
 
     /// Copies `bytes` to `offset`; what does not fit is left out. Returns how much was copied.
@@ -68,6 +74,14 @@ impl Slot {
         const { assert!(N * size_of::<u64>() <= DATA) };
         // SAFETY: within the slot, which is aligned to more than a word.
         unsafe { self.base.cast::<[u64; N]>().write_volatile(words) };
+    }
+
+    /// Writes one word, the `index`th from the slot's start on, before [`DATA`].
+    #[inline(always)]
+    pub fn write_word(self, index: usize, word: u64) {
+        assert!(index < DATA / size_of::<u64>());
+        // SAFETY: within the slot, as was just seen, which is aligned to more than a word.
+        unsafe { self.base.cast::<u64>().add(index).write_volatile(word) };
     }
 
     /// Reads words from the slot's start on.

@@ -28,7 +28,7 @@ struct Command {
     work: Work,
 }
 
-const COMMANDS: [Command; 14] = [
+const COMMANDS: [Command; 15] = [
     Command { name: "help", arguments: "", about: "list the commands", work: help },
     Command { name: "ls", arguments: "[PATH]...", about: "list directories", work: files::ls },
     Command { name: "cat", arguments: "FILE...", about: "show files", work: files::cat },
@@ -46,6 +46,7 @@ const COMMANDS: [Command; 14] = [
         about: "remove files and empty directories",
         work: files::rm,
     },
+    Command { name: "df", arguments: "", about: "show what files take up", work: files::df },
     Command { name: "mv", arguments: "OLD NEW", about: "give a file another name", work: files::mv },
     Command {
         name: "run",

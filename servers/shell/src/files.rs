@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use api::files::{Attributes, CREATE, DIRECTORY, TRUNCATE, TYPE};
+use api::files::{Attributes, CREATE, DIRECTORY, Room, TRUNCATE, TYPE};
 use rt::errno::Errno;
 use rt::service::{DATA_BYTES, Failure};
 use rt::window::{self, Slot};
@@ -126,6 +126,22 @@ pub fn stat(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
         shell.output.push_str(&describe(path, &attributes));
         Ok(())
     })
+}
+
+pub fn df(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
+    if line.words.len() != 1 {
+        return Err(Usage);
+    }
+    match shell.files.statfs() {
+        Ok(Room { pages, free, files, most_files }) => {
+            let used = pages.saturating_sub(free);
+            shell.output.push_str(&alloc::format!(
+                "{used} of {pages} pages in use, {files} of {most_files} files and directories\n"
+            ));
+        }
+        Err(why) => shell.refused(&line.words[0], "/", why),
+    }
+    Ok(After::GoesOn)
 }
 
 pub fn mkdir(shell: &mut Shell, line: &Line) -> Result<After, Usage> {

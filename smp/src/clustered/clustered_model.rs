@@ -16,6 +16,7 @@ broken!(TornTakeBack);
 broken!(TornList);
 broken!(EarlyNumber);
 broken!(NoRefresh);
+broken!(OneByOne);
 
 /// The host's allocator, but nothing is given back: what uses it too late finds it as it was.
 struct Leaking;
@@ -198,4 +199,51 @@ fn a_new_copy_gets_the_update() {
 #[should_panic(expected = "a copy is behind for ever")]
 fn must_fail_when_a_new_copy_is_not_refreshed() {
     miss_races_with_update::<NoRefresh>();
+}
+
+/// CPU 0 changes a value while another thread reads it on CPU 1 and then on CPU 2, which both have copies unless
+/// `is_first`: then CPU 2 reads for the first time. What is read later is not older, whichever copy was made first.
+/// Two threads, at most three preemptions.
+fn read_here_then_there<V: Variant>(made: [usize; 2], is_first: bool) {
+    check(3, move || {
+        let machine: &'static Machine = Box::leak(Box::new(Machine::new(3)));
+        let map: &'static [AtomicU64; 1] = Box::leak(Box::new(Ids::map()));
+        // SAFETY: the only numbers with these tables; the first few are within them.
+        let ids = unsafe { Ids::new(map, 3) };
+        let value = Replicated::<1, 1, _, V>::of_variant(Heap, Degree::Cpu, [0]);
+        let value: &'static Clustered<_> =
+            Box::leak(Box::new(Clustered::new(&ids, CpuId::BOOT, value).unwrap()));
+        let reference = value.reference();
+        let [_, here, there] = [0, 1, 2].map(|index| machine.claim(CpuId::new(index).unwrap()));
+        let made: &[usize] = if is_first { &[1] } else { &made };
+        for index in made {
+            assert_eq!(reference.read(if *index == 1 { here } else { there }, &Briefly), [0]);
+        }
+        let other = thread::spawn(move || value.root().update(&Briefly, |[word]| [word + 1]));
+        if let Some([before]) = reference.read_at_once(here) {
+            let after =
+                if is_first { Some(reference.read(there, &Briefly)) } else { reference.read_at_once(there) };
+            assert!(after.is_none_or(|[after]| after >= before), "the old word after the new one");
+        }
+        other.join().unwrap();
+        assert_eq!([here, there].map(|cpu| reference.read(cpu, &Briefly)), [[1], [1]], "a copy is behind");
+    });
+}
+
+#[test]
+fn nobody_reads_the_old_words_after_somebody_has_read_the_new_ones() {
+    read_here_then_there::<Sound>([1, 2], false);
+    read_here_then_there::<Sound>([2, 1], false);
+}
+
+#[test]
+fn nobody_reads_the_old_words_for_the_first_time_either() {
+    read_here_then_there::<Sound>([1, 2], true);
+}
+
+#[test]
+#[should_panic(expected = "the old word after the new one")]
+fn must_fail_when_copies_change_one_by_one() {
+    // The copy that was made last is written first.
+    read_here_then_there::<OneByOne>([2, 1], false);
 }

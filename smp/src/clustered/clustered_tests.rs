@@ -1,13 +1,12 @@
 use core::ptr::NonNull;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::{boxed::Box, vec::Vec};
 
-use crossbeam_utils::CachePadded;
 use proptest::prelude::*;
 
 use crate::backing::Exhausted;
-use crate::clustered::{Account, Clustered, Counter, Degree, Ids, Partitioned, Replicated};
+use crate::clustered::{Account, Clustered, Counter, Degree, Ids, Replicated};
 use crate::grace::{Grace, Local, Reclaim, Retired};
 use crate::host::{Heap, Limited, Machine};
 use crate::lock::Spinning;
@@ -248,37 +247,6 @@ proptest! {
                 }
             }
         }
-    }
-
-    #[test]
-    fn a_partitioned_map_agrees_with_a_whole_one(
-        steps in proptest::collection::vec((0..40u64, any::<Option<u8>>()), 0..120),
-        parts in 1..9usize,
-    ) {
-        let machine = Machine::new(1);
-        let cpu = machine.claim(CpuId::BOOT);
-        let parts: Vec<_> = (0..parts).map(|_| Partitioned::<BTreeMap<u64, u8>, 4>::part(BTreeMap::new())).collect();
-        let split = Partitioned::new(&parts);
-        let mut whole = BTreeMap::new();
-        for (key, value) in steps {
-            let wait = Spinning::new(&machine, cpu);
-            let before = split.with(&wait, key, |part| match value {
-                Some(value) => part.insert(key, value),
-                None => part.remove(&key),
-            });
-            let model = match value {
-                Some(value) => whole.insert(key, value),
-                None => whole.remove(&key),
-            };
-            prop_assert_eq!(before, model);
-        }
-        let mut all = BTreeMap::new();
-        for part in parts {
-            let part = CachePadded::into_inner(part).into_inner();
-            prop_assert!(part.keys().all(|key| !all.contains_key(key)), "a key is in two parts");
-            all.extend(part);
-        }
-        prop_assert_eq!(all, whole);
     }
 
     /// CPUs in turn pay and refund: the account agrees with a plain sum, and refuses only when that

@@ -14,8 +14,7 @@
 //! backing's price. Destruction: one line for each CPU that used the object.
 //!
 //! Ready-made roots: [`Counter`] (local add, gathered read), [`Account`] (local pay, batched refill),
-//! [`Replicated`] (local read, explicit update); and [`Partitioned`], which has a part for each share of the
-//! keys and no representatives. [`crate::pool::Pool`] is the one for memory.
+//! [`Replicated`] (local read, explicit update). [`crate::pool::Pool`] is the one for memory.
 //!
 //! ```
 //! use smp::{clustered::{Clustered, Counter, Degree, Ids}, host::{Heap, Machine}};
@@ -33,7 +32,6 @@
 pub mod account;
 pub mod counter;
 pub mod ids;
-pub mod partitioned;
 pub mod reps;
 pub mod value;
 
@@ -42,7 +40,6 @@ use core::ptr::NonNull;
 pub use account::{Account, Balance, Credit};
 pub use counter::Counter;
 pub use ids::Ids;
-pub use partitioned::Partitioned;
 pub use reps::{Degree, Reps};
 pub use value::Replicated;
 

@@ -90,43 +90,75 @@ impl<const WORDS: usize, const CLASS: u8, V: Variant> SeqLock<WORDS, CLASS, V> {
         }
     }
 
+    /// The words as one writer left them, unless somebody writes.
     #[inline(always)]
-    fn try_read(&self) -> Option<[u64; WORDS]> {
+    #[must_use]
+    pub fn try_read(&self) -> Option<[u64; WORDS]> {
+        self.try_look(|word| core::array::from_fn(word))
+    }
+
+    /// What `look` makes of the words, each of which it gets by its place; `None` if somebody wrote meanwhile, so that
+    /// what it saw, and whatever it did with it, is to be forgotten. For words that are passed on one by one.
+    #[inline(always)]
+    #[must_use]
+    pub fn try_look<R>(&self, look: impl FnOnce(&dyn Fn(usize) -> u64) -> R) -> Option<R> {
         let number = self.number.load(Ordering::Acquire);
-        let words = core::array::from_fn(|index| self.words[index].load(Ordering::Relaxed));
+        let seen = look(&|index| self.words[index].load(Ordering::Relaxed));
         // The words are read before the second look at the number.
         fence(Ordering::Acquire);
-        (number & 1 == 0 && self.number.load(Ordering::Relaxed) == number).then_some(words)
+        (number & 1 == 0 && self.number.load(Ordering::Relaxed) == number).then_some(seen)
     }
 
     /// Replaces the words by what `change` makes of them. One writer at a time; others wait as `wait` does. `change`
     /// waits for nobody: readers everywhere wait for it.
     pub fn update<W: Wait>(&self, wait: &W, change: impl FnOnce([u64; WORDS]) -> [u64; WORDS]) {
+        self.hold(wait);
+        if !flaw::has::<V>(Flaw::NoWriteFence) {
+            // Whoever sees one of the new words sees the odd number too.
+            fence(Ordering::Release);
+        }
+        self.write_held(change(self.held_words()));
+    }
+
+    /// Makes the number odd, waiting as `wait` does for whoever did before.
+    pub(crate) fn hold<W: Wait>(&self, wait: &W) {
         let mut turn = 0;
-        let number = loop {
+        loop {
             let number = self.number.load(Ordering::Relaxed);
-            let is_free = number & 1 == 0;
             let take = |number| {
                 self.number.compare_exchange(number, number + 1, Ordering::Acquire, Ordering::Relaxed).is_ok()
             };
-            if is_free && take(number) {
-                break number;
+            if number & 1 == 0 && take(number) {
+                return;
             }
             if turn == 0 {
                 wait.contended::<CLASS>();
             }
             wait.spin(turn);
             turn = turn.saturating_add(1);
-        };
-        if !flaw::has::<V>(Flaw::NoWriteFence) {
-            // Whoever sees one of the new words sees the odd number too.
-            fence(Ordering::Release);
         }
-        let now = core::array::from_fn(|index| self.words[index].load(Ordering::Relaxed));
-        for (word, new) in self.words.iter().zip(change(now)) {
-            word.store(new, Ordering::Relaxed);
-        }
-        self.number.store(number + 2, Ordering::Release);
+    }
+
+    /// Whether somebody holds it.
+    pub(crate) fn is_held(&self) -> bool {
+        self.number.load(Ordering::Relaxed) & 1 != 0
+    }
+
+    /// The words, for whoever holds it.
+    pub(crate) fn held_words(&self) -> [u64; WORDS] {
+        core::array::from_fn(|index| self.words[index].load(Ordering::Relaxed))
+    }
+
+    /// Writes the words of one that the caller holds, after a fence that releases, and gives it free.
+    pub(crate) fn write_held(&self, words: [u64; WORDS]) {
+        self.words.iter().zip(words).for_each(|(word, new)| word.store(new, Ordering::Relaxed));
+        self.release();
+    }
+
+    /// Gives one free that the caller holds.
+    pub(crate) fn release(&self) {
+        // Only the holder changes an odd number.
+        self.number.store(self.number.load(Ordering::Relaxed) + 1, Ordering::Release);
     }
 }
 

@@ -32,10 +32,6 @@ use crate::marker;
 use crate::platform::{Cpu, Platform};
 use crate::sync;
 
-/// How many turns a thread spins before it parks: about two system calls' worth, so that spinning never
-/// costs more than twice what parking at once would have (Karlin et al., SOSP'91).
-const SPINS_BEFORE_PARKING: u32 = if cfg!(loom) { 1 } else { 200 };
-
 /// A way to wait for a lock.
 pub trait Wait {
     /// What names a waiting thread to the one who wakes it.
@@ -118,6 +114,10 @@ pub trait Park {
     /// A thread's name; may be used after the thread has gone on.
     type Thread: Copy;
 
+    /// How many turns a thread spins before it parks. The least that makes sense is about two system calls' worth, so
+    /// that spinning never costs more than twice what parking at once would have (Karlin et al., SOSP'91).
+    const SPINS: u32 = if cfg!(loom) { 1 } else { 200 };
+
     /// The calling thread.
     fn current(&self) -> Self::Thread;
 
@@ -142,7 +142,7 @@ impl<P: Park> Wait for Parking<'_, P> {
 
     fn spin(&self, turn: u32) -> bool {
         sync::relax();
-        turn >= SPINS_BEFORE_PARKING
+        turn >= P::SPINS
     }
 
     fn park(&self) {

@@ -7,8 +7,7 @@
 //! too much goes back there. [`Exhausted`] is an answer like any other; before a kernel gives it to a
 //! caller, it has every CPU call [`Pool::give_back`].
 //!
-//! - [`Slabs`]: a source of objects, cut from larger pieces of a [`Backing`](crate::backing::Backing).
-//! - [`Store`]: what a source of frames keeps its free memory in, by NUMA node.
+//! [`Slabs`] is a source of objects, cut from larger pieces of a [`Backing`](crate::backing::Backing).
 //!
 //! **Source.** Per-processor free lists of McKenney and Slingwine (USENIX Winter 1993, section 3); magazines
 //! of Bonwick and Adams (USENIX 2001, section 3); Tornado's per-processor pools by home (Gamsa et al.,
@@ -32,14 +31,12 @@
 //! ```
 
 pub mod slab;
-pub mod store;
 
 use core::cell::{Cell, UnsafeCell};
 use core::marker::PhantomData;
 use core::ptr::NonNull;
 
 pub use slab::Slabs;
-pub use store::Store;
 
 use crate::backing::Exhausted;
 use crate::chain::Chain;

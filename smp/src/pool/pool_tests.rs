@@ -13,44 +13,46 @@ mod host {
     use crate::chain::Chain;
     use crate::host::{Heap, Limited, Machine};
     use crate::per_cpu::PerCpu;
-    use crate::platform::{Cpu, CpuId, Platform};
-    use crate::pool::{BATCH, Pool, Share, Slabs, Source, Store};
+    use crate::platform::{Cpu, CpuId};
+    use crate::pool::{BATCH, Pool, Share, Slabs, Source};
 
     const BLOCK: usize = 256;
-    const CLASS: u8 = 3;
 
-    /// A source of frames as a kernel has it: a store, and a table with the home of each frame.
-    struct Frames<'m> {
-        machine: &'m Machine,
-        store: Store<'m, CLASS>,
+    /// A source of frames as a kernel may have it: a list of what is free, and a table with the home of each frame.
+    struct Frames {
+        free: Mutex<Chain<()>>,
         start: NonNull<u8>,
         homes: Vec<std::sync::atomic::AtomicUsize>,
     }
 
-    // SAFETY: the start is only an address.
-    unsafe impl Sync for Frames<'_> {}
+    // SAFETY: the start is only an address, and the list has a lock.
+    unsafe impl Sync for Frames {}
 
-    impl Frames<'_> {
+    impl Frames {
         fn entry(&self, block: NonNull<u8>) -> &std::sync::atomic::AtomicUsize {
             &self.homes[(block.addr().get() - self.start.addr().get()) / BLOCK]
         }
+
+        fn free(&self) -> usize {
+            self.free.lock().unwrap().len()
+        }
     }
 
-    // SAFETY: blocks come from the store, which has them from `frames`; the table keeps their homes.
-    unsafe impl Source for Frames<'_> {
+    // SAFETY: blocks come from the list, which has them from `with_frames`; the table keeps their homes.
+    unsafe impl Source for Frames {
         fn refill(&self, cpu: Cpu<'_>) -> Result<Chain<()>, Exhausted> {
-            let (mut blocks, mut out) = (self.store.take(self.machine, cpu)?, Chain::new());
-            while let Some(block) = blocks.pop() {
+            let (mut free, mut out) = (self.free.lock().unwrap(), Chain::new());
+            while out.len() < BATCH {
+                let Some(block) = free.pop() else { break };
                 self.entry(block.cast()).store(cpu.id().index(), std::sync::atomic::Ordering::Relaxed);
                 // SAFETY: just taken off its list.
                 unsafe { out.push(block) };
             }
-            Ok(out)
+            if out.is_empty() { Err(Exhausted) } else { Ok(out) }
         }
 
-        fn put_back(&self, cpu: Cpu<'_>, blocks: Chain<()>) -> Chain<()> {
-            // SAFETY: all of them came from the store.
-            unsafe { self.store.put(self.machine, cpu, self.machine.node(cpu.id()), blocks) };
+        fn put_back(&self, _: Cpu<'_>, blocks: Chain<()>) -> Chain<()> {
+            self.free.lock().unwrap().append(blocks);
             Chain::new()
         }
 
@@ -59,42 +61,26 @@ mod host {
         }
     }
 
-    /// Runs `test` with `blocks` frames, dealt out to two nodes.
-    fn with_frames(cpus: usize, blocks: usize, test: impl FnOnce(&Machine, Frames<'_>)) {
-        let machine = Machine::with_nodes(cpus, 2);
+    /// Runs `test` with `blocks` frames.
+    fn with_frames(blocks: usize, test: impl FnOnce(Frames)) {
         let layout = Layout::from_size_align(blocks * BLOCK, BLOCK).unwrap();
         let start = Heap.take(layout, CpuId::BOOT).unwrap();
-        let lists = [Store::list(), Store::list()];
-        let store = Store::new(&lists, BLOCK);
-        let setup = Machine::new(1);
-        let cpu = setup.claim(CpuId::BOOT);
-        let half = blocks / 2;
-        // SAFETY: the memory outlives the store and is aligned.
-        unsafe {
-            store.add(&setup, cpu, 0, start, half);
-            store.add(&setup, cpu, 1, start.add(half * BLOCK), blocks - half);
+        let mut free = Chain::new();
+        for index in 0..blocks {
+            // SAFETY: within the memory, which outlives the list; a block is large enough for a node.
+            unsafe { free.push_new(start.add(index * BLOCK), ()) };
         }
-        assert_eq!(store.free(&setup, cpu), blocks);
         let homes = (0..blocks).map(|_| Default::default()).collect();
-        test(&machine, Frames { machine: &machine, store, start, homes });
+        test(Frames { free: Mutex::new(free), start, homes });
         // SAFETY: from above; the test is over.
         unsafe { Heap.give(start, layout) };
     }
 
     #[test]
-    fn a_cpu_is_served_from_its_own_node_first() {
-        with_frames(2, 4 * BATCH, |machine, frames| {
-            let middle = frames.start.addr().get() + 2 * BATCH * BLOCK;
-            let starts =
-                machine.run(|cpu| frames.store.take(machine, cpu).unwrap().pop().unwrap().addr().get());
-            assert!(starts[0] < middle && starts[1] >= middle);
-        });
-    }
-
-    #[test]
     fn every_frame_can_be_had_once_then_exhaustion_is_an_error() {
         const FRAMES: usize = 3 * BATCH + 7;
-        with_frames(1, FRAMES, |machine, frames| {
+        with_frames(FRAMES, |frames| {
+            let machine = Machine::new(1);
             let cpu = machine.claim(CpuId::BOOT);
             let mut memory = [const { PerCpu::<Share>::SLOT }; 1];
             let pool: Pool<_, _> = Pool::new(frames, &mut memory).keeping(BATCH);
@@ -104,10 +90,10 @@ mod host {
                 assert_eq!(pool.alloc(cpu), Err(Exhausted));
                 // SAFETY: from this pool, and unused.
                 had.into_iter().for_each(|block| unsafe { pool.free(cpu, block) });
-                assert!(pool.source().store.free(machine, cpu) >= FRAMES - BATCH);
+                assert!(pool.source().free() >= FRAMES - BATCH);
             }
             pool.give_back(cpu);
-            assert_eq!(pool.source().store.free(machine, cpu), FRAMES);
+            assert_eq!(pool.source().free(), FRAMES);
         });
     }
 
@@ -208,8 +194,6 @@ mod host {
 #[cfg(loom)]
 mod model {
     use core::alloc::Layout;
-    use core::cell::UnsafeCell;
-    use core::ptr::NonNull;
 
     use loom::thread;
 
@@ -218,7 +202,7 @@ mod model {
     use crate::mailbox::Mailbox;
     use crate::per_cpu::PerCpu;
     use crate::platform::CpuId;
-    use crate::pool::{Pool, Share, Slabs, Store};
+    use crate::pool::{Pool, Share, Slabs};
 
     broken!(RelaxedRelease);
 
@@ -252,70 +236,6 @@ mod model {
             assert!(more[0] != more[1] && more[1] != more[2] && more[0] != more[2], "two owners");
             other.join().unwrap();
         });
-    }
-
-    /// Two CPUs take a batch (of one block), mark it, and put it back, each of them twice, of three blocks. Two threads,
-    /// at most two preemptions.
-    fn two_take_and_put<V: Variant>() {
-        check(2, || {
-            let machine: &'static Machine = Box::leak(Box::new(Machine::new(2)));
-            let lists: &'static [_] = Box::leak(Box::new([Store::<6, V>::list()]));
-            let store: &'static Store<'static, 6, V> = Box::leak(Box::new(Store::new(lists, BLOCK)));
-            let memory: &'static [UnsafeCell<Block>; 3] =
-                Box::leak(Box::new([const { UnsafeCell::new(Block([0; BLOCK])) }; 3]));
-            let cpu = machine.claim(CpuId::BOOT);
-            // SAFETY: leaked.
-            unsafe { store.add(machine, cpu, 0, NonNull::from(memory).cast(), 3) };
-            let owners: &'static [_] = Box::leak(Box::new([0, 0, 0].map(|_| loom::cell::UnsafeCell::new(0))));
-            let owners = Owners(owners, core::ptr::from_ref(memory).addr());
-            let other = thread::spawn(move || owners.take_and_put(store, machine, 1));
-            owners.take_and_put(store, machine, 0);
-            other.join().unwrap();
-            // SAFETY: the other thread is through.
-            assert_eq!(store.free(machine, unsafe { machine.again(CpuId::BOOT) }), 3, "a block got lost");
-        });
-    }
-
-    const BLOCK: usize = 64;
-
-    #[repr(align(64))]
-    struct Block(#[expect(dead_code, reason = "only its memory is used")] [u8; BLOCK]);
-
-    /// Who owns each block, for the checker to find races on; and where the first block is.
-    #[derive(Clone, Copy)]
-    struct Owners(&'static [loom::cell::UnsafeCell<usize>], usize);
-
-    // SAFETY: the checker finds every race on the cells.
-    unsafe impl Send for Owners {}
-
-    impl Owners {
-        fn take_and_put<V: Variant>(self, store: &Store<'_, 6, V>, machine: &Machine, cpu: usize) {
-            // SAFETY: one thread only is each CPU.
-            let cpu = unsafe { machine.again(CpuId::new(cpu).unwrap()) };
-            for _ in 0..2 {
-                let mut batch = store.take(machine, cpu).unwrap();
-                let block = batch.pop().unwrap();
-                let owner = &self.0[(block.addr().get() - self.1) / BLOCK];
-                // SAFETY: the block is this CPU's now, which the checker checks.
-                owner.with_mut(|owner| unsafe { *owner = cpu.id().index() });
-                // SAFETY: just taken off its list; from this store.
-                unsafe {
-                    batch.push(block);
-                    store.put(machine, cpu, 0, batch);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_block_of_the_store_has_one_owner() {
-        two_take_and_put::<Sound>();
-    }
-
-    #[test]
-    #[should_panic(expected = "Causality violation")]
-    fn must_fail_when_the_lock_of_the_store_does_not_release() {
-        two_take_and_put::<RelaxedRelease>();
     }
 
     #[test]

@@ -79,8 +79,11 @@ pub fn fence_after_rmw() {
 pub fn relax() {
     #[cfg(loom)]
     loom::thread::yield_now();
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, test, feature = "host")))]
     core::hint::spin_loop();
+    // The host may have fewer CPUs than threads.
+    #[cfg(all(not(loom), any(test, feature = "host")))]
+    std::thread::yield_now();
 }
 
 /// Declares a constructor that is `const`, except under the model checker, whose atomics are made at

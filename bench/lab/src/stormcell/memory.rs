@@ -12,12 +12,16 @@ const CPU_AREA_SHIFT: u32 = 17;
 const DEVICES: u64 = 0xffff_f800_0000_0000;
 /// The image, which has symbols.
 const KERNEL_BASE: u64 = 0xffff_ffff_8000_0000;
+/// Where each CPU sees its own cell once more.
+const OWN_CELL: u64 = 0xffff_ffff_c000_0000;
 /// Offset of the cell in a CPU's area; what lies before are stacks.
 const CELL: u64 = CELL_PAGE * PAGE;
 const CELL_PAGE: u64 = 16;
+const CELL_PAGES: u64 = 4;
 const PAGE: u64 = 4096;
 
 const AREAS: Range<u64> = CPU_AREAS..DEVICES;
+const OWN: Range<u64> = OWN_CELL..OWN_CELL + CELL_PAGES * PAGE;
 
 /// What the kernel address `address` holds; `None` for user addresses and for the image.
 #[must_use]
@@ -29,6 +33,9 @@ pub fn name(address: u64) -> Option<String> {
             Some(offset) => format!("cell+{offset:#x}, per-CPU of {cpu}"),
             None => format!("kernel stack, per-CPU of {cpu}"),
         });
+    }
+    if OWN.contains(&address) {
+        return Some(format!("cell+{:#x}, per-CPU", address - OWN_CELL));
     }
     match address {
         PHYS_MAP..CPU_AREAS => Some("allocated kernel object or page".to_owned()),
@@ -52,8 +59,11 @@ mod tests {
         assert_eq!(value("CPU_AREAS"), CPU_AREAS);
         assert_eq!(value("DEVICES"), DEVICES);
         assert_eq!(value("KERNEL_BASE"), KERNEL_BASE);
+        assert_eq!(value("OWN_CELL"), OWN_CELL);
         assert!(LAYOUT.contains(&format!("CPU_AREA_SHIFT: u32 = {CPU_AREA_SHIFT};")));
-        assert!(LAYOUT.contains(&format!("CELL: AreaPart = AreaPart {{ first_page: {CELL_PAGE},")));
+        assert!(LAYOUT.contains(&format!(
+            "CELL: AreaPart = AreaPart {{ first_page: {CELL_PAGE}, pages: {CELL_PAGES} }};"
+        )));
     }
 
     #[test]
@@ -62,6 +72,7 @@ mod tests {
         assert_eq!(name(area + CELL + 0x40).unwrap(), "cell+0x40, per-CPU of 3");
         assert_eq!(name(area + PAGE).unwrap(), "kernel stack, per-CPU of 3");
         assert_eq!(name(PHYS_MAP + 5).unwrap(), "allocated kernel object or page");
+        assert_eq!(name(OWN_CELL + 0x40).unwrap(), "cell+0x40, per-CPU");
         assert_eq!(name(KERNEL_BASE + 5), None);
         assert_eq!(name(0x40_0000), None);
     }

@@ -22,8 +22,8 @@ pub const LARGEST: u64 = 1 << 20;
 const FURTHEST: u64 = 60_000;
 
 /// Contents on the host's heap.
-#[derive(Default)]
 pub struct Host {
+    capacity: u64,
     contents: Mutex<BTreeMap<u64, Box<[u8]>>>,
     next: AtomicU64,
     time: AtomicU64,
@@ -57,7 +57,20 @@ impl Memory {
     }
 }
 
+impl Default for Host {
+    fn default() -> Self {
+        // More than any test writes.
+        let capacity = 1 << 40;
+        Self { capacity, contents: Mutex::default(), next: 0.into(), time: 0.into(), logs: Vec::new() }
+    }
+}
+
 impl Host {
+    /// With room for so many pages.
+    pub fn with_capacity(capacity: u64) -> Self {
+        Self { capacity, ..Self::default() }
+    }
+
     /// With a log of so many words for each CPU.
     pub fn with_logs(cpus: usize, words: usize) -> Self {
         Self { logs: (0..cpus).map(|_| Memory::new(words)).collect(), ..Self::default() }
@@ -76,6 +89,10 @@ impl Host {
 
 impl Outside for Host {
     const LARGEST: u64 = LARGEST;
+
+    fn capacity(&self) -> Result<u64, Errno> {
+        Ok(self.capacity)
+    }
 
     fn now(&self) -> u64 {
         self.time.fetch_add(1, Ordering::Relaxed)

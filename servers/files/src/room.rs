@@ -1,0 +1,98 @@
+//! How much a file system holds: pages of contents, and files.
+//!
+//! A file pays for the pages up to its end, holes too, before it uses them, and keeps what it paid for until it ends:
+//! being cut gives none back, as its content keeps them. Each CPU pays from credit of its own, and only where there is too
+//! little in all, after what other CPUs hold was taken back, is a write refused. Files are counted where they are made
+//! and end. Neither moves a line from one CPU to another, but for a batch now and then.
+
+use api::files::Room as Told;
+use rt::errno::Errno;
+use smp::backing::Exhausted;
+use smp::clustered::{Account, Clustered, Counter, Degree, Ids};
+use smp::{Cpu, CpuId};
+
+use crate::FILES;
+use crate::outside::Allocator;
+
+/// Pages that a CPU takes beyond what it pays.
+const BATCH: u64 = 64;
+/// Clustered objects here.
+pub const OBJECTS: usize = 2;
+
+/// What is left for contents, and how many files there are.
+pub struct Room {
+    /// Pages that contents can have in all.
+    capacity: u64,
+    pages: Clustered<Account<Allocator>>,
+    files: Clustered<Counter<Allocator>>,
+}
+
+impl Room {
+    /// Room for so many pages, and no file yet.
+    ///
+    /// # Errors
+    /// [`Errno::NoMemory`].
+    pub fn new(ids: &Ids<'_>, capacity: u64) -> Result<Self, Errno> {
+        let pages = Account::new(Allocator, Degree::Cpu, capacity, BATCH);
+        let files = Counter::new(Allocator, Degree::Cpu);
+        Ok(Self {
+            capacity,
+            pages: Clustered::new(ids, CpuId::BOOT, pages).map_err(|Exhausted| Errno::NoMemory)?,
+            files: Clustered::new(ids, CpuId::BOOT, files).map_err(|Exhausted| Errno::NoMemory)?,
+        })
+    }
+
+    /// Pays for all pages before `end`, of which a file has paid for the first `paid`.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: nothing was paid.
+    pub fn pay_to(&self, cpu: Cpu<'_>, paid: &mut u64, end: u64) -> Result<(), Errno> {
+        let need = end.div_ceil(abi::PAGE);
+        if need > *paid {
+            self.pages.reference().pay(cpu, need - *paid).map_err(|Exhausted| Errno::NoSpace)?;
+            *paid = need;
+        }
+        Ok(())
+    }
+
+    /// As [`Room::pay_to`], but where there is not enough up to the last page after `start` that can be paid; returns
+    /// where that ends.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]: not even the byte at `start` could be paid.
+    pub fn pay_towards(&self, cpu: Cpu<'_>, paid: &mut u64, start: u64, end: u64) -> Result<u64, Errno> {
+        let mut end = end;
+        while let Err(error) = self.pay_to(cpu, paid, end) {
+            end = (end - 1) / abi::PAGE * abi::PAGE;
+            if end <= start {
+                return Err(error);
+            }
+        }
+        Ok(end)
+    }
+
+    /// Gives back pages whose content has ended.
+    pub fn give_back(&self, cpu: Cpu<'_>, pages: u64) {
+        if pages > 0 {
+            self.pages.reference().refund(cpu, pages);
+        }
+    }
+
+    /// There is one more file.
+    pub fn file_begins(&self, cpu: Cpu<'_>) {
+        self.files.reference().add(cpu, 1);
+    }
+
+    /// There is one less.
+    pub fn file_ends(&self, cpu: Cpu<'_>) {
+        // A sum modulo 2^64: one less.
+        self.files.reference().add(cpu, u64::MAX);
+    }
+
+    /// All this, gathered from the CPUs. Exact if nothing changes meanwhile.
+    pub fn tell(&self) -> Told {
+        // The root directory was made before anybody counted.
+        let files = self.files.root().sum().wrapping_add(1);
+        Told { pages: self.capacity, free: self.pages.root().total(), files, most_files: FILES as u64 }
+    }
+}

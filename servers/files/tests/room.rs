@@ -1,0 +1,190 @@
+//! A file system with little room refuses what does not fit, loses nothing by that, and has all its room again when the
+//! files are gone.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use api::files::{CREATE, READ_WRITE, Room};
+use common::{Host, Op, Random, SLOTS, Value, Worker};
+use files::descriptor::Process;
+use files::{At, FILES, FileSystem, Replica};
+use rt::errno::Errno;
+use smp::CpuId;
+use smp::host::Machine;
+
+const PAGE: usize = abi::PAGE as usize;
+const MAKE: u32 = CREATE | READ_WRITE;
+const FULL: Result<Value, i32> = Err(Errno::NoSpace as i32);
+
+/// Runs `work` as the one worker of a file system with so many pages.
+fn alone(capacity: u64, work: impl FnOnce(&mut Worker<'_>)) {
+    let machine = Machine::new(1);
+    let (system, replica) = (FileSystem::new(Host::with_capacity(capacity), 1).unwrap(), Replica::default());
+    let at = At { cpu: machine.claim(CpuId::BOOT), replica: &replica };
+    work(&mut Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] });
+}
+
+/// Makes a file in a slot.
+fn make(worker: &mut Worker<'_>, slot: usize, path: &str) {
+    assert_eq!(worker.run(&Op::Open(slot, path.into(), MAKE)), Ok(Value::Done));
+}
+
+fn size(worker: &mut Worker<'_>, slot: usize) -> u64 {
+    match worker.run(&Op::Stat(slot)) {
+        Ok(Value::Known(known)) => known.size,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is free, and how many files there are.
+fn left(worker: &Worker<'_>) -> (u64, u64) {
+    let Room { free, files, .. } = worker.system.statfs();
+    (free, files)
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_what_was_there_stays() {
+    alone(3, |worker| {
+        let room = Room { pages: 3, free: 3, files: 1, most_files: FILES as u64 };
+        assert_eq!(worker.system.statfs(), room);
+        make(worker, 0, "/a");
+        make(worker, 1, "/b");
+        assert_eq!(worker.run(&Op::Write(0, vec![1; 2 * PAGE])), Ok(Value::Number(2 * PAGE as u64)));
+        assert_eq!(worker.run(&Op::Write(1, vec![2; 10])), Ok(Value::Number(10)));
+        assert_eq!(left(worker), (0, 3));
+        // Within its page there is room; behind it there is not.
+        assert_eq!(worker.run(&Op::WriteAt(1, PAGE as u64, vec![3; 1])), FULL);
+        assert_eq!(worker.run(&Op::Write(1, vec![2; 10])), Ok(Value::Number(10)));
+        assert_eq!(worker.run(&Op::Write(0, vec![1; 1])), FULL);
+        assert_eq!(worker.run(&Op::Resize(0, 2 * PAGE as u64 + 1)), FULL);
+        assert_eq!(worker.run(&Op::Truncate("/b".into(), PAGE as u64 + 1)), FULL);
+        assert_eq!([size(worker, 0), size(worker, 1)], [2 * PAGE as u64, 20]);
+        assert_eq!(worker.run(&Op::ReadAt(0, 0, 3 * PAGE)), Ok(Value::Bytes(vec![1; 2 * PAGE])));
+        assert_eq!(worker.run(&Op::ReadAt(1, 0, 3 * PAGE)), Ok(Value::Bytes(vec![2; 20])));
+        // An open file keeps its room until it is closed.
+        assert_eq!(worker.run(&Op::Unlink("/a".into())), Ok(Value::Done));
+        assert_eq!(left(worker), (0, 3));
+        assert_eq!(worker.run(&Op::Close(0)), Ok(Value::Done));
+        assert_eq!(left(worker), (2, 2));
+        assert_eq!(worker.run(&Op::WriteAt(1, PAGE as u64, vec![3; PAGE])), Ok(Value::Number(PAGE as u64)));
+        assert_eq!(left(worker), (1, 2));
+    });
+}
+
+#[test]
+fn a_write_that_fits_in_part_is_done_in_part() {
+    alone(2, |worker| {
+        make(worker, 0, "/a");
+        let start = PAGE as u64 - 5;
+        assert_eq!(worker.run(&Op::WriteAt(0, start, vec![7; 4 * PAGE])), Ok(Value::Number(PAGE as u64 + 5)));
+        assert_eq!((size(worker, 0), left(worker).0), (2 * PAGE as u64, 0));
+    });
+}
+
+#[test]
+fn a_hole_is_paid_for_and_a_file_that_was_cut_keeps_its_pages() {
+    alone(4, |worker| {
+        make(worker, 0, "/a");
+        assert_eq!(worker.run(&Op::Resize(0, 3 * PAGE as u64)), Ok(Value::Done));
+        assert_eq!(left(worker).0, 1);
+        assert_eq!(worker.run(&Op::Resize(0, 0)), Ok(Value::Done));
+        assert_eq!(left(worker).0, 1);
+        assert_eq!(worker.run(&Op::WriteAt(0, 0, vec![1; 3 * PAGE])), Ok(Value::Number(3 * PAGE as u64)));
+        assert_eq!(left(worker).0, 1);
+        // It has no content: nothing but the count knows what it paid.
+        make(worker, 1, "/b");
+        assert_eq!(worker.run(&Op::Resize(1, PAGE as u64)), Ok(Value::Done));
+        assert_eq!(left(worker), (0, 3));
+        assert_eq!(worker.run(&Op::Unlink("/b".into())), Ok(Value::Done));
+        assert_eq!(worker.run(&Op::Close(1)), Ok(Value::Done));
+        assert_eq!(left(worker), (1, 2));
+    });
+}
+
+/// The tree of a worker's file system.
+fn tree(worker: &mut Worker<'_>) -> BTreeMap<String, (common::Known, Vec<u8>)> {
+    let mut found = BTreeMap::new();
+    worker.tree("", &mut found);
+    found
+}
+
+/// Closes and removes everything.
+fn remove_all(worker: &mut Worker<'_>) {
+    (0..SLOTS).for_each(|slot| drop(worker.run(&Op::Close(slot))));
+    // What is in a directory comes behind it.
+    for (path, _) in tree(worker).into_iter().rev() {
+        let gone = worker.run(&Op::Unlink(path.clone())).or_else(|_| worker.run(&Op::Rmdir(path.clone())));
+        assert_eq!(gone, Ok(Value::Done), "{path}");
+    }
+}
+
+#[test]
+fn a_refusal_changes_nothing_and_all_room_comes_back() {
+    const CAPACITY: u64 = 2;
+    let mut refused = 0;
+    for seed in 0..6 {
+        alone(CAPACITY, |worker| {
+            let mut look = Worker {
+                system: worker.system,
+                at: worker.at,
+                process: Process::new(),
+                slots: [None; SLOTS],
+            };
+            let mut random = Random::new(900 + seed);
+            for _ in 0..400 {
+                let (op, before) = (random.op(""), tree(&mut look));
+                let room = left(worker);
+                if worker.run(&op) == FULL {
+                    refused += 1;
+                    assert_eq!(tree(&mut look), before, "{op:?} was refused and changed something");
+                    assert_eq!(left(worker), room, "{op:?} was refused and took room");
+                }
+            }
+            remove_all(worker);
+            assert_eq!(left(worker), (CAPACITY, 1), "seed {seed}");
+        });
+    }
+    assert!(refused > 20, "{refused} refusals");
+}
+
+#[test]
+fn cpus_share_the_room_to_its_last_page() {
+    const CPUS: usize = 4;
+    const CAPACITY: u64 = 203;
+    const ROUNDS: usize = 20;
+    let machine = Machine::new(CPUS);
+    let system = FileSystem::new(Host::with_capacity(CAPACITY), CPUS).unwrap();
+    let barrier = std::sync::Barrier::new(CPUS);
+    machine.run(|cpu| {
+        let (replica, own) = (Replica::default(), cpu.id().index());
+        let at = At { cpu, replica: &replica };
+        let mut worker = Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] };
+        for round in 0..ROUNDS {
+            let path = format!("/{own}");
+            make(&mut worker, 0, &path);
+            while worker.run(&Op::Write(0, vec![1; PAGE])) != FULL {}
+            barrier.wait();
+            // A batch may have been on its way while somebody was refused: one CPU takes what is left, from all.
+            if round % CPUS == own {
+                while worker.run(&Op::Write(0, vec![1; PAGE])) != FULL {}
+                let paid: u64 = (0..CPUS)
+                    .map(|cpu| match worker.run(&Op::StatPath(format!("/{cpu}"))) {
+                        Ok(Value::Known(known)) => known.size / PAGE as u64,
+                        other => panic!("{other:?}"),
+                    })
+                    .sum();
+                assert_eq!((paid, left(&worker)), (CAPACITY, (0, 1 + CPUS as u64)), "round {round}");
+            }
+            barrier.wait();
+            // Another CPU's file: what one paid, another one gives back.
+            let other = format!("/{}", (own + 1) % CPUS);
+            worker.run(&Op::Close(0)).unwrap();
+            barrier.wait();
+            worker.run(&Op::Unlink(other)).unwrap();
+            barrier.wait();
+            assert_eq!(left(&worker), (CAPACITY, 1), "round {round}");
+            barrier.wait();
+        }
+    });
+}
