@@ -33,6 +33,7 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "shell", bin: "count" },
     Program { package: "shell", bin: "sleep" },
     Program { package: "bench", bin: "empty" },
+    Program { package: "process", bin: "process" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.

@@ -19,6 +19,8 @@ pub mod badge {
     pub const FILES: u64 = 3;
     /// The console.
     pub const CONSOLE: u64 = 5;
+    /// The process server.
+    pub const PROCESS: u64 = 6;
     /// The first number of a process that is no server.
     pub const FIRST_USER: u64 = 16;
     /// Processes that there can be at a time.

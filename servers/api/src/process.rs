@@ -1,7 +1,8 @@
 //! Processes, and the names of the servers that were started.
 
 use abi::Handle;
-use rt::service::{Reply, Text};
+use rt::errno::Errno;
+use rt::service::{Failure, Reply, Text, until_answered};
 use rt::window::Slot;
 
 /// Bytes of a program's name that are told.
@@ -62,21 +63,27 @@ rt::interface! {
     Processes, ProcessClient {
         /// A capability of the caller's to call the server of this name, by which the caller is known there.
         1 lookup(name: Text) -> Handle;
-        /// Starts the program of this name on a CPU. It is given the caller's text and `word`, and what `placing`
-        /// says: from the lowest bit the CPU (16 bits), and whether it may place threads itself (bit 16). Returns its
-        /// number.
-        2 spawn(program: Text, placing: u64, word: u64) -> u64;
-        /// Waits for the end of a process that the caller started, and takes it apart. Returns its first thread's
-        /// status.
-        3 wait(process: u64) -> u64;
+        /// Starts the program of this name. It is given this server's own text and `word`. `placing` says, from the lowest
+        /// bit on, the CPU (16 bits), [`MAY_PLACE`], [`REPEATED`], and from [`REQUEST_SHIFT`] on a number of the
+        /// caller's choice. Returns its number. [`ProcessClient::spawn`] asks it once, whatever becomes of the server.
+        2 begin(program: Text, placing: u64, word: u64) -> u64;
+        /// Waits for the end of a process that the caller started. Returns its status. May be asked again, also when it
+        /// has ended.
+        3 ended(process: u64) -> u64;
         /// The caller is about to end with this status. One that ends without having said so ends with [`ENDED`].
         4 ending(status: u64) -> ();
         /// Ends a process that the caller started, with all its threads. Its status is [`ENDED`].
         5 kill(process: u64) -> ();
         /// What is known of the first process with this number or a higher one.
         6 next(number: u64) -> ProcessState;
-        /// Starts a program with arguments of its own, as the first program is started; otherwise as `spawn`.
-        7 spawn_with(program: Text, placing: u64, text: Text) -> u64;
+        /// Starts a program with arguments of its own, as the first program is started; otherwise as `begin`.
+        7 begin_with(program: Text, placing: u64, text: Text) -> u64;
+        /// Processes that the caller starts from now on, and those that they start, may each use so many bytes of kernel
+        /// memory, which every page that they map takes a part of; 0: no limit of their own. One that needs more ends.
+        8 limit(bytes: u64) -> ();
+        /// Takes a process apart that the caller started and that has ended, and those that it started itself. Its number
+        /// may be another's then.
+        9 reap(process: u64) -> ();
     }
 }
 
@@ -85,5 +92,51 @@ pub const ENDED: u64 = 255;
 
 const _: () = assert!(rt::start::ENDING == 4);
 
-/// In `placing` of a spawn: the process may place threads on all CPUs.
+/// In `placing`: the process may place threads on all CPUs.
 pub const MAY_PLACE: u64 = 1 << 16;
+/// In `placing`: the server died when it was asked before; if it made the process then, that one is meant.
+pub const REPEATED: u64 = 1 << 17;
+/// Where `placing` has the number by which the caller's processes on a CPU are told apart in this.
+pub const REQUEST_SHIFT: u32 = 32;
+
+impl ProcessClient {
+    /// Starts a program on a CPU, as [`begin`](Self::begin) says, just once.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn spawn(&self, program: &[u8], placing: u64, word: u64) -> Result<u64, Failure> {
+        once(placing, |placing| self.begin(program, placing, word))
+    }
+
+    /// The same with arguments.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn spawn_with(&self, program: &[u8], placing: u64, text: &[u8]) -> Result<u64, Failure> {
+        once(placing, |placing| self.begin_with(program, placing, text))
+    }
+
+    /// Waits for the end of a process that the caller started, and takes it apart. Returns its status.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn wait(&self, process: u64) -> Result<u64, Failure> {
+        let status = until_answered(|| self.ended(process))?;
+        match until_answered(|| self.reap(process)) {
+            // It was, when the server died.
+            Ok(()) | Err(Failure::Refused(Errno::NoProcess)) => Ok(status),
+            Err(why) => Err(why),
+        }
+    }
+}
+
+/// Asks until there is an answer, so that the server knows when it is asked again.
+fn once(placing: u64, ask: impl Fn(u64) -> Result<u64, Failure>) -> Result<u64, Failure> {
+    // The time tells requests of one caller on one CPU apart.
+    let mut placing = placing | rt::call::now() << REQUEST_SHIFT;
+    until_answered(|| {
+        let answer = ask(placing);
+        placing |= REPEATED;
+        answer
+    })
+}

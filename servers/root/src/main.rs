@@ -1,6 +1,6 @@
 //! The first server: it owns everything at boot, starts the other servers from the boot archive by its
-//! [`manifest`] ([`servers`]), looks after them ([`supervise`]), and starts and ends programs for whoever asks
-//! ([`service`]).
+//! [`manifest`] ([`servers`]), looks after them ([`supervise`]), tells of them whoever asks ([`reception`]), and has the
+//! process server run the first program.
 //!
 //! [`pool`] is the little memory that root keeps, [`image`] loads programs with it, [`process`] makes processes of
 //! them. All other memory goes to the memory server, which is the pager of everything that is not loaded here.
@@ -11,16 +11,15 @@ extern crate alloc;
 
 mod devices;
 mod image;
-mod listing;
 mod manifest;
 mod pool;
 mod process;
 mod reception;
 mod servers;
-mod service;
 mod supervise;
 
 use abi::{Access, Handle, initial};
+use api::process::MAY_PLACE;
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call;
 use rt::layout::ARCHIVE;
@@ -100,8 +99,13 @@ fn first_program(given: &Given) -> Option<&'static str> {
     given.value("program").or_else(|| given.value("workload").map(|_| "bench"))
 }
 
+/// Starts the first program on the boot CPU and waits for its end.
 fn run_first(name: &'static str) {
-    match service::run_to_end(name) {
+    /// The word of a program that is not started by one of its own kind.
+    const FIRST: u64 = u64::MAX;
+    let processes = servers::started().processes;
+    let ended = processes.spawn(name.as_bytes(), MAY_PLACE, FIRST).and_then(|first| processes.wait(first));
+    match ended {
         Ok(status) => STATUS.store(status, Ordering::Relaxed),
         Err(error) => give_up("the first program can't be started", error),
     }

@@ -37,6 +37,8 @@ pub struct Entry {
     pub sees_objects: bool,
     /// Whether it drives the first serial port.
     pub drives_serial_port: bool,
+    /// Whether it starts programs, and has memory to load them into.
+    pub starts_programs: bool,
     /// Whether it keeps memory over its death: see [`rt::saved`].
     pub saves: bool,
     /// Bytes of kernel memory that it may use; 0: root's own account pays.
@@ -55,6 +57,7 @@ const COMMON: Entry = Entry {
     workers: 2,
     sees_objects: false,
     drives_serial_port: false,
+    starts_programs: false,
     saves: false,
     account: 0,
     restart: Restart::Always,
@@ -63,7 +66,7 @@ const COMMON: Entry = Entry {
 
 /// All servers but root, in the order in which they start, the memory server first. They serve on all CPUs, each on its
 /// caller's.
-pub const SERVERS: [Entry; 4] = [
+pub const SERVERS: [Entry; 5] = [
     // It makes what it saves itself.
     Entry {
         name: "memory",
@@ -92,17 +95,26 @@ pub const SERVERS: [Entry; 4] = [
         drives_serial_port: true,
         ..COMMON
     },
+    // Its workers wait for processes, which all have a capability to call it from their start.
+    Entry {
+        name: "process",
+        program: "process",
+        number: badge::PROCESS,
+        workers: 16,
+        sees_objects: true,
+        starts_programs: true,
+        callers: Callers::Trusted,
+        saves: true,
+        ..COMMON
+    },
 ];
 
 /// Places of the servers in [`SERVERS`] that others need.
 pub const MEMORY: usize = 0;
 /// See [`MEMORY`].
 pub const FILES: usize = 1;
-
-/// The entry of this name, and its place.
-pub fn find(name: &str) -> Option<(usize, &'static Entry)> {
-    SERVERS.iter().enumerate().find(|(_, entry)| entry.name == name)
-}
+/// See [`MEMORY`].
+pub const PROCESS: usize = 4;
 
 /// The endpoints of all servers.
 pub type Endpoints = [Handle; SERVERS.len()];

@@ -1,18 +1,20 @@
 //! The pages that root keeps: for the programs that it loads, and for itself.
 
-use abi::{Handle, initial};
-use alloc::collections::VecDeque;
-use alloc::vec::Vec;
+use core::ops::Range;
+
+use abi::{Access, Handle, initial};
 use rt::heap;
 use rt::layout::{MAIN_STACK_END, STACK, START_BLOCK};
 use rt::memory;
 use spin::mutex::SpinMutex;
 
 use crate::BOTH;
-use abi::Access;
 
-/// Pages that root keeps, unless that is more than a quarter of the largest range.
-const PAGES: u64 = 8192;
+/// Pages that root keeps for itself and the servers.
+const PAGES: u64 = 2048;
+/// Pages for programs: so many, and so many more for each CPU, unless that is more than a quarter of the largest range.
+const PROGRAM_PAGES: u64 = 2048;
+const PROGRAM_PAGES_A_CPU: u64 = 256;
 /// Pages of root's heap before the memory server is its pager.
 pub const HEAP_PAGES: u64 = 64;
 /// Where root writes pages that are not its own.
@@ -28,16 +30,20 @@ static AT_DESK: SpinMutex<()> = SpinMutex::new(());
 struct Pool {
     next: u64,
     end: u64,
-    /// Pages of processes that ended, those of the last at the end: the longer ago, the likelier it is that no CPU
-    /// has them mapped any more.
-    free: VecDeque<u64>,
 }
 
-static POOL: SpinMutex<Pool> = SpinMutex::new(Pool { next: 0, end: 0, free: VecDeque::new() });
+static POOL: SpinMutex<Pool> = SpinMutex::new(Pool { next: 0, end: 0 });
 
-/// Pages that root keeps of the largest range.
+/// The pages of the largest range that programs are loaded into, by the process server; those before are root's own.
+pub fn programs() -> Range<u64> {
+    let wanted = PROGRAM_PAGES + PROGRAM_PAGES_A_CPU * u64::from(rt::call::cpu_count());
+    let limit = memory::pages_of(initial::memory(0)).unwrap_or(0) / 4;
+    PAGES.min(limit)..(PAGES + wanted).min(limit)
+}
+
+/// Pages of the largest range that the memory server does not have.
 pub fn kept() -> u64 {
-    PAGES.min(memory::pages_of(initial::memory(0)).unwrap_or(0) / 4)
+    programs().end
 }
 
 /// Sets the pages aside, and gives root what every program has: a heap, a start block, its first thread's notes.
@@ -45,7 +51,7 @@ pub fn begin() {
     // The kernel made the first stack, as large and as aligned as any.
     const { assert!(MAIN_STACK_END.is_multiple_of(STACK)) };
     rt::start::begin(rt::call::cpu_number());
-    POOL.lock().end = kept();
+    POOL.lock().end = programs().start;
     let own = |address, count: u64| {
         for page in 0..count {
             let frame = take().unwrap_or_else(|| crate::give_up("no memory", "at the start"));
@@ -71,42 +77,23 @@ pub fn begin() {
 pub fn take() -> Option<u64> {
     let mut pool = POOL.lock();
     let page = pool.next;
-    if page < pool.end {
+    (page < pool.end).then(|| {
         pool.next += 1;
-        return Some(page);
-    }
-    pool.free.pop_front()
-}
-
-/// Gives pages back, which a process that ended may still have mapped for a moment.
-pub fn give(pages: Vec<u64>) {
-    POOL.lock().free.extend(pages);
+        page
+    })
 }
 
 /// Takes a page and has `fill` write it, which was cleared.
 pub fn take_filled(fill: impl FnOnce(&mut [u8; abi::PAGE as usize])) -> Option<u64> {
-    /// Pages that are still mapped by who is ending are tried again later.
-    const TRIES: u32 = 1 << 16;
     let _desk = AT_DESK.lock();
-    for _ in 0..TRIES {
-        let page = take()?;
-        // SAFETY: nothing else is at the desk while it is locked.
-        match unsafe { memory::map(initial::memory(0), page, Handle(0), DESK, 1, BOTH.with(Access::ZERO)) } {
-            Ok(()) => {}
-            Err(abi::Error::Busy) => {
-                POOL.lock().free.push_back(page);
-                rt::call::yield_now();
-                continue;
-            }
-            Err(_) => return None,
-        }
-        // SAFETY: just mapped, and this thread's alone.
-        fill(unsafe { &mut *(DESK as *mut [u8; abi::PAGE as usize]) });
-        // SAFETY: nobody uses it any more.
-        unsafe { memory::unmap(Handle(0), DESK, 1) }.ok()?;
-        return Some(page);
-    }
-    None
+    let page = take()?;
+    // SAFETY: nothing else is at the desk while it is locked.
+    unsafe { memory::map(initial::memory(0), page, Handle(0), DESK, 1, BOTH.with(Access::ZERO)) }.ok()?;
+    // SAFETY: just mapped, and this thread's alone.
+    fill(unsafe { &mut *(DESK as *mut [u8; abi::PAGE as usize]) });
+    // SAFETY: nobody uses it any more.
+    unsafe { memory::unmap(Handle(0), DESK, 1) }.ok()?;
+    Some(page)
 }
 
 /// Has `change` write a page of a program without threads. For the supervisor alone.
@@ -118,27 +105,4 @@ pub fn rewrite(page: u64, change: impl FnOnce(&mut [u8; abi::PAGE as usize])) ->
     change(unsafe { &mut *(desk as *mut [u8; abi::PAGE as usize]) });
     // SAFETY: nobody uses it any more.
     unsafe { memory::unmap(Handle(0), desk, 1) }
-}
-
-/// Waits until nobody maps a page, which the kernel unmaps a while after its space was destroyed.
-pub fn wait_until_unmapped(page: u64) {
-    /// How often it is looked at, and how long it rests between, in nanoseconds.
-    const LOOKS: u32 = 20_000;
-    const REST: u64 = 50_000;
-    for _ in 0..LOOKS {
-        let at_desk = AT_DESK.lock();
-        // SAFETY: nothing else is at the desk while it is locked.
-        let mapped =
-            unsafe { memory::map(initial::memory(0), page, Handle(0), DESK, 1, BOTH.with(Access::ZERO)) };
-        if mapped.is_ok() {
-            // SAFETY: nobody uses it.
-            let unmapped = unsafe { memory::unmap(Handle(0), DESK, 1) };
-            return unmapped.unwrap_or_else(|error| crate::give_up("the desk can't be cleared", error));
-        }
-        drop(at_desk);
-        if rt::call::sleep_until(rt::call::now() + REST).is_err() {
-            rt::call::yield_now();
-        }
-    }
-    rt::log!("root: a page of a process that ended is still in use");
 }

@@ -4,14 +4,11 @@ use abi::{Handle, Rights, initial};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use api::memory::MemoryClient;
-use rt::call::{self, Placement};
-use rt::layout::{
-    ARENA, HEAP, MAIN_STACK_END, STACK, START_BLOCK, THREAD_STACKS, THREAD_STACKS_OF_CPU, WORKER_STACKS,
-};
+use rt::call;
+use rt::layout::{ARENA, HEAP, STACK, START_BLOCK, THREAD_STACKS, THREAD_STACKS_OF_CPU, WORKER_STACKS};
 use rt::memory;
 use rt::service::Failure;
 use rt::start::Block;
-use rt::thread::PRIORITY;
 
 use crate::image::{self, LoadError, Loaded};
 use crate::{Given, pool};
@@ -20,7 +17,7 @@ use crate::{Given, pool};
 #[derive(Clone, Copy, Debug)]
 pub enum SpawnError {
     /// Its program can't be loaded.
-    Load(LoadError),
+    Load(#[expect(dead_code, reason = "it is printed")] LoadError),
     /// A kernel call was refused.
     Kernel(abi::Error),
     /// A server refused.
@@ -56,10 +53,6 @@ pub struct Process {
     pub entry: u64,
     /// Pages of root's that it has.
     pub pages: Vec<u64>,
-    /// Who started it.
-    pub parent: u64,
-    /// Its first thread; 0 where it has none.
-    pub thread: Handle,
 }
 
 /// A process that is being made.
@@ -84,22 +77,8 @@ pub fn draft(
     let file = given.program(name).ok_or(LoadError::BadProgram)?;
     let space = memory::create_space(account)?;
     let Loaded { entry, pages, zeroed } = image::load(name, file, space, is_whole)?;
-    let block = Box::new(Block {
-        process: number,
-        cpus: call::cpu_count(),
-        cpu: 0,
-        restarts: 0,
-        memory: Handle(0),
-        files: Handle(0),
-        processes: Handle(0),
-        cpu_control: Handle(0),
-        endpoint: Handle(0),
-        ranges: [Handle(0); abi::initial::MEMORY_RANGES as usize],
-        words: [0; 4],
-        text_length: 0,
-        text: [0; Block::TEXT],
-    });
-    let process = Process { number, space, entry, pages, parent: 0, thread: Handle(0) };
+    let block = Box::new(Block { process: number, cpus: call::cpu_count(), ..Block::NOTHING });
+    let process = Process { number, space, entry, pages };
     let mut draft = Draft { process, block, zeroed };
     draft.set_text(given.text);
     Ok(draft)
@@ -150,20 +129,7 @@ impl Draft {
     }
 }
 
-/// Stacks of a program with threads.
-pub fn thread_stacks(cpus: u64) -> [(u64, u64); 2] {
-    [(MAIN_STACK_END - STACK, STACK), (THREAD_STACKS, cpus * THREAD_STACKS_OF_CPU)]
-}
-
 /// Stacks of a server with so many workers a CPU.
 pub fn worker_stacks(cpus: u64, workers: u32) -> [(u64, u64); 1] {
     [(WORKER_STACKS, cpus * u64::from(workers) * STACK)]
-}
-
-/// Starts the first thread of a process on CPU `cpu`.
-pub fn start(process: &mut Process, cpu: u32) -> Result<(), SpawnError> {
-    let place = Placement { cpu, priority: PRIORITY };
-    let words = [process.entry, MAIN_STACK_END, 0];
-    process.thread = call::thread_create_in(process.space, place, words, initial::CPU_CONTROL)?;
-    Ok(())
 }

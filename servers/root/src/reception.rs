@@ -1,6 +1,7 @@
 //! What root answers about its servers: [`api::supervisor`].
 
 use abi::Handle;
+use api::badge;
 use api::supervisor::{ServerState, Supervisor};
 use rt::call::{self, Message};
 use rt::errno::Errno;
@@ -52,5 +53,12 @@ impl Supervisor for Reception {
 
     fn end(&self, _: &Turn<'_, Self>, index: u64) -> Result<(), Errno> {
         supervise::end(index as usize)
+    }
+
+    fn endpoint(&self, turn: &Turn<'_, Self>, index: u64) -> Result<Handle, Errno> {
+        if turn.badge != badge::PROCESS {
+            return Err(Errno::NotPermitted);
+        }
+        supervise::give_endpoint(index as usize)
     }
 }

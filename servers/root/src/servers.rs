@@ -3,8 +3,8 @@
 use abi::{Handle, Rights, initial};
 use alloc::vec::Vec;
 use api::badge;
-use api::files::FileClient;
 use api::memory::MemoryClient;
+use api::process::ProcessClient;
 use rt::call;
 use rt::layout::{
     ARENA, HEAP, MAX_CPUS, SAVED, SAVED_BYTES, STACK, THREAD_STACKS, THREAD_STACKS_OF_CPU, WORKER_STACKS,
@@ -13,27 +13,18 @@ use rt::memory;
 use rt::service::BEGIN;
 use spin::Once;
 
-use crate::manifest::{Endpoints, Entry, FILES, MEMORY, SERVERS};
+use crate::manifest::{Endpoints, Entry, FILES, MEMORY, PROCESS, SERVERS};
 use crate::process::{self, Draft, Process, SpawnError, draft};
 use crate::supervise::{self, Kept};
-use crate::{BOTH, Given, devices, give_up, pool, reception, service};
-
-/// Root's own workers on a CPU: each waits for a process.
-const OWN_WORKERS: u32 = 16;
+use crate::{BOTH, Given, devices, give_up, pool, reception};
 
 /// What root keeps of the servers.
 #[derive(Clone, Copy, Debug)]
 pub struct Started {
-    /// Their endpoints, in the order of [`SERVERS`].
-    pub endpoints: Endpoints,
-    /// Root's own endpoint.
-    pub own: Handle,
-    /// Root's endpoint for whoever wants to know of servers.
-    pub supervisor: Handle,
     /// The memory server, called as root.
     pub memory: MemoryClient,
-    /// The file server, called as root.
-    pub files: FileClient,
+    /// The process server, called as root.
+    pub processes: ProcessClient,
     /// What root was given.
     pub given: Given,
 }
@@ -55,14 +46,14 @@ pub fn start_all(given: Given) {
             .unwrap_or_else(|error| give_up("own capability", error))
     };
     let client = MemoryClient(as_root(first));
-    let own = begin_own_service(client).unwrap_or_else(|error| give_up("root's own service", error));
-    let supervisor = begin_supervisor(client).unwrap_or_else(|error| give_up("root's own service", error));
+    let root = begin_own_service(client).unwrap_or_else(|error| give_up("root's own service", error));
     let mut endpoints = [first; SERVERS.len()];
     for (index, &entry) in SERVERS.iter().enumerate().skip(1) {
-        endpoints[index] = start_server(&given, index, &client, first).unwrap_or_else(fail(entry));
+        let before = Before { memory: client, endpoints: &endpoints, root };
+        endpoints[index] = start_server(&given, index, before).unwrap_or_else(fail(entry));
     }
-    let files = FileClient(as_root(endpoints[FILES]));
-    STARTED.call_once(|| Started { endpoints, own, supervisor, memory: client, files, given });
+    let processes = ProcessClient(as_root(endpoints[PROCESS]));
+    STARTED.call_once(|| Started { memory: client, processes, given });
 }
 
 /// Makes the endpoint of a server that is about to start, and tells it that it can begin.
@@ -110,30 +101,22 @@ fn start_memory(given: &Given, entry: Entry) -> Result<Handle, SpawnError> {
     begin_server(draft, MEMORY, Vec::new())
 }
 
-/// Root's own endpoint, whose workers' memory comes from the memory server like anybody's.
+/// Root's own endpoint, for whoever wants to know of servers. Its workers' memory comes from the memory server like
+/// anybody's, and so do root's heap, the stack of its thread, and the window by which it calls others.
 fn begin_own_service(memory: MemoryClient) -> Result<Handle, SpawnError> {
+    const WORKERS: u32 = 2;
     let cpus = u64::from(call::cpu_count());
     let space = call::grant(initial::ADDRESS_SPACE, memory_space()?, Rights::USE)?;
     memory.admit(badge::ROOT, space)?;
-    for (start, length) in process::worker_stacks(cpus, OWN_WORKERS) {
+    for (start, length) in process::worker_stacks(cpus, WORKERS) {
         memory.anonymous(badge::ROOT, start, length)?;
     }
     memory.anonymous(badge::ROOT, THREAD_STACKS, cpus * THREAD_STACKS_OF_CPU)?;
     let known = pool::HEAP_PAGES * abi::PAGE;
     memory.anonymous(badge::ROOT, HEAP + known, cpus * ARENA - known)?;
-    memory.show_objects(badge::ROOT)?;
+    memory.window(badge::ROOT)?;
     // SAFETY: the stacks were just made.
-    Ok(unsafe { service::endpoint(WORKER_STACKS, STACK, OWN_WORKERS) }?)
-}
-
-/// Root's endpoint for whoever wants to know of servers.
-fn begin_supervisor(memory: MemoryClient) -> Result<Handle, SpawnError> {
-    /// Behind the stacks of the other endpoint's workers.
-    const STACKS: u64 = WORKER_STACKS + MAX_CPUS * OWN_WORKERS as u64 * STACK;
-    const WORKERS: u32 = 2;
-    memory.anonymous(badge::ROOT, STACKS, u64::from(call::cpu_count() * WORKERS) * STACK)?;
-    // SAFETY: the stacks were just made.
-    Ok(unsafe { reception::endpoint(STACKS, STACK, WORKERS) }?)
+    Ok(unsafe { reception::endpoint(WORKER_STACKS, STACK, WORKERS) }?)
 }
 
 /// The memory server's address space.
@@ -149,13 +132,18 @@ pub fn admit(memory: &MemoryClient, process: &Process) -> Result<(), SpawnError>
     Ok(memory.admit(process.number, theirs)?)
 }
 
-fn start_server(
-    given: &Given,
-    index: usize,
-    memory: &MemoryClient,
-    memory_endpoint: Handle,
-) -> Result<Handle, SpawnError> {
-    let entry = SERVERS[index];
+/// What there is when a server is started.
+struct Before<'a> {
+    /// The memory server, called as root.
+    memory: MemoryClient,
+    /// The endpoints of those that were started before.
+    endpoints: &'a Endpoints,
+    /// Root's own endpoint.
+    root: Handle,
+}
+
+fn start_server(given: &Given, index: usize, before: Before<'_>) -> Result<Handle, SpawnError> {
+    let (entry, memory) = (SERVERS[index], &before.memory);
     let account = match entry.account {
         0 => Handle(0),
         bytes => memory::create_account(Handle(0), bytes)?,
@@ -167,11 +155,14 @@ fn start_server(
     if entry.saves {
         memory.anonymous(entry.number, SAVED, (MAX_CPUS + 1) * SAVED_BYTES)?;
     }
-    draft.block.memory = draft.grant(memory_endpoint, entry.number)?;
+    draft.block.memory = draft.grant(before.endpoints[MEMORY], entry.number)?;
     if entry.sees_objects {
         memory.show_objects(entry.number)?;
         draft.block.ranges[0] = call::grant(initial::ARCHIVE, draft.process.space, Rights::USE)?;
         draft.block.words[0] = given.archive.len() as u64;
+    }
+    if entry.starts_programs {
+        give_programs(&mut draft, &before)?;
     }
     if entry.drives_serial_port {
         devices::give_serial_port(&mut draft)?;
@@ -180,4 +171,25 @@ fn start_server(
     let mut renewed = draft.zeroed.clone();
     renewed.push((HEAP, cpus * ARENA));
     begin_server(draft, index, renewed)
+}
+
+/// Gives the process server what it makes processes of, beside the boot archive: pages, endpoints, the right to place
+/// threads, and root to ask for servers by name.
+fn give_programs(draft: &mut Draft, before: &Before<'_>) -> Result<(), SpawnError> {
+    let space = draft.process.space;
+    let passed = Rights(Rights::USE.0 | Rights::GRANT.0);
+    let written = Rights(passed.0 | Rights::WRITE.0 | Rights::EXECUTE.0);
+    let pages = pool::programs();
+    let pages = memory::derive(initial::memory(0), pages.start, pages.end - pages.start)?;
+    draft.block.ranges[1] = call::grant(pages, space, written)?;
+    draft.block.cpu_control = call::grant(initial::CPU_CONTROL, space, passed)?;
+    draft.block.processes = call::grant_badged(before.root, space, passed, draft.process.number)?;
+    let [archive, ..] = draft.block.words;
+    draft.block.words = [
+        archive,
+        call::grant(before.endpoints[MEMORY], space, passed)?.0,
+        call::grant(before.endpoints[FILES], space, passed)?.0,
+        call::grant(memory_space()?, space, Rights::USE)?.0,
+    ];
+    Ok(())
 }

@@ -9,7 +9,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-use abi::Handle;
+use abi::{Handle, Rights};
 use alloc::vec::Vec;
 use api::supervisor::{NAME, ServerState, State};
 use rt::errno::Errno;
@@ -18,7 +18,7 @@ use rt::start::Block;
 use rt::{call, program};
 use spin::Once;
 
-use crate::manifest::{MEMORY, Restart, SERVERS};
+use crate::manifest::{Callers, MEMORY, PROCESS, Restart, SERVERS};
 use crate::process::SpawnError;
 use crate::{give_up, image, pool, servers};
 
@@ -97,7 +97,9 @@ pub fn state_of(index: usize) -> Option<ServerState> {
     let mut name = [0; NAME];
     let length = entry.name.len().min(NAME);
     name[..length].copy_from_slice(&entry.name.as_bytes()[..length]);
-    Some(ServerState { name, number: entry.number, state, restarts: place.restarts.load(Ordering::Relaxed) })
+    let restarts = place.restarts.load(Ordering::Relaxed);
+    let is_for_all = entry.callers == Callers::All;
+    Some(ServerState { name, number: entry.number, state, restarts, is_for_all })
 }
 
 /// Ends the server at `index`.
@@ -106,6 +108,13 @@ pub fn end(index: usize) -> Result<(), Errno> {
     let kept = place.kept.get().ok_or(Errno::NoEntry)?;
     place.is_asked.store(true, Ordering::Relaxed);
     program::end(kept.space).map_err(|_| Errno::NoEntry)
+}
+
+/// Gives the process server a capability to call the server at `index`.
+pub fn give_endpoint(index: usize) -> Result<Handle, Errno> {
+    let kept = |index: usize| PLACES.get(index).and_then(|place| place.kept.get()).ok_or(Errno::NoEntry);
+    let rights = Rights(Rights::USE.0 | Rights::GRANT.0);
+    call::grant(kept(index)?.endpoint, kept(PROCESS)?.space, rights).map_err(|_| Errno::NoMemory)
 }
 
 /// Tells root's first thread that the first program has ended.

@@ -32,9 +32,9 @@ pub unsafe trait Saved: Sync + 'static {
     const VERSION: u64;
 }
 
-/// Before what is saved.
+/// Before what is saved, which may want lines of its own in pairs.
 #[derive(Debug)]
-#[repr(C, align(64))]
+#[repr(C, align(128))]
 struct Header {
     /// 0 until the server has begun once.
     version: AtomicU64,

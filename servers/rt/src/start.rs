@@ -42,6 +42,23 @@ impl Block {
     /// Most bytes of the arguments.
     pub const TEXT: usize = 2048;
 
+    /// That of nobody.
+    pub const NOTHING: Self = Self {
+        process: 0,
+        cpus: 0,
+        cpu: 0,
+        restarts: 0,
+        memory: Handle(0),
+        files: Handle(0),
+        processes: Handle(0),
+        cpu_control: Handle(0),
+        endpoint: Handle(0),
+        ranges: [Handle(0); abi::initial::MEMORY_RANGES as usize],
+        words: [0; 4],
+        text_length: 0,
+        text: [0; Self::TEXT],
+    };
+
     /// The arguments as text.
     #[must_use]
     pub fn text(&self) -> &str {
@@ -74,7 +91,7 @@ pub fn end(status: u64) -> ! {
     let mut request = crate::service::Request::new(ENDING);
     request.word(status);
     // Who can't tell ends all the same, and its parent takes it for a failure.
-    let _: Result<(), _> = request.send(block().processes);
+    let _: Result<(), _> = crate::service::until_answered(|| request.send(block().processes));
     crate::call::exit(status)
 }
 

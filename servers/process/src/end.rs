@@ -1,0 +1,119 @@
+//! Taking processes apart: when their parents ask for it, where they could not be made, and where an earlier life of this
+//! server left them half made or half taken apart.
+
+use core::sync::atomic::Ordering;
+
+use abi::Handle;
+use rt::errno::Errno;
+use rt::server::Turn;
+use rt::{call, program};
+
+use crate::make::ask;
+use crate::table::{Entry, State};
+use crate::{Processes, Recovery};
+
+/// How long is waited for a process's last thread to end between two looks, in nanoseconds.
+const REST: u64 = 20_000;
+/// The same for a CPU that is busy with what an earlier life left.
+const RECOVERY_REST: u64 = 200_000;
+
+/// Rests.
+fn rest(time: u64) {
+    if call::sleep_until(call::now() + time).is_err() {
+        call::yield_now();
+    }
+}
+
+impl Processes {
+    /// Takes a process apart, with what the servers keep of it; frees its entry, which is in the state `from`. Each step may
+    /// have been done before.
+    pub fn take_apart(&self, number: u64, entry: &Entry, from: State) -> Result<(), Errno> {
+        if let Some(space) = entry.handle(|entry| &entry.space) {
+            end_space(space);
+            entry.space.store(0, Ordering::Release);
+        }
+        if let Some(thread) = entry.handle(|entry| &entry.thread) {
+            // Gone already where it could not be derived from.
+            let _ = call::delete(thread);
+        }
+        match ask(|| self.files_as_root.detach(number)) {
+            // It did not come so far.
+            Ok(()) | Err(Errno::NoProcess) => {}
+            Err(why) => return Err(why),
+        }
+        match ask(|| self.memory_as_root.dismiss(number)) {
+            // It had no space there, or that was taken back before.
+            Ok(()) | Err(Errno::Invalid) => {}
+            Err(why) => return Err(why),
+        }
+        self.stock.give_back(&self.tables, (number, entry), from != State::Running);
+        if let Some(account) = entry.handle(|entry| &entry.account)
+            && let Err(error) = call::destroy(account).and_then(|()| call::delete(account).or(Ok(())))
+            && error != abi::Error::StaleHandle
+        {
+            rt::log!("process: the account of a process can't be ended: {error:?}");
+        }
+        entry.clear();
+        entry.set_state(State::Free);
+        Ok(())
+    }
+
+    /// Takes apart a process that has ended, and first those that it started and did not wait for, which end with it.
+    pub fn reap(&self, turn: &Turn<'_, Self>, number: u64, entry: &Entry) -> Result<(), Errno> {
+        let here = turn.cpu.id().index() as u32;
+        if !entry.exchange(State::Running, State::Ending(here)) {
+            return Err(Errno::NoProcess);
+        }
+        if entry.is_parent.load(Ordering::Relaxed) != 0 {
+            self.reap_children(turn, number);
+        }
+        self.take_apart(number, entry, State::Running)
+    }
+
+    fn reap_children(&self, turn: &Turn<'_, Self>, parent: u64) {
+        for (number, child) in self.tables.all() {
+            let is_child = child.state() == State::Running && child.parent.load(Ordering::Relaxed) == parent;
+            if is_child && let Err(why) = self.reap(turn, number, child) {
+                rt::log!("process: {number} is still there: {why:?}");
+            }
+        }
+    }
+
+    /// Ends what an earlier life left half done on this CPU. Others that call here wait for it.
+    #[cold]
+    pub fn recover(&self, turn: &Turn<'_, Self>) {
+        while turn.replica.recovery.get() == Recovery::UnderWay {
+            rest(RECOVERY_REST);
+        }
+        if turn.replica.recovery.replace(Recovery::UnderWay) == Recovery::Done {
+            return turn.replica.recovery.set(Recovery::Done);
+        }
+        let here = turn.cpu.id().index() as u32;
+        let is_first_life = self.block.restarts == 0;
+        for (number, entry) in self.tables.all().take_while(|_| !is_first_life) {
+            let state = entry.state();
+            if state != State::Made(here) && state != State::Ending(here) {
+                continue;
+            }
+            if entry.is_parent.load(Ordering::Relaxed) != 0 {
+                self.reap_children(turn, number);
+            }
+            if let Err(why) = self.take_apart(number, entry, state) {
+                rt::log!("process: {number} can't be taken apart: {why:?}");
+            }
+        }
+        turn.replica.recovery.set(Recovery::Done);
+    }
+}
+
+/// Ends the program of an address space, waits for its last thread, and gives the space up, which is taken apart with that.
+fn end_space(space: Handle) {
+    // An error says that it is gone already.
+    if program::end(space).is_ok() {
+        while program::has_ended(space) == Ok(false) {
+            rest(REST);
+        }
+        let _ = call::destroy(space);
+    }
+    let _ = call::delete(space);
+}

@@ -1,0 +1,151 @@
+//! What processes ask for.
+
+use core::sync::atomic::Ordering;
+
+use abi::{Handle, Rights, ThreadOperation};
+use api::badge;
+use api::process::{MAY_PLACE, NAME, ProcessState, REPEATED, REQUEST_SHIFT};
+use rt::errno::Errno;
+use rt::server::Turn;
+use rt::service::Text;
+use rt::{call, program};
+
+use crate::Processes;
+use crate::make::{Wish, refused};
+use crate::table::{Entry, State};
+
+/// The word of a program that is started as the first of its kind, not by one of its own.
+const FIRST: u64 = u64::MAX;
+/// The CPU of a placing.
+const CPU: u64 = MAY_PLACE - 1;
+
+impl<'a> Wish<'a> {
+    /// A process of `program`, for `parent`, placed as [`api::process::ProcessClient::begin`] says.
+    const fn new(program: &'a [u8], parent: u64, placing: u64) -> Self {
+        let (cpu, request) = ((placing & CPU) as u32, (placing >> REQUEST_SHIFT) as u32);
+        Self { program, parent, request, cpu, may_place: placing & MAY_PLACE != 0, word: FIRST, text: None }
+    }
+}
+
+impl Processes {
+    /// Makes what is wished for, unless that is there from an earlier request.
+    fn spawn(&self, turn: &Turn<'_, Self>, wish: Wish<'_>, placing: u64) -> Result<u64, Errno> {
+        if wish.cpu >= self.block.cpus {
+            return Err(Errno::Invalid);
+        }
+        if placing & REPEATED != 0 {
+            let is_it = |entry: &Entry| {
+                entry.state() == State::Running
+                    && entry.parent.load(Ordering::Relaxed) == wish.parent
+                    && entry.request.load(Ordering::Relaxed) == wish.request
+            };
+            if let Some((number, _)) = self.tables.entries(wish.cpu).find(|(_, entry)| is_it(entry)) {
+                return Ok(number);
+            }
+        }
+        self.make(turn, wish)
+    }
+
+    /// The process `number`, which `caller` started, and which was not taken apart.
+    fn child(&self, caller: u64, number: u64) -> Result<&'static Entry, Errno> {
+        let entry = self.running(number)?;
+        let is_child = entry.parent.load(Ordering::Relaxed) == caller;
+        if is_child || caller == badge::ROOT { Ok(entry) } else { Err(Errno::NotPermitted) }
+    }
+
+    fn running(&self, number: u64) -> Result<&'static Entry, Errno> {
+        let entry = self.tables.find(number).ok_or(Errno::NoProcess)?;
+        if entry.state() == State::Running { Ok(entry) } else { Err(Errno::NoProcess) }
+    }
+
+    fn caller(&self, turn: &Turn<'_, Self>) -> Result<&'static Entry, Errno> {
+        self.tables.find(turn.badge).ok_or(Errno::NoProcess)
+    }
+
+    fn state_of(&self, number: u64, entry: &Entry) -> ProcessState {
+        let [low, high] = [0, 1].map(|index: usize| u128::from(entry.name[index].load(Ordering::Relaxed)));
+        let name: [u8; NAME] = (low | high << 64).to_le_bytes();
+        let thread = Handle(entry.thread.load(Ordering::Acquire));
+        let time = call::thread_control(thread, ThreadOperation::Time, 0, None);
+        ProcessState {
+            number,
+            parent: entry.parent.load(Ordering::Relaxed),
+            cpu: self.tables.home(number),
+            time: time.unwrap_or_default(),
+            has_ended: time.is_err(),
+            name,
+        }
+    }
+}
+
+/// Waits for the end of a thread; it may have ended before. The capability stays.
+fn wait_for(thread: Handle) -> Result<(), Errno> {
+    let joinable = call::mint(thread, Rights(Rights::USE.0 | Rights::RECEIVE.0), 0);
+    match joinable.and_then(|joinable| call::join(joinable, 0)) {
+        Ok(_) | Err(abi::Error::Destroyed | abi::Error::StaleHandle) => Ok(()),
+        Err(error) => Err(refused(error)),
+    }
+}
+
+impl api::process::Processes for Processes {
+    fn lookup(&self, turn: &Turn<'_, Self>, name: Text) -> Result<Handle, Errno> {
+        let caller = self.caller(turn)?;
+        let space = caller.handle(|entry| &entry.space).ok_or(Errno::NoProcess)?;
+        let is_trusted = caller.is_trusted.load(Ordering::Relaxed) != 0;
+        self.names.give(name.bytes(), space, turn.badge, is_trusted)
+    }
+
+    fn begin(&self, turn: &Turn<'_, Self>, program: Text, placing: u64, word: u64) -> Result<u64, Errno> {
+        self.spawn(turn, Wish { word, ..Wish::new(program.bytes(), turn.badge, placing) }, placing)
+    }
+
+    fn begin_with(
+        &self,
+        turn: &Turn<'_, Self>,
+        program: Text,
+        placing: u64,
+        text: Text,
+    ) -> Result<u64, Errno> {
+        core::str::from_utf8(text.bytes()).map_err(|_| Errno::Invalid)?;
+        let text = Some(text.bytes());
+        self.spawn(turn, Wish { text, ..Wish::new(program.bytes(), turn.badge, placing) }, placing)
+    }
+
+    fn ended(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {
+        let entry = self.child(turn.badge, process)?;
+        wait_for(entry.handle(|entry| &entry.thread).ok_or(Errno::NoProcess)?)?;
+        Ok(entry.status.load(Ordering::Acquire))
+    }
+
+    fn reap(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
+        let entry = self.child(turn.badge, process)?;
+        let thread = entry.handle(|entry| &entry.thread).ok_or(Errno::NoProcess)?;
+        if call::thread_control(thread, ThreadOperation::Time, 0, None).is_ok() {
+            return Err(Errno::Busy);
+        }
+        self.reap(turn, process, entry)
+    }
+
+    fn kill(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
+        let entry = self.child(turn.badge, process)?;
+        // An error says that it has ended.
+        let _ = program::end(entry.handle(|entry| &entry.space).ok_or(Errno::NoProcess)?);
+        Ok(())
+    }
+
+    fn limit(&self, turn: &Turn<'_, Self>, bytes: u64) -> Result<(), Errno> {
+        self.caller(turn)?.limit.store(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn next(&self, _: &Turn<'_, Self>, number: u64) -> Result<ProcessState, Errno> {
+        (number.max(badge::FIRST_USER)..=self.tables.last())
+            .find_map(|number| self.running(number).ok().map(|entry| self.state_of(number, entry)))
+            .ok_or(Errno::NoProcess)
+    }
+
+    fn ending(&self, turn: &Turn<'_, Self>, status: u64) -> Result<(), Errno> {
+        self.caller(turn)?.status.store(status, Ordering::Release);
+        Ok(())
+    }
+}
