@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
@@ -27,6 +28,8 @@ pub const SEEDED: &str = "gate/seeded";
 pub const TWENTY: &str = "gate/twenty";
 /// Time-out of a measurement, building included.
 const TIMEOUT: Duration = Duration::from_secs(1800);
+/// What is known of the times that are over.
+const SO_FAR: &str = "twenty.log";
 /// How often a tree that nobody changed must pass.
 const TIMES: u32 = 20;
 /// Where the copy is built, beside what is measured of it.
@@ -260,18 +263,33 @@ fn twenty() -> Tried {
         } else {
             why.push(format!("time {time}: exit code {exit}; the gate said:\n{said}"));
         }
-        spread.add(&registry, &before, &load(&root().join(FOLDER).join(RUN))?.records);
+        // A run that could not be measured is told above.
+        if let Ok(now) = load(&root().join(FOLDER).join(RUN)) {
+            spread.add(&registry, &before, &now.records);
+        }
+        so_far(time, passed, &spread)?;
     }
+    let load = host_load();
+    let note = format!(
+        "{passed} of {TIMES} beside {cores} busy threads; the host's load is {load}; largest differences from the first run: \
+         {spread}"
+    );
+    Ok((passed, Some(note), why))
+}
+
+/// Keeps what is known after `time` times, since they take long and may be interrupted.
+fn so_far(time: u32, passed: u64, spread: &Spread) -> Result<()> {
+    let path = root().join(FOLDER).join(SO_FAR);
+    let text = format!("{passed} of {time} passed; load {}; largest differences: {spread}\n", host_load());
+    let mut file =
+        fs::OpenOptions::new().create(true).append(time > 1).write(true).truncate(time == 1).open(&path)?;
+    file.write_all(text.as_bytes()).with_context(|| format!("writing {}", path.display()))
+}
+
+/// The host's load over the last minute.
+fn host_load() -> String {
     let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    let load = load.split(' ').next().unwrap_or("?").to_owned();
-    Ok((
-        passed,
-        Some(format!(
-            "{passed} of {TIMES} beside {cores} busy threads; the host's load is {load}; largest differences from the first \
-             run: {spread}"
-        )),
-        why,
-    ))
+    load.split(' ').next().unwrap_or("?").to_owned()
 }
 
 /// The largest difference of each metric between runs of one tree, the point that has it, and the figure it is of.
