@@ -79,7 +79,11 @@ impl Cell {
             self.serve_others();
             match self.ready.pop() {
                 None => self.idle(),
-                Some(thread) if thread.space.is_dead() => self.end_thread(thread, 0),
+                Some(thread) if thread.space.is_dead() => {
+                    // It is in the queue no more: it must not be taken out once again, with all that are in it.
+                    thread.state = State::Stopped;
+                    self.end_thread(thread, 0);
+                }
                 Some(thread) => return self.start_turn(thread),
             }
         }

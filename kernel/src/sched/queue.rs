@@ -89,6 +89,7 @@ impl Queue {
     /// Takes `thread` out of the middle; it is in this queue.
     #[inline]
     pub fn remove(&mut self, thread: &mut Thread) {
+        debug_assert!(!thread.previous.is_null() || ptr::eq(self.head, thread), "it is in no queue");
         // SAFETY: neighbours in the queue are alive and ours.
         unsafe {
             match thread.previous.as_mut() {
