@@ -5,6 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use model::report::Report;
+use serde::Deserialize;
 
 use crate::qemu::Machine;
 
@@ -12,6 +13,65 @@ use crate::qemu::Machine;
 const LINES: u32 = 512;
 /// The loader's variable for libraries that come before others.
 const PRELOAD: &str = "LD_PRELOAD";
+
+/// What the instrument tells while a guest runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub struct Progress {
+    /// Regions entered and left and operations completed so far, by all CPUs.
+    pub marks: u64,
+    /// The guest's clock, in nanoseconds.
+    pub time: u64,
+    /// Some CPU is inside a region.
+    pub open: bool,
+}
+
+/// The files that the instrument writes about one boot. They are gone when this goes out of scope.
+#[derive(Debug)]
+pub struct Output {
+    report: PathBuf,
+}
+
+impl Output {
+    /// Files in `folder` whose names begin with `name`.
+    #[must_use]
+    pub fn new(folder: &Path, name: &str) -> Self {
+        Self { report: folder.join(format!("{name}.report")) }
+    }
+
+    /// Where progress is written while the guest runs.
+    #[must_use]
+    pub fn progress_file(&self) -> PathBuf {
+        self.report.with_extension("progress")
+    }
+
+    /// What was told last; `None` if nothing has been.
+    #[must_use]
+    pub fn progress(&self) -> Option<Progress> {
+        serde_json::from_str(&fs::read_to_string(self.progress_file()).ok()?).ok()
+    }
+
+    /// The report; `None` if the instrument wrote none, as when QEMU was killed.
+    ///
+    /// # Errors
+    /// When there is a file that is no report.
+    pub fn report(&self) -> Result<Option<Report>> {
+        let Ok(text) = fs::read_to_string(&self.report) else { return Ok(None) };
+        let report = serde_json::from_str(&text);
+        report.with_context(|| format!("the report {}", self.report.display())).map(Some)
+    }
+}
+
+impl Drop for Output {
+    fn drop(&mut self) {
+        for file in [self.report.clone(), self.progress_file()] {
+            // The instrument writes beside each file and renames; it may have been killed in between.
+            let mut unfinished = file.clone().into_os_string();
+            unfinished.push(".part");
+            // What is not there need not be removed.
+            let _ = (fs::remove_file(file), fs::remove_file(unfinished));
+        }
+    }
+}
 
 /// The plugin and how it is set up.
 #[derive(Clone, Debug)]
@@ -25,10 +85,13 @@ pub struct Instrument {
 }
 
 impl Instrument {
-    /// The command for `machine` with the plugin attached, which will write its report to `out`.
+    /// The command for `machine` with the plugin attached, which will write to `output`.
     #[must_use]
-    pub fn command(&self, machine: &Machine, out: &Path, seed: u64, system: &[String]) -> Command {
-        let mut arguments = vec![format!("out={}", escaped(out))];
+    pub fn command(&self, machine: &Machine, output: &Output, seed: u64, system: &[String]) -> Command {
+        let mut arguments = vec![
+            format!("out={}", escaped(&output.report)),
+            format!("progress={}", escaped(&output.progress_file())),
+        ];
         if let Some(profile) = &self.profile {
             arguments.push(format!("profile={}", escaped(profile)));
         }
@@ -49,16 +112,6 @@ impl Instrument {
 /// A path as a part of one of QEMU's arguments, where a comma ends a part unless it is doubled.
 fn escaped(path: &Path) -> String {
     path.to_string_lossy().replace(',', ",,")
-}
-
-/// Reads the report in `path`; `None` if the instrument wrote none, as when QEMU was killed.
-///
-/// # Errors
-/// When there is a file that is no report.
-pub fn read(path: &Path) -> Result<Option<Report>> {
-    let Ok(text) = fs::read_to_string(path) else { return Ok(None) };
-    let report = serde_json::from_str(&text).with_context(|| format!("the report {}", path.display()))?;
-    Ok(Some(report))
 }
 
 #[cfg(test)]
@@ -82,23 +135,31 @@ mod tests {
             profile: Some("f.toml".into()),
             set: vec!["order.tenure:20".into()],
         };
-        let command = instrument.command(&machine, Path::new("o,1"), 7, &["fault_entry=0x1".into()]);
+        let command =
+            instrument.command(&machine, &Output::new(Path::new("f"), "o,1"), 7, &["fault_entry=0x1".into()]);
         let arguments: Vec<_> = command.get_args().map(|a| a.to_string_lossy().into_owned()).collect();
-        let last =
-            format!("p.so,out=o,,1,profile=f.toml,seed=7,lines={LINES},fault_entry=0x1,set=order.tenure:20");
+        let last = format!(
+            "p.so,out=f/o,,1.report,progress=f/o,,1.progress,profile=f.toml,seed=7,lines={LINES},\
+             fault_entry=0x1,set=order.tenure:20"
+        );
         assert_eq!(arguments[arguments.len() - 4..], ["-d", "int", "-plugin", &last]);
         assert!(command.get_envs().any(|(key, value)| key == PRELOAD && value.is_some_and(|v| v == "p.so")));
     }
 
     #[test]
-    fn no_report_is_told_from_a_broken_one() {
+    fn no_report_is_told_from_a_broken_one_and_no_file_is_left() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(read(&folder.path().join("none")).unwrap().is_none());
-        let broken = folder.path().join("broken");
-        fs::write(&broken, "{").unwrap();
-        assert!(read(&broken).is_err());
-        let good = serde_json::to_string(&Report::default()).unwrap();
-        fs::write(&broken, good).unwrap();
-        assert_eq!(read(&broken).unwrap(), Some(Report::default()));
+        let output = Output::new(folder.path(), "o");
+        assert!(output.report().unwrap().is_none() && output.progress().is_none());
+        fs::write(&output.report, "{").unwrap();
+        assert!(output.report().is_err());
+        fs::write(&output.report, serde_json::to_string(&Report::default()).unwrap()).unwrap();
+        assert_eq!(output.report().unwrap(), Some(Report::default()));
+        let told = r#"{"cycles":9,"instructions":8,"regions":1,"open":true,"marks":7,"time":6}"#;
+        fs::write(output.progress_file(), told).unwrap();
+        assert_eq!(output.progress(), Some(Progress { marks: 7, time: 6, open: true }));
+        fs::write(folder.path().join("o.progress.part"), "{").unwrap();
+        drop(output);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 }

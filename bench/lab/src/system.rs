@@ -1,7 +1,6 @@
 //! What the lab needs to know of a system that it measures. Stormcell and Linux each have one
 //! implementation; the sweep knows only this.
 use std::fmt;
-use std::time::Duration;
 
 use anyhow::Result;
 use workloads::{Entry, Mode, Workload};
@@ -125,11 +124,6 @@ pub trait System {
     /// The same in a run that only shows that everything works; where there are none, as usual.
     fn smoke_ops(&self) -> Option<u64> {
         None
-    }
-
-    /// How long a guest may print nothing inside an entry, for each operation of a worker and each pair of CPUs.
-    fn silence_op(&self) -> Duration {
-        Duration::from_millis(5)
     }
 
     /// The machine for a boot, without the instrument.

@@ -1,5 +1,6 @@
 //! The report at the end, and the progress file while the guest runs.
 use crate::callbacks;
+use model::futex::host_nanoseconds;
 use model::machine::Machine;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -51,6 +52,8 @@ fn write_progress(path: &Path) {
             "instructions": machine.order.total_insns(),
             "regions": machine.regions.count(),
             "open": machine.regions.any_open(),
+            "marks": machine.order.total_marks(),
+            "time": machine.virtual_nanoseconds(host_nanoseconds()),
         });
         // A progress file that cannot be written is no reason to stop measuring.
         let _ = replace(path, format!("{line}\n").as_bytes());

@@ -42,7 +42,7 @@ pub struct Common {
     /// Seed of what varies between repeats
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u64).range(..=SEEDS))]
     pub seed: u64,
-    /// Take a guest that prints nothing for this time for hung [default: by CPUs and operations]
+    /// Take a guest that prints nothing and completes no operation for this time for hung [default: by its clock]
     #[arg(long, value_name = "SECS", value_parser = clap::value_parser!(u64).range(1..))]
     pub silence: Option<u64>,
     /// Install nothing that is missing

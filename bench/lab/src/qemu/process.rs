@@ -1,6 +1,7 @@
 //! One guarded run of QEMU: in its own process group, killed with everything in it when the run ends in
 //! any other way than by itself, also when this process dies.
 use std::cell::Cell;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -24,11 +25,21 @@ const CHUNK: usize = 4096;
 pub struct Limits<'a> {
     /// The whole run's time-out; none if `None`.
     pub timeout: Option<Duration>,
-    /// How long the guest may print nothing, which may change while it runs; any time if `None`.
-    pub silence: Option<&'a Cell<Duration>>,
+    /// Whether the guest is hung; never if `None`.
+    pub hung: Option<Hung<'a>>,
     /// How long QEMU may take to end in order after a time-out, so that plugins can write what they have,
     /// before it is killed.
     pub farewell: Duration,
+}
+
+/// Says whether a guest that has printed nothing for the given time is hung. Asked many times a second.
+#[derive(Clone, Copy)]
+pub struct Hung<'a>(pub &'a dyn Fn(Duration) -> bool);
+
+impl fmt::Debug for Hung<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Hung")
+    }
 }
 
 /// What the guest reads from its serial port.
@@ -195,8 +206,8 @@ pub fn run(
             guard.kill()?;
             break End::Interrupted;
         }
-        let passed = |since: Instant, limit: Option<Duration>| limit.is_some_and(|l| since.elapsed() >= l);
-        if passed(start, limits.timeout) || passed(heard.get(), limits.silence.map(Cell::get)) {
+        let late = limits.timeout.is_some_and(|timeout| start.elapsed() >= timeout);
+        if late || limits.hung.is_some_and(|hung| hung.0(heard.get().elapsed())) {
             guard.ask_to_end(limits.farewell)?;
             guard.kill()?;
             break End::TimedOut;
@@ -274,8 +285,8 @@ mod tests {
 
     #[test]
     fn a_silent_guest_is_ended_and_a_talking_one_is_not() {
-        let silence = Cell::new(Duration::from_secs(3));
-        let limits = Limits { silence: Some(&silence), ..Limits::default() };
+        let hung = |silent| silent >= Duration::from_secs(3);
+        let limits = Limits { hung: Some(Hung(&hung)), ..Limits::default() };
         let (finished, text) = limited("for i in 1 2 3 4 5; do echo $i; sleep 0.8; done; sleep 1000", limits);
         assert_eq!(finished.end, End::TimedOut);
         // Longer in all than the time of silence.

@@ -2,7 +2,6 @@
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use object::{Object as _, ObjectSymbol as _};
@@ -34,8 +33,6 @@ const PAGES_PER_MIB: u64 = 192;
 const LOW_MEMORY_MIB: u64 = 2048;
 /// Operations of a worker where none are given: deferred work must come round often enough to be seen.
 pub const DEFAULT_OPS: u64 = 2000;
-/// Time to be silent for each of them and each pair of CPUs.
-const SILENCE_OP: Duration = Duration::from_micros(500);
 
 /// A program of the boot archive.
 #[derive(Clone, Debug)]
@@ -117,10 +114,6 @@ impl System for Stormcell {
 
     fn default_ops(&self, _workload: &Workload, _cpus: u32) -> u64 {
         DEFAULT_OPS
-    }
-
-    fn silence_op(&self) -> Duration {
-        SILENCE_OP
     }
 
     fn machine(&self, boot: &Boot) -> Machine {

@@ -1,5 +1,4 @@
 //! The points of one CPU count: boots, judges what came back, and tries again what failed.
-use std::cell::Cell;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -11,15 +10,16 @@ use workloads::Entry;
 use workloads::line::STARTED;
 
 use super::batch::{Pending, take_batch};
+use super::patience::Patience;
 use super::{Failed, Measured, Observer, Plan, Point};
 use crate::check;
 use crate::context;
 use crate::exit::Exit;
 use crate::guest_line::{self, Told};
-use crate::instrument;
+use crate::instrument::Output;
 use crate::interrupt;
 use crate::qemu::Console;
-use crate::qemu::process::{self, Input, Limits};
+use crate::qemu::process::{self, Hung, Input, Limits};
 use crate::system::{Boot, Verdict};
 
 /// How often a point is tried.
@@ -113,19 +113,21 @@ impl<'p, 's> Group<'p, 's> {
         self.boots += 1;
         let plan = self.plan;
         let machine = plan.system.machine(boot);
-        let out = plan.folder.join(format!("{}.report", self.boot_name()));
-        let command = match plan.instrument {
-            Some(instrument) => instrument.command(&machine, &out, boot.seed, &plan.system.instrument()),
-            None => machine.command(),
+        let output = plan.instrument.map(|_| Output::new(&plan.folder, &self.boot_name()));
+        let command = match (plan.instrument, &output) {
+            (Some(instrument), Some(output)) => {
+                instrument.command(&machine, output, boot.seed, &plan.system.instrument())
+            }
+            _ => machine.command(),
         };
         let mut console = Console::new(None);
-        let (booting, running) = plan.silence(boot);
-        let silence = Cell::new(booting);
-        let limits = Limits { timeout: None, silence: Some(&silence), farewell: FAREWELL };
+        let patience = Patience::new(boot.cpus, plan.silence, output.as_ref());
+        let hung = |silent| patience.is_over(silent);
+        let limits = Limits { timeout: None, hung: Some(Hung(&hung)), farewell: FAREWELL };
         let finished = process::run(command, Input::None, limits, &mut |bytes| {
             console.feed(bytes, |line| {
                 if line.contains(STARTED) {
-                    silence.set(running);
+                    patience.started();
                 }
                 if guest_line::read(line).is_some() {
                     observer.done(u64::from(boot.cpus));
@@ -136,9 +138,7 @@ impl<'p, 's> Group<'p, 's> {
         console.finish(|_| ());
         let verdict = plan.system.verdict(&finished.end, &console);
         let lines = console.lines();
-        let report = instrument::read(&out)?;
-        // Large, and all of worth is in the points now.
-        let _ = fs::remove_file(&out);
+        let report = output.as_ref().map(Output::report).transpose()?.flatten();
         Ok(Ended {
             verdict,
             started: lines.iter().any(|line| line.contains(STARTED)),

@@ -2,9 +2,10 @@
 //! of it. A point that fails is tried once more, alone; the others are not lost with it.
 //!
 //! Here is what a sweep takes and brings; [`group`] does the work for one CPU count, [`batch`] chooses what
-//! is booted next.
+//! is booted next, and [`patience`] tells a hung guest from a slow one.
 mod batch;
 mod group;
+mod patience;
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,15 +22,8 @@ use crate::instrument::Instrument;
 use crate::interrupt;
 use crate::qemu::Accel;
 use crate::record::Record;
-use crate::system::{Boot, System};
+use crate::system::System;
 use group::Group;
-
-/// How long a guest may print nothing while it boots: a base, and more for each CPU.
-const BOOT_SILENCE: Duration = Duration::from_secs(60);
-const BOOT_SILENCE_CPU: Duration = Duration::from_secs(5);
-/// The same inside an entry: a base, and what the system says more for each operation of a worker with the square
-/// of the CPUs, as contended operations cost all of them time with each CPU.
-const SILENCE: Duration = Duration::from_secs(120);
 
 /// What to measure.
 pub struct Plan<'a> {
@@ -59,7 +53,7 @@ pub struct Plan<'a> {
     pub context: &'a Context,
     /// Folder for reports and logs.
     pub folder: PathBuf,
-    /// Time-out of a guest that prints nothing, in place of the usual one.
+    /// After how long a guest that does not get on is hung, in place of the usual limits.
     pub silence: Option<Duration>,
     /// Points that an earlier, partial run of the same measurement brought: they are not measured again.
     pub have: &'a [Record],
@@ -111,16 +105,6 @@ impl Plan<'_> {
     #[must_use]
     pub fn ops(&self, workload: &Workload, cpus: u32) -> u64 {
         self.ops.unwrap_or_else(|| self.system.default_ops(workload, cpus))
-    }
-
-    /// How long a guest may print nothing, while it boots and later.
-    fn silence(&self, boot: &Boot) -> (Duration, Duration) {
-        let cpus = boot.cpus;
-        if let Some(silence) = self.silence {
-            return (silence, silence);
-        }
-        let ops = u32::try_from((boot.ops + boot.warmup) * u64::from(cpus * cpus)).unwrap_or(u32::MAX);
-        (BOOT_SILENCE + BOOT_SILENCE_CPU * cpus, SILENCE + self.system.silence_op() * ops)
     }
 }
 

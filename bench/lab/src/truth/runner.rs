@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use model::report::Region;
 
-use crate::instrument::{self, Instrument};
+use crate::instrument::{Instrument, Output};
 use crate::qemu::{Accel, Input, Limits, Machine, Outcome, process};
 
 /// Time-out of one boot; most take a second on an idle host.
@@ -55,7 +55,7 @@ impl Runner {
     pub fn regions(&self, boot: &Boot) -> Result<Vec<Region>> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let out = self.folder.join(format!("truth-{}-{number}.json", std::process::id()));
+        let output = Output::new(&self.folder, &format!("truth-{}-{number}", std::process::id()));
         let machine = Machine {
             cpus: boot.cpus,
             memory_mib: MEMORY_MIB,
@@ -69,14 +69,13 @@ impl Runner {
             extra: Vec::new(),
         };
         let instrument = Instrument { plugin: self.plugin.clone(), profile: None, set: boot.set.clone() };
-        let command = instrument.command(&machine, &out, 0, &[]);
+        let command = instrument.command(&machine, &output, 0, &[]);
         let limits = Limits { timeout: Some(TIMEOUT), ..Limits::default() };
         let finished = process::run(command, Input::None, limits, &mut |_| ())?;
         let outcome = Outcome::of(&finished.end);
         let what = format!("{} on {} CPUs", boot.name, boot.cpus);
         ensure!(outcome == Outcome::Passed, "{what}: {outcome} {}", finished.stderr.trim());
-        let report = instrument::read(&out)?.with_context(|| format!("{what}: no report"))?;
-        std::fs::remove_file(&out).with_context(|| format!("removing {}", out.display()))?;
+        let report = output.report()?.with_context(|| format!("{what}: no report"))?;
         ensure!(!report.regions.is_empty(), "{what}: no region of interest");
         for region in &report.regions {
             ensure!(region.balanced, "{what}: workload {} is unbalanced", region.workload);

@@ -44,6 +44,11 @@ pub(super) struct Inside {
 impl Cpu {
     /// The CPU reaches a marker.
     pub fn marker(&mut self, machine: &Machine, marker: &Marker) {
+        if matches!(marker.verb, ENTER | LEAVE | OPERATION) {
+            let marks = &machine.order.shared(self.id).marks;
+            // Nobody else writes it.
+            marks.store(marks.load(Relaxed) + 1, Relaxed);
+        }
         match marker.verb {
             ENTER => self.enter(machine, marker),
             LEAVE => self.leave(machine, marker),

@@ -103,6 +103,13 @@ impl Synchroniser {
         self.cpus.iter().map(|c| c.insns.load(Relaxed)).sum()
     }
 
+    /// Regions entered and left and operations completed so far, by all CPUs: a guest in which this stands still
+    /// does nothing that counts, whatever it executes.
+    #[must_use]
+    pub fn total_marks(&self) -> u64 {
+        self.cpus.iter().map(|c| c.marks.load(Relaxed)).sum()
+    }
+
     /// The lowest position of a CPU that is on, or `None` when all are off.
     #[must_use]
     pub fn lowest_position(&self) -> Option<u64> {

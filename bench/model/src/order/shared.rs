@@ -23,6 +23,8 @@ pub struct Shared {
     pub raise: AtomicU64,
     /// Instructions executed.
     pub insns: AtomicU64,
+    /// Markers passed by which a guest's work shows: entering and leaving a region, and operations.
+    pub marks: AtomicU64,
     /// Position at which it came on last; 0 before that.
     pub(super) woken: AtomicU64,
     /// The host thread that runs it.
