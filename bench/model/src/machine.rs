@@ -185,6 +185,7 @@ impl Machine {
             host_seconds: (host_nanoseconds() - self.started) as f64 / 1e9,
             region_instructions_per_second: per_second,
             profile: self.options.profile.identity(),
+            peak_memory_kib: None,
             modelled_timers: false,
         }
     }

@@ -15,6 +15,9 @@ pub struct Report {
     pub region_instructions_per_second: f64,
     /// Profile name and hash, `name@hash`.
     pub profile: String,
+    /// The most memory that the emulator, instrument and guest took of the host, in KiB.
+    #[serde(default)]
+    pub peak_memory_kib: Option<u64>,
     /// The guest's timers followed modelled time (the plugin was preloaded too).
     #[serde(default)]
     pub modelled_timers: bool,

@@ -26,11 +26,19 @@ pub fn finish(machine: &Machine) {
     let Some(path) = OUT.get() else { return };
     let mut report = machine.report();
     report.modelled_timers = crate::preload::was_used();
+    report.peak_memory_kib = peak_memory_kib();
     let written =
         serde_json::to_vec(&report).map_err(std::io::Error::from).and_then(|text| replace(path, &text));
     if let Err(error) = written {
         eprintln!("error: machine model: cannot write {}: {error}", path.display());
     }
+}
+
+/// The most memory that this process has had of the host at a time.
+fn peak_memory_kib() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().trim_end_matches("kB").trim().parse().ok()
 }
 
 /// Replaces a file in one step, so that a reader never sees half of it.

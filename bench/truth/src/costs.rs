@@ -36,6 +36,8 @@ mod number {
     pub const STRING_TRANSFER: u8 = 237;
     pub const STRING_LENGTH: u8 = 238;
     pub const IPI_WAKE: u8 = 239;
+    pub const TEN_INSTRUCTIONS: u8 = 240;
+    pub const THOUSAND_INSTRUCTIONS: u8 = 241;
 }
 
 /// Most operations: each uses up lines.
@@ -92,6 +94,7 @@ pub fn run(cpu: usize, command: &Command) -> bool {
         take_ipis(ops as u64);
     } else {
         TEAM.meet(2);
+        counted(ops as u64);
         user_mode(ops as u64);
         privileged(ops);
         atomics_and_states(ops);
@@ -108,6 +111,63 @@ fn own_foreign_lines() {
         // SAFETY: inside the areas, which nobody else uses before the meeting.
         unsafe { start.byte_add(i).write_volatile(1) }
     }
+}
+
+/// Loops whose instructions are counted here by hand: marker, body, and the two that close the loop. `tens` bodies of
+/// 10 instructions and `sevens` of 7 make `10 * tens + 7 * sevens + 3`. All of it is one piece of assembly, so that
+/// the compiler adds nothing.
+macro_rules! counted_loop {
+    ($number:expr, $ops:expr, $tens:literal, $sevens:literal) => {
+        mark::<ENTER, { $number }>();
+        // SAFETY: writes only registers that are given away and a word of the scratch area, on whose first page
+        // nobody else relies.
+        unsafe {
+            asm!(
+                "2:",
+                concat!(".rept ", $tens),
+                "nop",
+                "mov eax, 3",
+                "lea ecx, [rax + rax]",
+                "imul ecx, eax",
+                "mov [{word}], rcx",
+                "add rcx, [{word}]",
+                "xor edx, edx",
+                "cmp ecx, 1",
+                // Taken, to the next instruction.
+                "jne 3f",
+                "3: nop",
+                ".endr",
+                concat!(".rept ", $sevens),
+                "push rax",
+                "pop rax",
+                "test eax, eax",
+                "cmovz eax, ecx",
+                "bswap eax",
+                "movzx eax, al",
+                "nop dword ptr [rax]",
+                ".endr",
+                ".byte 0x0f, 0x1f, 0x80, {number}, {verb}, 0x11, 0x5c",
+                "dec {ops}",
+                "jnz 2b",
+                word = in(reg) (&raw mut SCRATCH),
+                ops = inout(reg) $ops => _,
+                number = const $number,
+                verb = const OPERATION,
+                out("rax") _,
+                out("rcx") _,
+                out("rdx") _,
+            )
+        }
+        mark::<LEAVE, { $number }>();
+    };
+}
+
+fn counted(ops: u64) {
+    // Touched for the first time here, and the stack by the calls that led here.
+    // SAFETY: the area's first word, which nobody else uses.
+    unsafe { (&raw mut SCRATCH).cast::<u64>().write_volatile(0) }
+    counted_loop!(number::TEN_INSTRUCTIONS, ops, 0, 1);
+    counted_loop!(number::THOUSAND_INSTRUCTIONS, ops, 99, 1);
 }
 
 fn user_mode(ops: u64) {

@@ -23,6 +23,9 @@ mod number {
     pub const TICKET: u8 = 206;
     pub const MCS: u8 = 207;
     pub const COMPARE: u8 = 208;
+    pub const STUCK: u8 = 209;
+    /// After the numbers of [`crate::costs`].
+    pub const COMPARE_APART: u8 = 242;
 }
 
 #[expect(clippy::declare_interior_mutable_const, reason = "only used to fill an array")]
@@ -112,10 +115,20 @@ pub fn run(cpu: usize, command: &Command) -> bool {
         }),
         b"ticket_lock" => measured::<{ number::TICKET }>(command, ticket_lock),
         b"mcs_lock" => measured::<{ number::MCS }>(command, || mcs_lock(cpu)),
+        b"stuck" => stuck(),
+        b"compare_apart" => measured::<{ number::COMPARE_APART }>(command, compare_and_add_apart),
         b"compare_counter" => measured::<{ number::COMPARE }>(command, compare_and_add),
         _ => return false,
     }
     true
+}
+
+/// Enters a region and never completes an operation, nor leaves: what a test of hung guests needs.
+fn stuck() {
+    mark::<ENTER, { number::STUCK }>();
+    loop {
+        thirty_nops();
+    }
 }
 
 /// Adds one by a load and a compare-exchange, which fails when another CPU came between.
@@ -125,6 +138,26 @@ fn compare_and_add() {
         let seen = SHARED.0.load(SeqCst);
         SHARED.0.compare_exchange(seen, seen + 1, SeqCst, SeqCst).is_err()
     } {}
+}
+
+/// The same with a jump between the load and the compare-exchange, as where a value is looked at first: between blocks
+/// of code others can come in, unless the CPU still has its tenure.
+fn compare_and_add_apart() {
+    thirty_nops();
+    // SAFETY: reads and adds one to an atomic word.
+    unsafe {
+        asm!(
+            "2: mov rax, [{word}]",
+            "lea {next}, [rax + 1]",
+            "jmp 3f",
+            "3: lock cmpxchg [{word}], {next}",
+            "jne 2b",
+            word = in(reg) SHARED.0.as_ptr(),
+            next = out(reg) _,
+            out("rax") _,
+            options(nostack)
+        )
+    }
 }
 
 /// Two CPUs pass a word back and forth: each waits for its number and writes the other's. A CPU that ends

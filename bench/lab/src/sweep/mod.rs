@@ -5,7 +5,7 @@
 //! is booted next, and [`patience`] tells a hung guest from a slow one.
 mod batch;
 mod group;
-mod patience;
+pub(crate) mod patience;
 
 use std::fs;
 use std::path::PathBuf;

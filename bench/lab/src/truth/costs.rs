@@ -81,6 +81,30 @@ pub fn fixed(runner: &Runner) -> Result<String> {
     Ok(format!("{} events", table.len()))
 }
 
+/// Workload numbers of loops whose instructions are counted by hand, and how many there are in an operation.
+const COUNTED: [(u8, f64); 2] = [(240, 10.0), (241, 1000.0)];
+
+/// A loop of n instructions, none of which moves a line, is counted as n instructions and costs n cycles.
+///
+/// # Errors
+/// The loop's length and what was counted.
+pub fn instructions(runner: &Runner) -> Result<String> {
+    let regions = runner.regions(&boot(&[]))?;
+    for (workload, length) in COUNTED {
+        let region = find(&regions, workload)?;
+        let [min, q1, median, _, q3, max, ..] = region.cycles_per_op;
+        // The first operation has the way to the loop in place of its end.
+        let first = |cycles: f64| (cycles - length).abs() <= 10.0;
+        anyhow::ensure!(
+            [q1, median, q3] == [length; 3] && first(min) && first(max),
+            "{length} instructions cost {min} to {max} cycles, median {median}"
+        );
+        let counted = region.total.insns_kernel as f64 / operations(region);
+        within("counted instructions", counted, length, 0.005)?;
+    }
+    Ok("10 and 1000 instructions cost 10 and 1000 cycles".to_owned())
+}
+
 /// With two sockets, a line costs more from the other one.
 ///
 /// # Errors

@@ -3,11 +3,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use model::report::Region;
+use anyhow::{Context, Result, bail, ensure};
+use model::report::{Region, Report};
 
 use crate::instrument::{Instrument, Output};
+use crate::qemu::process::{End, Finished, Hung};
 use crate::qemu::{Accel, Input, Limits, Machine, Outcome, process};
+use crate::sweep::patience::Patience;
 
 /// Time-out of one boot; most take a second on an idle host.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -31,6 +33,8 @@ pub struct Boot {
     pub name: &'static str,
     /// CPUs of the machine.
     pub cpus: u32,
+    /// Its memory in MiB.
+    pub memory_mib: u64,
     /// CPUs that work; the others stay halted.
     pub workers: u32,
     /// Operations of each.
@@ -43,22 +47,16 @@ impl Boot {
     /// `name` on `cpus` CPUs, all of which work.
     #[must_use]
     pub fn new(name: &'static str, cpus: u32, ops: u32) -> Self {
-        Self { name, cpus, workers: cpus, ops, set: Vec::new() }
+        Self { name, cpus, memory_mib: MEMORY_MIB, workers: cpus, ops, set: Vec::new() }
     }
 }
 
 impl Runner {
-    /// Boots the guest and hands back its regions.
-    ///
-    /// # Errors
-    /// When the guest does not end well, or the instrument reports nothing, or a region is unsound.
-    pub fn regions(&self, boot: &Boot) -> Result<Vec<Region>> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let output = Output::new(&self.folder, &format!("truth-{}-{number}", std::process::id()));
+    /// Boots the guest; what the instrument writes is read from `output`.
+    fn boot(&self, boot: &Boot, output: &Output, limits: Limits<'_>) -> Result<Finished> {
         let machine = Machine {
             cpus: boot.cpus,
-            memory_mib: MEMORY_MIB,
+            memory_mib: boot.memory_mib,
             accel: Accel::Tcg,
             kernel: self.guest.clone(),
             initrd: None,
@@ -69,9 +67,25 @@ impl Runner {
             extra: Vec::new(),
         };
         let instrument = Instrument { plugin: self.plugin.clone(), profile: None, set: boot.set.clone() };
-        let command = instrument.command(&machine, &output, 0, &[]);
+        let command = instrument.command(&machine, output, 0, &[]);
+        Ok(process::run(command, Input::None, limits, &mut |_| ())?)
+    }
+
+    /// Where the instrument writes about one boot.
+    fn output(&self) -> Output {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        Output::new(&self.folder, &format!("truth-{}-{number}", std::process::id()))
+    }
+
+    /// Boots the guest and hands back what the instrument reports.
+    ///
+    /// # Errors
+    /// When the guest does not end well, or the instrument reports nothing, or a region is unsound.
+    pub fn report(&self, boot: &Boot) -> Result<Report> {
+        let output = self.output();
         let limits = Limits { timeout: Some(TIMEOUT), ..Limits::default() };
-        let finished = process::run(command, Input::None, limits, &mut |_| ())?;
+        let finished = self.boot(boot, &output, limits)?;
         let outcome = Outcome::of(&finished.end);
         let what = format!("{} on {} CPUs", boot.name, boot.cpus);
         ensure!(outcome == Outcome::Passed, "{what}: {outcome} {}", finished.stderr.trim());
@@ -80,7 +94,34 @@ impl Runner {
         for region in &report.regions {
             ensure!(region.balanced, "{what}: workload {} is unbalanced", region.workload);
         }
-        Ok(report.regions)
+        Ok(report)
+    }
+
+    /// Boots the guest, which prints nothing, and watches it as a sweep does, with `patience` in place of the usual
+    /// limits. How long it ran, and whether it was given up.
+    ///
+    /// # Errors
+    /// When it can't be started, or ends in another way.
+    pub fn watched(&self, boot: &Boot, patience: Duration) -> Result<(Duration, bool)> {
+        let output = self.output();
+        let patience = Patience::new(boot.cpus, Some(patience), Some(&output));
+        let hung = |silent| patience.is_over(silent);
+        let limits = Limits { timeout: Some(TIMEOUT), hung: Some(Hung(&hung)), ..Limits::default() };
+        let finished = self.boot(boot, &output, limits)?;
+        let given_up = match finished.end {
+            End::TimedOut => true,
+            _ if Outcome::of(&finished.end) == Outcome::Passed => false,
+            _ => bail!("{}: {}", boot.name, Outcome::of(&finished.end)),
+        };
+        Ok((finished.elapsed, given_up))
+    }
+
+    /// Boots the guest and hands back its regions.
+    ///
+    /// # Errors
+    /// As [`Self::report`].
+    pub fn regions(&self, boot: &Boot) -> Result<Vec<Region>> {
+        Ok(self.report(boot)?.regions)
     }
 
     /// Boots the guest and hands back its only region, in which every worker did its operations.

@@ -91,23 +91,67 @@ pub fn false_sharing(runner: &Runner) -> Result<String> {
     Ok(format!("{moved:.2} transfers, bytes {:#x}", line.bytes))
 }
 
-/// Cycles from one holder of a lock to the next.
-fn handoff_cost(runner: &Runner, name: &'static str, cpus: u32) -> Result<f64> {
-    Ok(mean(&runner.region(&Boot::new(name, cpus, 200))?) / f64::from(cpus))
+/// CPU counts of the locks.
+const LOCK_CPUS: [u32; 3] = [4, 8, 16];
+/// Instructions from a holder of the MCS lock to the next: 30 in the critical section, and those that give it up and see
+/// that.
+const MCS_INSTRUCTIONS: u32 = 45;
+
+/// Cycles from one holder of a lock to the next on [`LOCK_CPUS`].
+fn handoff_costs(runner: &Runner, name: &'static str, set: &[String]) -> Result<[f64; 3]> {
+    let cost = |cpus: u32| -> Result<f64> {
+        let boot = Boot { set: set.to_vec(), ..Boot::new(name, cpus, 200) };
+        Ok(mean(&runner.region(&boot)?) / f64::from(cpus))
+    };
+    Ok([cost(LOCK_CPUS[0])?, cost(LOCK_CPUS[1])?, cost(LOCK_CPUS[2])?])
 }
 
 /// The cost of handing a ticket lock on grows with those who wait; that of an MCS lock does not.
 ///
+/// A hand-over of the MCS lock takes at least the store that releases the waiter, the waiter's load, both of which move its
+/// line, and [`MCS_INSTRUCTIONS`]: 245 cycles. An operation moves six lines in all; the other four (the tail, the link to
+/// who waits before, and that one's line, which comes back to it) are moved by those who come, while others hold the lock,
+/// if enough wait. So with many CPUs the figure is the least one, and with fewer it is larger: 446 with two. That it falls
+/// below 245 with many is the price of a large quantum: a waiter whose clock is behind may see the release some 20 cycles
+/// early. With a quantum of 100 it is 245 at 16 CPUs.
+///
 /// # Errors
 /// The figures.
 pub fn locks(runner: &Runner) -> Result<String> {
-    let costs = |name| -> Result<[f64; 3]> {
-        Ok([handoff_cost(runner, name, 4)?, handoff_cost(runner, name, 8)?, handoff_cost(runner, name, 16)?])
-    };
-    let (ticket, mcs) = (costs("ticket_lock")?, costs("mcs_lock")?);
-    let text = format!("ticket {ticket:.0?}, MCS {mcs:.0?} on 4, 8, 16 CPUs");
+    let least = 2.0 * f64::from(Profile::default().costs.transfer) + f64::from(MCS_INSTRUCTIONS);
+    let ticket = handoff_costs(runner, "ticket_lock", &[])?;
+    let mcs = handoff_costs(runner, "mcs_lock", &[])?;
+    let exact = handoff_costs(runner, "mcs_lock", &["quantum:100".to_owned()])?;
+    let text = format!(
+        "ticket {ticket:.0?}, MCS {mcs:.0?}, MCS with a small quantum {exact:.0?} on {LOCK_CPUS:?} CPUs"
+    );
     ensure!(ticket[1] > 1.3 * ticket[0] && ticket[2] > 1.3 * ticket[1], "ticket does not grow: {text}");
     ensure!(mcs[2] < 1.1 * mcs[0] && mcs[1] < 1.1 * mcs[0], "MCS grows: {text}");
+    ensure!(mcs.iter().all(|&cost| cost > 0.8 * least), "MCS costs less than it can: {text}");
+    let near = |&cost: &f64| (0.95 * least..1.15 * least).contains(&cost);
+    ensure!(exact.iter().all(near), "MCS is not near {least}: {text}");
+    Ok(text)
+}
+
+/// Within its tenure a CPU that loaded a word gets to its compare-exchange, though a jump lies between: two transfers an
+/// operation, one for the load and one for the store. Without tenure others take the line in between, and it tries again.
+///
+/// # Errors
+/// The transfers with and without tenure.
+pub fn tenure(runner: &Runner) -> Result<String> {
+    let boot = |set: &str| Boot { set: vec![set.to_owned()], ..Boot::new("compare_apart", 8, OPS) };
+    let usual = runner.region(&boot(&format!("tenure:{}", Profile::default().order.tenure)))?;
+    let none = runner.region(&boot("tenure:0"))?;
+    let text = format!(
+        "{:.2} transfers and {:.0} cycles, {:.2} and {:.0} without",
+        transfers(&usual),
+        mean(&usual),
+        transfers(&none),
+        mean(&none)
+    );
+    within("transfers an operation", transfers(&usual), 2.0, 0.05)?;
+    ensure!(transfers(&none) > 1.2 * transfers(&usual), "tenure changes little: {text}");
+    ensure!(mean(&none) > 1.2 * mean(&usual), "tenure changes little: {text}");
     Ok(text)
 }
 
