@@ -106,22 +106,6 @@ pub fn futex_wake(word: &AtomicU32, count: u32) {
     unsafe { raw(libc::SYS_futex, [word.as_ptr() as usize, libc::FUTEX_WAKE as usize, count as usize, 0]) };
 }
 
-/// As [`futex_wait`], for a word that only this process uses.
-#[inline(always)]
-pub fn futex_wait_private(word: &AtomicU32, value: u32) {
-    let operation = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: as in `futex_wait`.
-    unsafe { raw(libc::SYS_futex, [word.as_ptr() as usize, operation as usize, value as usize, 0]) };
-}
-
-/// As [`futex_wake`], for one waiter of this process.
-#[inline(always)]
-pub fn futex_wake_private(word: &AtomicU32) {
-    let operation = libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG;
-    // SAFETY: as in `futex_wake`.
-    unsafe { raw(libc::SYS_futex, [word.as_ptr() as usize, operation as usize, 1, 0]) };
-}
-
 /// Creates a thread that ends at once, on the given stack; `tid` holds its number until it has ended and
 /// then 0. Returns the number or a negative error.
 ///

@@ -1,12 +1,11 @@
 //! What user code shares by itself: a mutex, a counter; and a counter that nobody shares.
 use std::arch::asm;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
 
 use workloads::table::number::{MUTEX, PRIVATE_COUNTER, SHARED_COUNTER};
 
 use crate::runner::{Operation, Setup};
-use crate::sys;
 
 /// A value alone in its line (and in the next, which some processors fetch with it).
 #[repr(align(128))]
@@ -54,15 +53,10 @@ impl Operation<SHARED_COUNTER> for SharedCounter {
     }
 }
 
-const FREE: u32 = 0;
-const TAKEN: u32 = 1;
-/// Taken, and somebody may be blocked on it.
-const WAITED_FOR: u32 = 2;
+static LOCK: Alone<std::sync::Mutex<()>> = Alone(std::sync::Mutex::new(()));
 
-static LOCK: Alone<AtomicU32> = Alone(AtomicU32::new(FREE));
-
-/// Lock, 50 NOPs, unlock of one futex mutex that all workers share; a worker that finds it taken blocks.
-/// The three-state mutex of Drepper, "Futexes Are Tricky", section 6.
+/// Lock, 50 NOPs, unlock of one mutex that all workers share: the one that a Rust program on Linux uses. It is a word in
+/// user memory; a worker that finds it taken spins for at most a hundred turns and then blocks on a futex.
 pub struct Mutex;
 
 impl Operation<MUTEX> for Mutex {
@@ -72,15 +66,8 @@ impl Operation<MUTEX> for Mutex {
 
     #[inline(always)]
     fn run(&mut self) {
-        let lock = &LOCK.0;
-        if lock.compare_exchange(FREE, TAKEN, Acquire, Relaxed).is_err() {
-            while lock.swap(WAITED_FOR, Acquire) != FREE {
-                sys::futex_wait_private(lock, WAITED_FOR);
-            }
-        }
+        // Nobody panics with the mutex.
+        let _held = LOCK.0.lock().unwrap_or_else(PoisonError::into_inner);
         nops!(50);
-        if lock.swap(FREE, Release) == WAITED_FOR {
-            sys::futex_wake_private(lock);
-        }
     }
 }
