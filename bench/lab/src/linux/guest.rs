@@ -4,13 +4,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use workloads::line::{FAILURE, SUCCESS};
 use workloads::table::number;
 use workloads::{Mode, Workload};
 
 use super::kernel::Kernel;
 use super::{amount, initramfs};
+use crate::exit::{Exit, bad_input, failure};
 use crate::kallsyms::Kallsyms;
 use crate::naming::Naming;
 use crate::qemu::process::{End, Input, Limits};
@@ -20,8 +21,10 @@ use crate::system::{Boot, System, Verdict};
 
 /// Every Linux guest's command line, before the boot arguments. Fairness choices: docs/linux.md.
 const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 nokaslr no5lvl norandmaps mitigations=off \
-                            transparent_hugepage=never lsm=capability noreplace-smp hpet=disable clocksource=acpi_pm nosoftlockup nowatchdog cryptomgr.notests \
-                            rcupdate.rcu_cpu_stall_suppress=1";
+                            transparent_hugepage=never lsm=capability noreplace-smp hpet=disable \
+                            clocksource=acpi_pm tsc=reliable no_timer_check nosoftlockup nowatchdog \
+                            cryptomgr.notests rcupdate.rcu_cpu_stall_suppress=1 init_on_alloc=0 \
+                            randomize_kstack_offset=off hardened_usercopy=off";
 /// The function that page faults enter by.
 const FAULT_ENTRY: &str = "asm_exc_page_fault";
 /// The kernel's table of the distances of per-CPU areas.
@@ -32,8 +35,8 @@ const PER_CPU_LINE: &str = "lab-percpu ";
 const SYMBOLS_TIMEOUT: Duration = Duration::from_secs(180);
 /// Time to boot in which the memory of that boot is enough.
 const SYMBOLS_MEMORY_MIB: u64 = 512;
-/// Operations of a worker that only show that everything works.
-const SMOKE_OPS: u64 = 50;
+/// Operations of a worker that only show that everything works: the fewest that are allowed.
+const SMOKE_OPS: u64 = amount::FEWEST;
 
 /// The programs that the guest runs.
 #[derive(Clone, Debug)]
@@ -78,24 +81,20 @@ impl Linux {
         }
         eprintln!("reading the symbols of Linux {} (once)", self.kernel.release);
         // Commands side by side each have a file of their own.
-        let unfinished = cache.with_extension(format!("part-{}", std::process::id()));
+        let unfinished = Unfinished(cache.with_extension(format!("part-{}", std::process::id())));
         let mut machine = self.machine_with(1, SYMBOLS_MEMORY_MIB, Accel::Tcg, "dump=kallsyms");
-        machine.extra = vec!["-debugcon".into(), format!("file:{}", unfinished.display()).into()];
+        machine.extra = vec!["-debugcon".into(), format!("file:{}", unfinished.0.display()).into()];
         let mut console = Console::new(None);
         let limits = Limits { timeout: Some(SYMBOLS_TIMEOUT), ..Limits::default() };
         let finished = process::run(machine.command(), Input::None, limits, &mut |bytes| {
             console.feed(bytes, |_| ());
         })
         .context("starting QEMU")?;
-        if self.verdict(&finished.end, &console) != Verdict::Success {
-            bail!("Linux {} did not hand out its symbols: {}", self.kernel.release, last_lines(&console));
-        }
-        let text = fs::read_to_string(&unfinished).context("reading the kernel's symbols")?;
-        let symbols = Kallsyms::parse(&text);
-        if symbols.address(FAULT_ENTRY).is_none() {
-            bail!("the symbols of Linux {} lack {FAULT_ENTRY}", self.kernel.release);
-        }
-        fs::rename(&unfinished, &cache).context("keeping the kernel's symbols")?;
+        let verdict = self.verdict(&finished.end, &console);
+        let symbols = symbols_of(&self.kernel.release, &verdict, &last_lines(&console), || {
+            fs::read_to_string(&unfinished.0).context("reading the kernel's symbols")
+        })?;
+        fs::rename(&unfinished.0, &cache).context("keeping the kernel's symbols")?;
         Ok(symbols)
     }
 
@@ -114,6 +113,40 @@ impl Linux {
             extra: Vec::new(),
         }
     }
+}
+
+/// A file that is removed unless it was renamed.
+struct Unfinished(PathBuf);
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        // It is not there any more if all went well.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The symbols that a guest handed out which ended with `verdict` and whose console ends with `said`.
+fn symbols_of(
+    release: &str,
+    verdict: &Verdict,
+    said: &str,
+    text: impl FnOnce() -> Result<String>,
+) -> Result<Kallsyms> {
+    match verdict {
+        Verdict::Success => {}
+        Verdict::Interrupted => return Err(failure(Exit::Interrupted, "interrupted")),
+        other => {
+            let message = format!("Linux {release} did not hand out its symbols ({other}): {said}");
+            return Err(failure(other.exit(), message));
+        }
+    }
+    let symbols = Kallsyms::parse(&text()?);
+    if symbols.address(FAULT_ENTRY).is_none() {
+        return Err(bad_input(format!(
+            "the symbols of Linux {release} lack {FAULT_ENTRY}: give a kernel of 5.8 or later, with kallsyms"
+        )));
+    }
+    Ok(symbols)
 }
 
 /// The last lines of a console as one line.
@@ -247,6 +280,41 @@ mod tests {
         }
         assert!(machine.cmdline.ends_with(" workload=fstat ops=3"));
         assert_eq!(linux().instrument()[0], "fault_entry=0xffffffff81000000");
+    }
+
+    #[test]
+    fn a_kernel_that_hands_out_no_symbols_ends_the_command_with_the_code_of_its_end() {
+        use crate::exit::code_of;
+        let text = |text: &'static str| move || Ok(text.to_owned());
+        let fault = "ffffffff81000000 T asm_exc_page_fault\n";
+        let of = |verdict: &Verdict, said| symbols_of("6.12", verdict, "its words", text(said));
+        assert!(of(&Verdict::Success, fault).is_ok());
+        for (verdict, symbols, exit) in [
+            (Verdict::Success, "ffffffff81000000 T other\n", Exit::BadInput),
+            (Verdict::Panic, fault, Exit::Panic),
+            (Verdict::Reset, fault, Exit::Reset),
+            (Verdict::Hang, fault, Exit::Hang),
+            (Verdict::Qemu("QEMU failed".into()), fault, Exit::Qemu),
+            (Verdict::Interrupted, fault, Exit::Interrupted),
+        ] {
+            let error = of(&verdict, symbols).err().unwrap();
+            assert_eq!(code_of(&error), exit, "{verdict}");
+            assert_eq!(error.to_string().lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn an_unfinished_file_goes_with_its_command_and_a_finished_one_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let [part, kept] = ["k.part-1", "k.kallsyms"].map(|name| folder.path().join(name));
+        fs::write(&part, "half").unwrap();
+        drop(Unfinished(part.clone()));
+        assert!(!part.exists());
+        fs::write(&part, "all").unwrap();
+        let unfinished = Unfinished(part.clone());
+        fs::rename(&unfinished.0, &kept).unwrap();
+        drop(unfinished);
+        assert!(kept.exists() && !part.exists());
     }
 
     #[test]
