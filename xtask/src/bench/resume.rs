@@ -73,6 +73,9 @@ impl Resumed {
             let of_it = self.records.iter().find(|record| record.system == system);
             // Commit and QEMU are those of the whole run, even where it had not come to this system.
             let then = of_it.unwrap_or(first);
+            if then.dirty != now.dirty {
+                return Err(differs("a work tree", Some(state(then.dirty)), Some(state(now.dirty))));
+            }
             let same = [("commit", &then.git, &now.git), ("QEMU", &then.qemu, &now.qemu)];
             let compiler = of_it.map(|then| ("compiler", &then.rustc, &now.rustc));
             for (what, then, now) in same.into_iter().chain(compiler) {
@@ -88,6 +91,15 @@ impl Resumed {
             }
         }
         Ok(())
+    }
+}
+
+/// A work tree with or without changes, in words.
+fn state(dirty: Option<bool>) -> &'static str {
+    match dirty {
+        Some(true) => "with changes that no commit has",
+        Some(false) => "without changes",
+        None => "of which nothing is known",
     }
 }
 
