@@ -26,6 +26,10 @@ fn handle(index: u64) -> Handle {
     Handle(shared(index).load(Ordering::Relaxed))
 }
 
+/// Threads that may have been there or not when they are kept from running: they are not counted.
+const READY: u64 = 1;
+const STOPPED: u64 = 6;
+
 /// The last word of a message of a caller that tells by the server that it is there.
 pub const TELLS_ARRIVAL: u64 = 0x5ca1_ab1e;
 
@@ -42,7 +46,9 @@ pub fn entry() -> u64 {
 extern "C" fn play(argument: u64) -> ! {
     let (role, cpu) = (argument & 0xff, argument >> 8);
     let (silent, own) = (handle(1), handle(2));
-    arrive();
+    if role != READY && role != STOPPED {
+        arrive();
+    }
     loop {
         match role {
             2 => drop(call::call(silent, [BLOCK; 4])),
