@@ -36,7 +36,7 @@ function judged(name, rows) {
   const all = total > 1 ? `all ${total} rows` : "its one row";
   const what = level === total ? `is level in ${all}` : level ? `is level in ${level} of ${total} rows and slows down in ${total - level}` : `slows down in ${all}`;
   const { worst, operation } = sound.reduce((high, row) => (row.worst.slowdown > high.worst.slowdown ? row : high));
-  return `${name.label} ${what}, to ${most.length > 1 ? `${most[0]} or ${most[most.length - 1]}` : most[0]} CPUs: at worst ${fixed(worst.slowdown)}× (${operation.workload}, ${modeInWords[operation.mode]}, ${worst.cpus} CPUs)${left}`;
+  return `${name.label} ${what}, to ${most.length > 1 ? `${most[0]} or ${most[most.length - 1]}` : most[0]} CPUs: ${level === total ? `never more than ${fixed(worst.slowdown)}×` : `at worst ${fixed(worst.slowdown)}× (${operation.workload}, ${modeInWords[operation.mode]}, ${worst.cpus} CPUs)`}${left}`;
 }
 
 function glance() {
