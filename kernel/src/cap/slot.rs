@@ -141,8 +141,8 @@ impl Slot {
         self.badge.load(Ordering::Relaxed)
     }
 
-    /// What it was derived from.
-    #[inline]
+    /// What it was derived from. (Said always, because each look-up walks by it.)
+    #[inline(always)]
     #[must_use]
     pub fn parent(&self) -> Option<Parent<'_>> {
         // SAFETY: a parent was given to `insert` as a reference for good.

@@ -122,6 +122,7 @@ pub unsafe trait Object {
 /// Ends an object whose first capability was given up, with which all others are: nobody can name it any more. `tag`
 /// and `object` are the capability's. Threads go on, and end when nobody uses them; so do programs with threads, and accounts
 /// that somebody pays by.
+#[inline(never)]
 pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
     // SAFETY: as for `cap::Capability::object`. Who finds the object dead already has nothing to do.
     unsafe {

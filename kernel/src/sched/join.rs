@@ -24,6 +24,7 @@ const JOIN: Work = Work::Control(ThreadOperation::Join);
 impl Cell {
     /// Waits for the end of `target`, which was alive when the running thread looked it up, until `deadline` (0: for
     /// good).
+    #[inline]
     pub fn run_join(&mut self, target: Target, deadline: u64) -> Return {
         // SAFETY: threads stay in memory for good, and their home is an atomic.
         if unsafe { (*target.thread).home() } != self.id() {
@@ -44,6 +45,7 @@ impl Cell {
         }
     }
 
+    #[inline]
     pub(super) fn join(&mut self, target: &mut Thread, asker: &Thread) -> Outcome {
         if ptr::eq(target, asker) {
             return Outcome::Done(Err(Error::Deadlock));
@@ -63,6 +65,7 @@ impl Cell {
     }
 
     /// Takes the status of a thread that ended before. Another program's may be taken apart at this moment, with it.
+    #[inline]
     fn join_ended(&mut self, target: &mut Thread, asker: &Thread) -> Result<u64, Error> {
         let (space, tag) = (target.space, target.tag);
         if ptr::eq(space, asker.space) {
