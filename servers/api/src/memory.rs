@@ -38,5 +38,7 @@ rt::interface! {
         13 renew(process: u64, address: u64) -> ();
         /// The window of a process, for a server that is shown objects. Returns its object.
         14 window_of(process: u64) -> u64;
+        /// The first object of the caller's from `number` on.
+        15 next_object(number: u64) -> u64;
     }
 }

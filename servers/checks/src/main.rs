@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod files;
 mod load;
 mod restart;
 
@@ -15,7 +16,7 @@ rt::main!(run);
 /// A test: its name, and what it does; an error says what did not hold.
 type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
-const CHECKS: &[Check] = &[("restart/echo", restart::echo)];
+const CHECKS: &[Check] = &[("restart/echo", restart::echo), ("restart/files", files::restart)];
 
 /// The value of the word `name=value` of the command line.
 fn value(block: &'static Block, name: &str) -> Option<&'static str> {

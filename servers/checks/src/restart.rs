@@ -50,7 +50,7 @@ fn wait_until(
 }
 
 /// Kills the server `name` again and again at random moments under a load of `step` on each CPU.
-fn under_load(block: &'static Block, name: &str, step: Step) -> Result<(), &'static str> {
+pub fn under_load(block: &'static Block, name: &str, step: Step) -> Result<(), &'static str> {
     let kills = crate::value(block, "kills").and_then(|text| text.parse().ok()).unwrap_or(KILLS);
     let root = supervisor(block)?;
     let (index, before) = find(root, name)?;

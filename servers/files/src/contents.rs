@@ -1,8 +1,7 @@
 //! What is in files: read, write, seek, truncate, and what is known of a file.
 
-use alloc::vec::Vec;
 use core::ptr;
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use api::files::{APPEND, Attributes, FROM_CURRENT, FROM_END, FROM_START};
 use rt::errno::Errno;
@@ -10,8 +9,8 @@ use rt::service::Data;
 
 use crate::descriptor::Process;
 use crate::inode::Inode;
-use crate::log::Kind;
 use crate::open::OpenFile;
+use crate::saved::{Filling, MOST_BYTES};
 use crate::{At, FileSystem, Outside};
 
 /// The largest offset, as in POSIX's signed 64 bits.
@@ -76,7 +75,7 @@ impl<O: Outside> FileSystem<O> {
 
     #[inline(always)]
     fn read_at(&self, at: At<'_>, inode: &'static Inode, offset: u64, data: Data) -> u64 {
-        let attributes = inode.kept(at.cpu);
+        let attributes = inode.own(at.cpu);
         let length = attributes.size.saturating_sub(offset).min(data.length as u64);
         if length > 0 {
             let copied = self.with_content(at, inode, |content| {
@@ -91,6 +90,7 @@ impl<O: Outside> FileSystem<O> {
         }
         if data.length > 0 && attributes.atime < attributes.mtime {
             let now = self.outside.now();
+            self.put(&inode.kept.atime, now);
             inode.change(|attributes| attributes.atime = now);
         }
         length
@@ -103,9 +103,10 @@ impl<O: Outside> FileSystem<O> {
     pub fn read(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
         let file = process.get(descriptor)?;
         let inode = readable(file)?;
-        let mut offset = file.offset.lock();
-        let length = self.read_at(at, inode, *offset, data);
-        *offset += length;
+        let _moving = file.moving.lock();
+        let offset = file.offset.load(Ordering::Relaxed);
+        let length = self.read_at(at, inode, offset, data);
+        self.put(&file.offset, offset + length);
         Ok(length)
     }
 
@@ -125,7 +126,7 @@ impl<O: Outside> FileSystem<O> {
             return Err(Errno::Invalid);
         }
         let inode = self.writable(at, process.get(descriptor)?)?;
-        Ok(self.write_at(at, inode, |_| offset, data)?.1)
+        self.write_at(at, inode, |_| offset, data, None)
     }
 
     /// Writes on from where the open file is, or at its end if it was opened for that; returns how many bytes.
@@ -139,11 +140,9 @@ impl<O: Outside> FileSystem<O> {
             return Ok(0);
         }
         let is_appended = file.flags() & APPEND != 0;
-        let mut offset = file.offset.lock();
-        let place = |size| if is_appended { size } else { *offset };
-        let (start, length) = self.write_at(at, inode, place, data)?;
-        *offset = start + length;
-        Ok(length)
+        let _moving = file.moving.lock();
+        let place = |size| if is_appended { size } else { file.offset.load(Ordering::Relaxed) };
+        self.write_at(at, inode, place, data, Some(&file.offset))
     }
 
     /// The file behind `file`, which can be written, and has a content: making it may block.
@@ -163,54 +162,55 @@ impl<O: Outside> FileSystem<O> {
             return Ok(content);
         }
         let fresh = self.outside.make_content()?;
+        // Held, so that whoever ends the inode meanwhile waits until both say the same.
+        let held = inode.writing.0.lock();
         match inode.content.compare_exchange(0, fresh, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => Ok(fresh),
+            Ok(_) => {
+                self.put(&inode.kept.content, fresh);
+                Ok(fresh)
+            }
             Err(other) => {
+                drop(held);
                 self.outside.end_content(fresh);
                 Ok(other)
             }
         }
     }
 
-    /// Writes where `place` says, which is told the size; returns where that was, and how many bytes.
+    /// Writes where `place` says, which is told the size, and has `next` say where that ended; returns how many bytes.
     fn write_at(
         &self,
         at: At<'_>,
         inode: &'static Inode,
         place: impl FnOnce(u64) -> u64,
         data: Data,
-    ) -> Result<(u64, u64), Errno> {
+        next: Option<&'static AtomicU64>,
+    ) -> Result<u64, Errno> {
         let mut paid = inode.writing.0.lock();
-        let start = place(inode.kept(at.cpu).size);
+        let size = inode.own(at.cpu).size;
+        let start = place(size);
         if data.length == 0 {
-            return Ok((start, 0));
+            return Ok(0);
         }
-        let length = (data.length as u64).min(O::LARGEST.saturating_sub(start));
+        let length = (data.length.min(MOST_BYTES) as u64).min(O::LARGEST.saturating_sub(start));
         if length == 0 {
             return Err(Errno::FileTooLarge);
         }
-        let length = self.room.pay_towards(at.cpu, &mut paid, start, start + length)? - start;
-        // Others may change the data meanwhile: what is written down is what is written.
-        let bytes = self.outside.log(at.cpu.id()).map(|_| {
-            // SAFETY: as much is there; any bytes will do.
-            (0..length as usize)
-                .map(|index| unsafe { data.start.add(index).read_volatile() })
-                .collect::<Vec<u8>>()
-        });
-        let mut source = data.start.cast_const();
-        if let Some(bytes) = &bytes {
-            self.record(at, Kind::Write, [inode.number(), start, 0], bytes, &[])?;
-            source = bytes.as_ptr();
-        }
-        let copied = self.with_content(at, inode, |content| {
-            // SAFETY: within the content; as in `read_at`.
-            unsafe { ptr::copy_nonoverlapping(source, content.add(start as usize), length as usize) };
+        let end = self.room.pay_towards(at.cpu, &mut paid, start, start + length)?;
+        let length = end - start;
+        let (kept, now, size) = (inode.kept, self.outside.now(), size.max(end));
+        let own = [(&kept.size, size), (&kept.mtime, now), (&kept.ctime, now), (&kept.paid, *paid)];
+        let stores = [own[0], own[1], own[2], own[3], next.map_or(own[0], |next| (next, end))];
+        let written = self.with_content(at, inode, |content| {
+            // SAFETY: within the content.
+            let target = unsafe { content.add(start as usize) };
+            self.change(at, &stores, Filling::Bytes(data.start, target, length as usize));
         });
         // Closed meanwhile by another thread.
-        copied.ok_or(Errno::BadDescriptor)?;
-        inode.resize(self.outside.now(), |size| size.max(start + length));
+        written.ok_or(Errno::BadDescriptor)?;
+        inode.resize(now, |_| size);
         drop(paid);
-        Ok((start, length))
+        Ok(length)
     }
 
     /// Says where an open file is read and written next; returns that.
@@ -227,17 +227,18 @@ impl<O: Outside> FileSystem<O> {
     ) -> Result<u64, Errno> {
         let file = process.get(descriptor)?;
         let inode = file.inode()?;
-        let mut offset = file.offset.lock();
+        let _moving = file.moving.lock();
         let base = match from {
             FROM_START => 0,
-            FROM_CURRENT => *offset,
+            FROM_CURRENT => file.offset.load(Ordering::Relaxed),
             // A directory has no end that could be told.
-            FROM_END if inode.directory.is_none() => inode.kept(at.cpu).size,
+            FROM_END if inode.directory.is_none() => inode.own(at.cpu).size,
             _ => return Err(Errno::Invalid),
         };
         let new = base.checked_add_signed(distance as i64).filter(|new| *new <= LARGEST_OFFSET);
-        *offset = new.ok_or(Errno::Invalid)?;
-        Ok(*offset)
+        let new = new.ok_or(Errno::Invalid)?;
+        self.put(&file.offset, new);
+        Ok(new)
     }
 
     /// Makes an open file so long.
@@ -286,43 +287,18 @@ impl<O: Outside> FileSystem<O> {
     pub(crate) fn set_size(&self, at: At<'_>, inode: &'static Inode, size: u64) -> Result<(), Errno> {
         let mut paid = inode.writing.0.lock();
         self.room.pay_to(at.cpu, &mut paid, size)?;
-        self.record(at, Kind::Resize, [inode.number(), size, 0], &[], &[])?;
-        self.cut(at, inode, size);
+        let (kept, now, old) = (inode.kept, self.outside.now(), inode.own(at.cpu).size);
+        let stores = [(&kept.size, size), (&kept.mtime, now), (&kept.ctime, now), (&kept.paid, *paid)];
+        let cut = |content: *mut u8| {
+            // SAFETY: within the content. Whoever reads meanwhile may see zeroes, as if it came later.
+            let target = unsafe { content.add(size as usize) };
+            self.change(at, &stores, Filling::Zeroes(target, (old - size) as usize));
+        };
+        if size >= old || self.with_content(at, inode, cut).is_none() {
+            self.change(at, &stores, Filling::None);
+        }
+        inode.resize(now, |_| size);
         drop(paid);
         Ok(())
-    }
-
-    /// Writes what was written in an earlier life.
-    pub(crate) fn put(
-        &self,
-        at: At<'_>,
-        inode: &'static Inode,
-        start: u64,
-        bytes: &[u8],
-    ) -> Result<(), Errno> {
-        self.made_content(at, inode)?;
-        let end = start + bytes.len() as u64;
-        if end > O::LARGEST {
-            return Err(Errno::FileTooLarge);
-        }
-        self.room.pay_to(at.cpu, &mut inode.writing.0.lock(), end)?;
-        self.with_content(at, inode, |content| {
-            // SAFETY: within the content.
-            unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), content.add(start as usize), bytes.len()) };
-        });
-        inode.resize(self.outside.now(), |size| size.max(end));
-        Ok(())
-    }
-
-    /// Makes a file so long, whose `writing` is held, or which nobody else knows.
-    pub(crate) fn cut(&self, at: At<'_>, inode: &'static Inode, size: u64) {
-        let old = inode.kept(at.cpu).size;
-        inode.resize(self.outside.now(), |_| size);
-        if size < old {
-            self.with_content(at, inode, |content| {
-                // SAFETY: within the content. Whoever reads meanwhile knew the old size.
-                unsafe { ptr::write_bytes(content.add(size as usize), 0, (old - size) as usize) };
-            });
-        }
     }
 }

@@ -8,6 +8,7 @@ use rt::errno::Errno;
 
 use crate::inode::Found;
 use crate::lock::{self, Lock};
+use crate::saved::KeptName;
 
 /// Parts of a directory.
 pub const PARTS: usize = 64;
@@ -45,6 +46,8 @@ pub struct Entry {
     pub found: Found,
     /// Its place when the directory is read.
     pub place: u64,
+    /// Where it is kept.
+    pub kept: &'static KeptName,
 }
 
 /// What a directory's parts have, put together.
@@ -168,12 +171,12 @@ impl Held<'_> {
         self.part.changed.store(now, Ordering::SeqCst);
     }
 
-    /// Has a name stand for `found`.
-    pub fn insert(&mut self, name: &[u8], found: Found) {
+    /// Has a name stand for `found`, which is kept at `kept`.
+    pub fn insert(&mut self, name: &[u8], found: Found, kept: &'static KeptName) {
         debug_assert!(self.is_changing);
         let place = self.names.next;
         self.names.next += 1;
-        let old = self.names.by_name.insert(name.into(), Entry { found, place });
+        let old = self.names.by_name.insert(name.into(), Entry { found, place, kept });
         let count = |found: &Found| u32::from(found.inode.directory.is_some());
         let (more, fewer) = (count(&found), old.map_or(0, |old| count(&old.found)));
         self.part.directories.fetch_add(more.wrapping_sub(fewer), Ordering::SeqCst);

@@ -15,6 +15,7 @@ use crate::NUMBERS;
 use crate::attributes::{self, Shared};
 use crate::directory::Directory;
 use crate::lock::Lock;
+use crate::saved::KeptFile;
 
 /// The root's number; 0 is nobody's.
 pub const ROOT: u64 = 1;
@@ -29,6 +30,8 @@ pub struct Inode {
     number: AtomicU64,
     /// Its content; 0 if it has none yet.
     pub content: AtomicU64,
+    /// Where it is kept, with the same number and content; the same for as long as this inode is there.
+    pub kept: &'static KeptFile,
     /// Its names, if it is a directory.
     pub directory: Option<Directory>,
     /// Names and open files by which it is reached; on a line that readers of attributes do not touch.
@@ -84,7 +87,7 @@ pub struct Gone {
 impl Inode {
     /// What is known of it, from this CPU's copy; of a directory without what its parts count.
     #[inline(always)]
-    pub fn kept(&self, cpu: Cpu<'_>) -> Attributes {
+    pub fn own(&self, cpu: Cpu<'_>) -> Attributes {
         attributes::read(&self.attributes, cpu)
     }
 
@@ -103,20 +106,25 @@ impl Inode {
     /// What is known of it.
     #[inline(always)]
     pub fn attributes(&self, cpu: Cpu<'_>) -> Attributes {
-        let kept = self.kept(cpu);
-        if kept.mode & TYPE == DIRECTORY { self.gathered(kept) } else { kept }
+        let own = self.own(cpu);
+        if own.mode & TYPE == DIRECTORY { self.gathered(own) } else { own }
     }
 
     #[cold]
     #[inline(never)]
-    fn gathered(&self, mut kept: Attributes) -> Attributes {
-        if let (Some(directory), true) = (&self.directory, kept.nlink > 0) {
+    fn gathered(&self, mut own: Attributes) -> Attributes {
+        if let (Some(directory), true) = (&self.directory, own.nlink > 0) {
             let parts = directory.gather();
-            kept.nlink += parts.directories;
-            kept.mtime = kept.mtime.max(parts.changed);
-            kept.ctime = kept.ctime.max(parts.changed);
+            own.nlink += parts.directories;
+            own.mtime = own.mtime.max(parts.changed);
+            own.ctime = own.ctime.max(parts.changed);
         }
-        kept
+        own
+    }
+
+    /// What is to be stored where it is kept, so that it has another time of change.
+    pub fn changed(&self, now: u64) -> (&'static AtomicU64, u64) {
+        (&self.kept.ctime, now)
     }
 
     /// Its number.
@@ -133,11 +141,26 @@ impl Inode {
     pub fn resize(&self, now: u64, size: impl FnOnce(u64) -> u64) {
         self.change(|attributes| {
             attributes.size = size(attributes.size);
-            attributes.blocks = attributes.size.next_multiple_of(abi::PAGE) / BLOCK;
+            attributes.blocks = blocks_of(attributes.size);
             attributes.mtime = now;
             attributes.ctime = now;
         });
     }
+}
+
+/// What is known of a file by what is kept of it, without names; of a directory with the two that it has of itself.
+fn attributes_of(kept: &KeptFile) -> Attributes {
+    let [ino, size, mtime, ctime, atime, mode] =
+        [&kept.number, &kept.size, &kept.mtime, &kept.ctime, &kept.atime, &kept.mode]
+            .map(|word| word.load(Ordering::Relaxed));
+    let mode = mode as u32;
+    let nlink = if mode & TYPE == DIRECTORY { 2 } else { 0 };
+    Attributes { ino, size, mtime, ctime, atime, mode, nlink, uid: 0, gid: 0, blocks: blocks_of(size) }
+}
+
+/// Units of [`Attributes::blocks`] of so many bytes.
+const fn blocks_of(size: u64) -> u64 {
+    size.next_multiple_of(abi::PAGE) / BLOCK
 }
 
 /// The inodes that a replica can use again.
@@ -193,8 +216,8 @@ impl Inodes {
         }
     }
 
-    /// Makes an inode with one name, in `parent` if it is a directory (none: in itself). `numbered` is its number, if
-    /// it had one in an earlier life.
+    /// Makes an inode with one name, in `parent` if it is a directory (none: in itself), kept by `keep` or where a spare
+    /// one is. `store` stores what is kept: as long as no name is kept that stands for it, it is nothing.
     ///
     /// # Errors
     /// [`Errno::TooManyFiles`].
@@ -202,46 +225,71 @@ impl Inodes {
         &self,
         near: CpuId,
         spare: &Spare,
-        mode: u32,
-        now: u64,
+        (mode, now): (u32, u64),
         parent: Option<Found>,
-        numbered: Option<u64>,
+        keep: impl FnOnce() -> Option<&'static KeptFile>,
+        store: impl Fn(&AtomicU64, u64),
     ) -> Result<Found, Errno> {
         let is_directory = mode & TYPE == DIRECTORY;
-        let number = numbered.unwrap_or_else(|| self.number(near));
+        let number = if parent.is_some() { self.number(near) } else { ROOT };
+        let again = spare.take(is_directory);
+        let kept = match again {
+            Some(inode) => inode.kept,
+            None => keep().ok_or(Errno::TooManyFiles)?,
+        };
+        // A spare one may have got a content from somebody who came late.
+        let held = again.map(|inode| inode.writing.0.lock());
+        let content = again.map_or(0, |inode| inode.content.load(Ordering::SeqCst));
+        for (place, value) in [
+            (&kept.content, content),
+            (&kept.size, 0),
+            (&kept.mtime, now),
+            (&kept.ctime, now),
+            (&kept.atime, now),
+            (&kept.mode, mode.into()),
+            (&kept.paid, 0),
+            (&kept.number, number),
+        ] {
+            store(place, value);
+        }
+        drop(held);
+        let Some(inode) = again else {
+            let found = self.known(near, kept, parent)?;
+            found.inode.change(|attributes| attributes.nlink += u32::from(!is_directory));
+            return Ok(found);
+        };
+        inode.number.store(number, Ordering::SeqCst);
+        inode.change(|old| {
+            *old = attributes_of(kept);
+            old.nlink += u32::from(!is_directory);
+        });
+        if let Some(directory) = &inode.directory {
+            directory.again(number, parent, now);
+        }
+        inode.users.0.store(1, Ordering::SeqCst);
+        Ok(Found { inode, number })
+    }
+
+    /// The inode of what is kept, with one user and no name; a directory has its two names, and is empty.
+    ///
+    /// # Errors
+    /// [`Errno::TooManyFiles`].
+    pub fn known(&self, near: CpuId, kept: &'static KeptFile, parent: Option<Found>) -> Result<Found, Errno> {
+        let attributes = attributes_of(kept);
+        let number = attributes.ino;
         if number > ROOT {
             self.use_number(number);
         }
-        let attributes = Attributes {
-            ino: number,
-            size: 0,
-            mtime: now,
-            ctime: now,
-            atime: now,
-            mode,
-            nlink: if is_directory { 2 } else { 1 },
-            uid: 0,
-            gid: 0,
-            blocks: 0,
-        };
-        if let Some(inode) = spare.take(is_directory) {
-            let found = Found { inode, number };
-            inode.number.store(number, Ordering::SeqCst);
-            inode.change(|old| *old = attributes);
-            if let Some(directory) = &inode.directory {
-                directory.again(number, parent, now);
-            }
-            inode.users.0.store(1, Ordering::SeqCst);
-            return Ok(found);
-        }
+        let is_directory = attributes.mode & TYPE == DIRECTORY;
         let shared = Clustered::new(&self.slots, near, attributes::new(attributes));
         let inode = Box::leak(Box::new(Inode {
             attributes: shared.map_err(|_| Errno::TooManyFiles)?,
             number: AtomicU64::new(number),
-            content: AtomicU64::new(0),
-            directory: is_directory.then(|| Directory::new(number, parent, now)),
+            content: AtomicU64::new(kept.content.load(Ordering::Relaxed)),
+            kept,
+            directory: is_directory.then(|| Directory::new(number, parent, attributes.mtime)),
             users: Padded(AtomicU32::new(1)),
-            writing: Padded(Lock::new(0)),
+            writing: Padded(Lock::new(kept.paid.load(Ordering::Relaxed))),
         }));
         Ok(Found { inode, number })
     }
@@ -257,6 +305,7 @@ impl Inodes {
         let pages = core::mem::take(&mut *inode.writing.0.lock());
         // Who found it before finds it gone.
         inode.number.store(0, Ordering::SeqCst);
+        inode.kept.number.store(0, Ordering::Release);
         spare.give(inode);
         Some(Gone { content, pages })
     }

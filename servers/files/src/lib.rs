@@ -14,6 +14,9 @@
 //! on all CPUs before they show on one. So operations on names and attributes are linearisable, but for a path through
 //! a directory that is moved meanwhile (as POSIX allows), and for times. Contents are only as atomic as memory.
 //!
+//! **Life after death.** All that was acknowledged is kept in memory that outlives the server ([`saved`]), and its next life
+//! begins from that ([`recovery`]).
+//!
 //! Inodes and open files are used again only as what they were, with another number, so that whoever comes late finds
 //! another file and not other memory.
 #![cfg_attr(target_os = "none", no_std)]
@@ -26,12 +29,13 @@ pub mod descriptor;
 pub mod directory;
 pub mod inode;
 pub mod lock;
-pub mod log;
 pub mod names;
 pub mod open;
 pub mod outside;
 pub mod path;
+pub mod recovery;
 pub mod room;
+pub mod saved;
 pub mod tree;
 
 use alloc::boxed::Box;
@@ -40,13 +44,16 @@ use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use rt::errno::Errno;
-use smp::{Cpu, CpuId};
+use smp::Cpu;
 
-use inode::{Found, Gone, Inode, Inodes, Padded, ROOT, Spare};
+use descriptor::Process;
+use inode::{Found, Gone, Inode, Inodes, Padded, Spare};
 use names::Names;
 use open::OpenFiles;
 pub use outside::Outside;
+use recovery::Left;
 use room::Room;
+use saved::{CpuPart, KeptFile, KeptName, SharedPart};
 
 /// Numbers of clustered objects: of each file's attributes, and of what [`room`] has.
 pub const NUMBERS: usize = 4096;
@@ -64,6 +71,12 @@ pub struct FileSystem<O> {
     moves: lock::Lock<()>,
     /// The content that each CPU works on.
     in_use: Box<[Padded<AtomicU64>]>,
+    /// What outlives it: of each CPU, and of all.
+    parts: &'static [&'static CpuPart],
+    shared: &'static SharedPart,
+    /// What an earlier life left.
+    processes: Vec<(usize, &'static Process)>,
+    left: Box<[lock::Lock<Option<Left>>]>,
 }
 
 /// What a CPU keeps for itself.
@@ -72,6 +85,8 @@ pub struct Replica {
     names: Names,
     open: OpenFiles,
     spare: Spare,
+    spare_files: Pile<&'static KeptFile>,
+    spare_names: Pile<&'static KeptName>,
     /// Contents that were in use on other CPUs when they ended.
     ending: UnsafeCell<Vec<Gone>>,
 }
@@ -85,18 +100,59 @@ pub struct At<'a> {
     pub replica: &'a Replica,
 }
 
+/// What a replica can use again.
+struct Pile<T>(UnsafeCell<Vec<T>>);
+
+impl<T> Default for Pile<T> {
+    fn default() -> Self {
+        Self::new(Vec::new())
+    }
+}
+
+impl<T> Pile<T> {
+    fn new(things: Vec<T>) -> Self {
+        Self(UnsafeCell::new(things))
+    }
+
+    fn take(&self) -> Option<T> {
+        // SAFETY: a replica is a monitor, and nothing in here calls another server.
+        unsafe { &mut *self.0.get() }.pop()
+    }
+
+    fn give(&self, thing: T) {
+        // SAFETY: as in `take`.
+        unsafe { &mut *self.0.get() }.push(thing);
+    }
+}
+
 impl<O: Outside> FileSystem<O> {
-    /// An empty file system for so many CPUs.
+    /// Takes notice of a process with this window, of which `known` is known already, and which inherits the descriptors of
+    /// `parent`.
     ///
     /// # Errors
-    /// [`Errno::NoMemory`], or why the capacity is not known.
-    pub fn new(outside: O, cpus: usize) -> Result<Self, Errno> {
-        let inodes = Inodes::new(cpus);
-        let room = Room::new(&inodes.slots, outside.capacity()?)?;
-        let mode = api::files::DIRECTORY | 0o755;
-        let root = inodes.make(CpuId::BOOT, &Spare::default(), mode, outside.now(), None, Some(ROOT))?;
-        let in_use = (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect();
-        Ok(Self { outside, inodes, room, root, moves: lock::Lock::new(()), in_use })
+    /// [`Errno::NoProcess`].
+    pub fn attach(
+        &self,
+        number: usize,
+        window: u64,
+        known: Option<&'static Process>,
+        parent: Option<&Process>,
+    ) -> Result<&'static Process, Errno> {
+        let kept = self.shared.processes.get(number).ok_or(Errno::NoProcess)?;
+        self.put(&kept.window, window);
+        self.put(&kept.is_there, 1);
+        let process = known.unwrap_or_else(|| Process::new(number, kept, self.parts));
+        process.window.store(window, Ordering::Relaxed);
+        if let Some(parent) = parent {
+            process.inherit(parent, || self.outside.step());
+        }
+        Ok(process)
+    }
+
+    /// Closes all that a process had open; it is at its end.
+    pub fn detach(&self, at: At<'_>, process: &Process) {
+        self.end(at, process);
+        self.put(process.is_there(), 0);
     }
 
     /// Ends one use of an inode; with the last, its content.

@@ -61,6 +61,11 @@ impl<T> Lock<T> {
         }
     }
 
+    /// Gives it free, whoever held it in an earlier life. Nobody uses it yet.
+    pub fn free_anew(&self) {
+        self.busy.store(false, Ordering::Relaxed);
+    }
+
     /// Holds it if it is free.
     #[inline(always)]
     pub fn try_lock(&self) -> Option<Held<'_, T>> {

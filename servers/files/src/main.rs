@@ -14,15 +14,17 @@ use api::badge::PROCESSES;
 use api::files::{FSTAT, Files as _};
 use api::memory::MemoryClient;
 use files::descriptor::Process;
+use files::saved::{CpuPart, SharedPart};
 use files::{FileSystem, NUMBERS, Outside, Replica};
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::layout::OBJECT;
+use rt::saved::{Part, Saved};
 use rt::server::{Server, Turn};
-use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT};
+use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT, until_answered};
 use rt::start::Block;
 use rt::window::Slot;
-use smp::Cpu;
+use smp::{Cpu, CpuId};
 
 rt::server!(Files, NUMBERS);
 
@@ -65,6 +67,35 @@ impl Outside for Objects {
     fn content(&self, number: u64) -> *mut u8 {
         content(number) as *mut u8
     }
+
+    fn next_content(&self, from: u64) -> Option<u64> {
+        until_answered(|| self.0.next_object(from)).ok()
+    }
+
+    fn shared_part(&self) -> &'static SharedPart {
+        // SAFETY: the manifest says that there is saved memory; this part is a `SharedPart` and nothing else.
+        unsafe { saved(Part::Shared) }
+    }
+
+    fn cpu_part(&self, cpu: CpuId) -> &'static CpuPart {
+        // SAFETY: as above, of a CPU.
+        unsafe { saved(Part::Cpu(cpu.index() as u32)) }
+    }
+}
+
+/// A part of what is saved. What an earlier life was in the midst of making is as good as what it kept.
+///
+/// # Safety
+/// As of [`rt::saved::open`].
+unsafe fn saved<T: Saved>(part: Part) -> &'static T {
+    // SAFETY: the caller's.
+    let opened = unsafe { rt::saved::open::<T>(part) };
+    let Some(opened) = opened else {
+        rt::log!("files: what was saved is of another version");
+        call::exit(1);
+    };
+    opened.keep();
+    opened.saved
 }
 
 #[inline(always)]
@@ -116,7 +147,12 @@ impl Server for Files {
 
     fn new(block: &'static Block) -> Self {
         match FileSystem::new(Objects(MemoryClient(block.memory)), block.cpus as usize) {
-            Ok(system) => Self { system },
+            Ok(system) => {
+                for (number, known) in system.processes() {
+                    PROCESS[*number].store(ptr::from_ref(*known).cast_mut(), Ordering::Release);
+                }
+                Self { system }
+            }
             Err(error) => {
                 rt::log!("files: no file system: {error:?}");
                 call::exit(1);
@@ -124,8 +160,8 @@ impl Server for Files {
         }
     }
 
-    fn replica(&self, _: Cpu<'_>) -> Replica {
-        Replica::default()
+    fn replica(&self, cpu: Cpu<'_>) -> Replica {
+        self.system.replica(cpu.id())
     }
 
     #[inline(always)]

@@ -1,10 +1,9 @@
 //! Open files: what descriptors that were inherited have in common, and how a file is opened and closed.
 
-use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::cell::UnsafeCell;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use api::files::{
     ACCESS, CREATE, DIRECTORY_ONLY, EXCLUSIVE, LOWEST, READ_WRITE, REGULAR, TRUNCATE, WRITE_ONLY,
@@ -19,14 +18,19 @@ use crate::{At, FileSystem, Outside};
 /// The rights in a mode.
 pub const RIGHTS: u32 = 0o7777;
 
-/// An open file. Its memory is only ever an open file's.
-#[repr(align(128))]
+/// An open file, in memory that outlives the server. Its memory is only ever an open file's.
+#[repr(C, align(128))]
 pub struct OpenFile {
+    /// The file in this life.
     inode: AtomicPtr<Inode>,
+    /// Its number.
+    number: AtomicU64,
     flags: AtomicU32,
     descriptors: AtomicU32,
     /// Where it is read and written next.
-    pub offset: Lock<u64>,
+    pub offset: AtomicU64,
+    /// Held by whoever changes that.
+    pub moving: Lock<()>,
 }
 
 impl OpenFile {
@@ -56,6 +60,30 @@ impl OpenFile {
         self.flags() & ACCESS != 0
     }
 
+    /// Begins a new life, in which no descriptor of it is known.
+    pub fn begin_anew(&self) {
+        self.inode.store(ptr::null_mut(), Ordering::Relaxed);
+        self.descriptors.store(0, Ordering::Relaxed);
+        self.moving.free_anew();
+    }
+
+    /// A descriptor of it was found in a new life, in which its file is what `find` finds by the number; returns that
+    /// for the first, since it is a use of the file. False if there is no such file.
+    pub fn found_descriptor(&self, find: impl FnOnce(u64) -> Option<Found>) -> bool {
+        if self.descriptors.fetch_add(1, Ordering::Relaxed) > 0 {
+            return true;
+        }
+        let Some(found) = find(self.number.load(Ordering::Relaxed)) else { return false };
+        found.keep();
+        self.inode.store(ptr::from_ref(found.inode).cast_mut(), Ordering::Relaxed);
+        true
+    }
+
+    /// Whether no descriptor stands for it.
+    pub fn is_closed(&self) -> bool {
+        self.descriptors.load(Ordering::Relaxed) == 0
+    }
+
     /// Counts one descriptor more; false if it has none any more.
     pub fn keep(&self) -> bool {
         let one_more = |count: u32| (count > 0).then_some(count + 1);
@@ -68,25 +96,27 @@ impl OpenFile {
 pub struct OpenFiles(UnsafeCell<Vec<&'static OpenFile>>);
 
 impl OpenFiles {
-    /// Opens `inode`, of whose uses one becomes the open file's.
-    fn open(&self, inode: &'static Inode, flags: u32) -> &'static OpenFile {
+    /// Those that an earlier life left.
+    pub fn new(spare: Vec<&'static OpenFile>) -> Self {
+        Self(UnsafeCell::new(spare))
+    }
+
+    /// Opens a file, of whose uses one becomes the open file's; `fresh` makes one if there is no spare one.
+    fn open(
+        &self,
+        found: Found,
+        flags: u32,
+        fresh: impl FnOnce() -> Option<&'static OpenFile>,
+    ) -> Option<&'static OpenFile> {
         // SAFETY: a replica is a monitor, and nothing in here calls another server.
         let again = unsafe { &mut *self.0.get() }.pop();
-        let new = || {
-            let file = OpenFile {
-                inode: AtomicPtr::new(ptr::null_mut()),
-                flags: AtomicU32::new(0),
-                descriptors: AtomicU32::new(0),
-                offset: Lock::new(0),
-            };
-            &*Box::leak(Box::new(file))
-        };
-        let file = again.unwrap_or_else(new);
-        *file.offset.lock() = 0;
+        let file = again.or_else(fresh)?;
+        file.number.store(found.number, Ordering::Relaxed);
+        file.offset.store(0, Ordering::Relaxed);
         file.flags.store(flags, Ordering::Relaxed);
-        file.inode.store(ptr::from_ref(inode).cast_mut(), Ordering::Release);
+        file.inode.store(ptr::from_ref(found.inode).cast_mut(), Ordering::Release);
         file.descriptors.store(1, Ordering::Release);
-        file
+        Some(file)
     }
 
     /// Gives up a descriptor of `file`; with the last, returns the inode, whose use becomes the caller's.
@@ -118,12 +148,21 @@ impl<O: Outside> FileSystem<O> {
         if flags & TRUNCATE != 0 {
             self.set_size(at, found.inode, 0).inspect_err(|_| self.leave(at, found.inode))?;
         }
-        let file = at.replica.open.open(found.inode, flags);
+        let Some(file) = self.open_found(at, found, flags) else {
+            self.leave(at, found.inode);
+            return Err(Errno::TooManyFiles);
+        };
         let range = (flags & LOWEST == 0).then_some(at.cpu.id().index());
+        self.outside.step();
         process.add(range, file).ok_or_else(|| {
             self.close_file(at, file);
             Errno::TooManyDescriptors
         })
+    }
+
+    #[inline(always)]
+    fn open_found(&self, at: At<'_>, found: Found, flags: u32) -> Option<&'static OpenFile> {
+        at.replica.open.open(found, flags, || self.part(at).open.fresh())
     }
 
     /// The file to open, of whose uses one becomes the caller's.
@@ -170,6 +209,7 @@ impl<O: Outside> FileSystem<O> {
     /// # Errors
     /// [`Errno::BadDescriptor`].
     pub fn close(&self, at: At<'_>, process: &Process, descriptor: u32) -> Result<(), Errno> {
+        self.outside.step();
         self.close_file(at, process.take(descriptor)?);
         Ok(())
     }
@@ -191,21 +231,35 @@ impl<O: Outside> FileSystem<O> {
             return Err(Errno::Access);
         }
         let content = self.made_content(at, inode)?;
-        let mut mapped = process.mapped.lock();
-        if !mapped.iter().any(|other| ptr::eq(*other, inode)) {
-            let number = inode.number();
-            if !(Found { inode, number }).keep() {
-                return Err(Errno::BadDescriptor);
-            }
-            mapped.push(inode);
+        let is_this =
+            |mapped: &OpenFile| mapped.inode.load(Ordering::Acquire).cast_const() == ptr::from_ref(inode);
+        if process.is_mapped(is_this) {
+            return Ok(content);
         }
-        Ok(content)
+        let found = Found { inode, number: inode.number() };
+        if !found.keep() {
+            return Err(Errno::BadDescriptor);
+        }
+        let Some(mapped) = self.open_found(at, found, 0) else {
+            self.leave(at, inode);
+            return Err(Errno::TooManyFiles);
+        };
+        self.outside.step();
+        if process.add_mapped(at.cpu.id().index(), mapped) {
+            return Ok(content);
+        }
+        self.close_file(at, mapped);
+        Err(Errno::NoMemory)
     }
 
     /// Closes all that a process had open.
     pub fn end(&self, at: At<'_>, process: &Process) {
-        process.take_all(|file| self.close_file(at, file));
-        let mapped = core::mem::take(&mut *process.mapped.lock());
-        mapped.into_iter().for_each(|inode| self.leave(at, inode));
+        process.take_all(|place| {
+            self.outside.step();
+            // SAFETY: open files stay in memory for good.
+            if let Some(file) = unsafe { place.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() } {
+                self.close_file(at, file);
+            }
+        });
     }
 }

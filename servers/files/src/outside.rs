@@ -8,7 +8,7 @@ use rt::errno::Errno;
 use smp::CpuId;
 use smp::backing::{Backing, Exhausted};
 
-use crate::log::Log;
+use crate::saved::{CpuPart, SharedPart};
 
 /// The surroundings of a file system.
 pub trait Outside: Sync + 'static {
@@ -36,16 +36,19 @@ pub trait Outside: Sync + 'static {
     /// Where a content is.
     fn content(&self, number: u64) -> *mut u8;
 
-    /// The log of a CPU; none if nothing is to be written down.
-    #[inline(always)]
-    fn log(&self, _: CpuId) -> Option<Log<'_>> {
-        None
-    }
+    /// The first content that there is from `from` on, whether or not it is known to the file system: one that was made
+    /// just before the server died is not.
+    fn next_content(&self, from: u64) -> Option<u64>;
 
-    /// A stamp of a clock that all CPUs share: never less than one that was taken before.
-    fn stamp(&self) -> u64 {
-        self.now()
-    }
+    /// What all CPUs share of what outlives the file system: zeroes, or what an earlier one left.
+    fn shared_part(&self) -> &'static SharedPart;
+
+    /// That of a CPU.
+    fn cpu_part(&self, cpu: CpuId) -> &'static CpuPart;
+
+    /// Something is about to be stored that outlives the file system: here tests end it.
+    #[inline(always)]
+    fn step(&self) {}
 }
 
 /// The program's allocator, as what clustered objects take memory from.

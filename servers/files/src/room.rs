@@ -24,19 +24,22 @@ pub struct Room {
     /// Pages that contents can have in all.
     capacity: u64,
     pages: Clustered<Account<Allocator>>,
+    /// Files that there were at first.
+    first_files: u64,
     files: Clustered<Counter<Allocator>>,
 }
 
 impl Room {
-    /// Room for so many pages, and no file yet.
+    /// Room for `capacity` pages, of which files, `first_files` of them, have paid for `paid`.
     ///
     /// # Errors
     /// [`Errno::NoMemory`].
-    pub fn new(ids: &Ids<'_>, capacity: u64) -> Result<Self, Errno> {
-        let pages = Account::new(Allocator, Degree::Cpu, capacity, BATCH);
+    pub fn new(ids: &Ids<'_>, capacity: u64, paid: u64, first_files: u64) -> Result<Self, Errno> {
+        let pages = Account::new(Allocator, Degree::Cpu, capacity.saturating_sub(paid), BATCH);
         let files = Counter::new(Allocator, Degree::Cpu);
         Ok(Self {
             capacity,
+            first_files,
             pages: Clustered::new(ids, CpuId::BOOT, pages).map_err(|Exhausted| Errno::NoMemory)?,
             files: Clustered::new(ids, CpuId::BOOT, files).map_err(|Exhausted| Errno::NoMemory)?,
         })
@@ -91,8 +94,8 @@ impl Room {
 
     /// All this, gathered from the CPUs. Exact if nothing changes meanwhile.
     pub fn tell(&self) -> Told {
-        // The root directory was made before anybody counted.
-        let files = self.files.root().sum().wrapping_add(1);
+        // The root directory is one, too.
+        let files = self.files.root().sum().wrapping_add(self.first_files + 1);
         Told { pages: self.capacity, free: self.pages.root().total(), files, most_files: FILES as u64 }
     }
 }

@@ -33,24 +33,15 @@ impl api::files::Files for Files {
     fn attach(&self, turn: &Turn<'_, Self>, number: u64, window: u64, parent: u64) -> Result<(), Errno> {
         only_root(turn)?;
         let place = PROCESS.get(number as usize).ok_or(Errno::NoProcess)?;
-        let child = match process(number) {
-            Some(child) => child,
-            None => {
-                let child = Process::new();
-                place.store(ptr::from_ref(child).cast_mut(), Ordering::Release);
-                child
-            }
-        };
-        child.window.store(content(window), Ordering::Relaxed);
-        if let Some(parent) = process(parent) {
-            child.inherit(parent);
-        }
+        let known = process(number);
+        let child = self.system.attach(number as usize, content(window), known, process(parent))?;
+        place.store(ptr::from_ref(child).cast_mut(), Ordering::Release);
         Ok(())
     }
 
     fn detach(&self, turn: &Turn<'_, Self>, number: u64) -> Result<(), Errno> {
         only_root(turn)?;
-        self.system.end(at(turn), process(number).ok_or(Errno::NoProcess)?);
+        self.system.detach(at(turn), process(number).ok_or(Errno::NoProcess)?);
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 //! Whoever holds a part of a directory waits only for parts with higher addresses; where it needs others (all those of
 //! a directory that is to go), it gives up what it holds if one is taken, and tries again.
 
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use api::files::{DIRECTORY, Entry as Record};
 use rt::errno::Errno;
 use rt::service::Data;
@@ -11,9 +13,9 @@ use crate::descriptor::Process;
 use crate::directory::{self, Directory, Entry, Held, PARTS, Part};
 use crate::inode::{Found, Inode};
 use crate::lock::relax;
-use crate::log::Kind;
 use crate::open::RIGHTS;
 use crate::path::{LONGEST_NAME, Last, Place};
+use crate::saved::{Filling, KeptName};
 use crate::{At, FileSystem, Outside};
 
 /// In a place of reading a directory: the part, above the name's place in it.
@@ -67,19 +69,13 @@ pub(crate) fn lose_name(inode: &Inode, now: u64) {
 
 /// Ends an empty directory, whose name is held. `None`: somebody is in the midst of it.
 ///
-/// `record` writes it down once nothing can refuse it.
-fn end_directory(
-    names: &Directory,
-    now: u64,
-    record: impl FnOnce() -> Result<(), Errno>,
-) -> Option<Result<(), Errno>> {
+/// `keep` changes what is kept once nothing can refuse it.
+fn end_directory(names: &Directory, now: u64, keep: impl FnOnce()) -> Option<Result<(), Errno>> {
     let mut parts = names.try_hold_all()?;
     if !parts.iter().all(Held::is_empty) {
         return Some(Err(Errno::NotEmpty));
     }
-    if let Err(error) = record() {
-        return Some(Err(error));
-    }
+    keep();
     parts.iter_mut().for_each(|part| part.end(now));
     Some(Ok(()))
 }
@@ -97,28 +93,37 @@ impl<O: Outside> FileSystem<O> {
     ) -> Result<Option<Found>, Errno> {
         let part = part_of(directory, name)?;
         let now = self.outside.now();
-        let found = self.inodes.make(at.cpu.id(), &at.replica.spare, mode, now, Some(directory), None)?;
+        let kept_name = self.new_name(at)?;
+        let keep = || at.replica.spare_files.take().or_else(|| self.part(at).files.fresh());
+        let store = |place: &AtomicU64, value| self.put(place, value);
+        let (id, spare) = (at.cpu.id(), &at.replica.spare);
+        let found = self
+            .inodes
+            .make(id, spare, (mode, now), Some(directory), keep, store)
+            .inspect_err(|_| at.replica.spare_names.give(kept_name))?;
         self.room.file_begins(at.cpu);
         let kept = is_kept && found.keep();
         let mut entered = part.hold(directory.number);
         if let Ok(held) = &mut entered
             && held.get(name).is_none()
         {
-            let numbers = [directory.number, found.number, mode.into()];
-            match self.record(at, Kind::Make, numbers, name, &[]) {
-                Ok(()) => {
-                    held.begin(now);
-                    held.insert(name, found);
-                    return Ok(Some(found));
-                }
-                Err(error) => entered = Err(error),
-            }
+            held.begin(now);
+            kept_name.write(directory.number, name);
+            self.put(&kept_name.file, found.number);
+            held.insert(name, found, kept_name);
+            return Ok(Some(found));
         }
+        at.replica.spare_names.give(kept_name);
         let error = entered.err();
         for _ in 0..1 + u32::from(kept) {
             self.leave(at, found.inode);
         }
         error.map_or(Ok(None), Err)
+    }
+
+    /// Where a name can be kept; nobody finds it there yet.
+    fn new_name(&self, at: At<'_>) -> Result<&'static KeptName, Errno> {
+        at.replica.spare_names.take().or_else(|| self.part(at).names.fresh()).ok_or(Errno::NoSpace)
     }
 
     /// Makes a directory.
@@ -146,7 +151,8 @@ impl<O: Outside> FileSystem<O> {
         let name = place.name().ok_or(Errno::IsDirectory)?;
         self.look_up(at, Place { has_slash: false, ..place })?;
         let mut held = part_of(place.directory, name)?.hold(place.directory.number)?;
-        let inode = held.get(name).ok_or(Errno::NoEntry)?.found.inode;
+        let entry = held.get(name).ok_or(Errno::NoEntry)?;
+        let inode = entry.found.inode;
         if inode.directory.is_some() {
             return Err(Errno::IsDirectory);
         }
@@ -154,11 +160,12 @@ impl<O: Outside> FileSystem<O> {
             return Err(Errno::NotDirectory);
         }
         let now = self.outside.now();
-        self.record(at, Kind::Remove, [place.directory.number, 0, 0], name, &[])?;
         held.begin(now);
+        self.change(at, &[(&entry.kept.file, 0), inode.changed(now)], Filling::None);
         lose_name(inode, now);
         held.remove(name);
         drop(held);
+        at.replica.spare_names.give(entry.kept);
         self.leave(at, inode);
         Ok(())
     }
@@ -178,11 +185,12 @@ impl<O: Outside> FileSystem<O> {
         self.look_up(at, Place { has_slash: false, ..place })?;
         loop {
             let mut held = part_of(place.directory, name)?.hold(place.directory.number)?;
-            let inode = held.get(name).ok_or(Errno::NoEntry)?.found.inode;
+            let entry = held.get(name).ok_or(Errno::NoEntry)?;
+            let inode = entry.found.inode;
             let names = inode.directory.as_ref().ok_or(Errno::NotDirectory)?;
             let now = self.outside.now();
-            let record = || self.record(at, Kind::Remove, [place.directory.number, 0, 0], name, &[]);
-            match end_directory(names, now, record) {
+            let keep = || self.change(at, &[(&entry.kept.file, 0), inode.changed(now)], Filling::None);
+            match end_directory(names, now, keep) {
                 None => {}
                 Some(Err(error)) => return Err(error),
                 Some(Ok(())) => {
@@ -190,6 +198,7 @@ impl<O: Outside> FileSystem<O> {
                     lose_name(inode, now);
                     held.remove(name);
                     drop(held);
+                    at.replica.spare_names.give(entry.kept);
                     self.leave(at, inode);
                     return Ok(());
                 }
@@ -235,13 +244,15 @@ impl<O: Outside> FileSystem<O> {
         }
         let is_same = |entry: &Entry| entry.found.number == found.number;
         held.first.get(old_name).filter(is_same).ok_or(Errno::NoEntry)?;
-        self.record(at, Kind::Link, [new.directory.number, found.number, 0], name, &[])?;
+        let kept = self.new_name(at)?;
+        kept.write(new.directory.number, name);
         // It has a name, which is held.
         found.keep();
         let now = self.outside.now();
         held.second().begin(now);
+        self.change(at, &[(&kept.file, found.number), found.inode.changed(now)], Filling::None);
         found.inode.change(|attributes| (attributes.nlink, attributes.ctime) = (attributes.nlink + 1, now));
-        held.second().insert(name, found);
+        held.second().insert(name, found, kept);
         Ok(())
     }
 
@@ -270,8 +281,10 @@ impl<O: Outside> FileSystem<O> {
             // Keeps ancestors what they are.
             let moves = with_directories.then(|| self.moves.lock());
             let mut held = Two::hold((old.directory, from), (new.directory, to))?;
-            let source = held.first.get(old_name).ok_or(Errno::NoEntry)?.found;
-            let target = held.second().get(new_name).map(|entry| entry.found);
+            let Entry { found: source, kept: old_kept, .. } =
+                held.first.get(old_name).ok_or(Errno::NoEntry)?;
+            let there = held.second().get(new_name);
+            let target = there.map(|entry| entry.found);
             let is_directory = |found: Found| found.directory().is_some();
             if !with_directories && (is_directory(source) || target.is_some_and(is_directory)) {
                 with_directories = true;
@@ -282,10 +295,19 @@ impl<O: Outside> FileSystem<O> {
                 return Ok(());
             }
             let now = self.outside.now();
-            let numbers = [old.directory.number, new.directory.number, 0];
-            let record = || self.record(at, Kind::Rename, numbers, old_name, new_name);
-            match target.and_then(Found::directory).map(|names| end_directory(names, now, record)) {
-                None => record()?,
+            // The name of what is there stands for the source from now on.
+            let new_kept = match there {
+                Some(entry) => entry.kept,
+                None => self.new_name(at).inspect(|kept| kept.write(new.directory.number, new_name))?,
+            };
+            let keep = || {
+                let last = target.map_or(source, |target| target).inode.changed(now);
+                let names = [(&old_kept.file, 0), (&new_kept.file, source.number)];
+                let stores = [names[0], names[1], source.inode.changed(now), last];
+                self.change(at, &stores, Filling::None);
+            };
+            match target.and_then(Found::directory).map(|names| end_directory(names, now, keep)) {
+                None => keep(),
                 Some(Some(Ok(()))) => {}
                 Some(Some(Err(error))) => return Err(error),
                 Some(None) => {
@@ -301,12 +323,13 @@ impl<O: Outside> FileSystem<O> {
             }
             source.inode.change(|attributes| attributes.ctime = now);
             held.first.remove(old_name);
-            held.second().insert(new_name, source);
+            held.second().insert(new_name, source, new_kept);
             if let Some(names) = source.directory() {
                 *names.parent.lock() = Some(new.directory);
             }
             drop(held);
             drop(moves);
+            at.replica.spare_names.give(old_kept);
             if let Some(target) = target {
                 self.leave(at, target.inode);
             }
@@ -322,24 +345,29 @@ impl<O: Outside> FileSystem<O> {
         let file = process.get(descriptor)?;
         let inode = file.inode()?;
         let names = inode.directory.as_ref().ok_or(Errno::NotDirectory)?;
-        let mut offset = file.offset.lock();
+        let _moving = file.moving.lock();
+        let mut offset = file.offset.load(Ordering::Relaxed);
         let mut used = 0;
-        let first = (*offset >> PART_SHIFT) as usize;
-        for (index, part) in names.parts().iter().enumerate().skip(first.min(PARTS)) {
+        let first = (offset >> PART_SHIFT) as usize;
+        'parts: for (index, part) in names.parts().iter().enumerate().skip(first.min(PARTS)) {
             // Of a directory that is gone, or another one by now, nothing is there.
             let Ok(held) = part.hold(inode.number()) else { break };
-            let place = if index == first { *offset & ((1 << PART_SHIFT) - 1) } else { 0 };
+            let place = if index == first { offset & ((1 << PART_SHIFT) - 1) } else { 0 };
             for (name, entry) in held.from_place(place) {
                 let is_directory = entry.found.directory().is_some();
                 let record = Record { number: entry.found.number, is_directory, name };
                 let Some(length) = record.write(data, used) else {
-                    return if used == 0 { Err(Errno::Invalid) } else { Ok(used as u64) };
+                    if used == 0 {
+                        return Err(Errno::Invalid);
+                    }
+                    break 'parts;
                 };
                 used += length;
-                *offset = (index as u64) << PART_SHIFT | (entry.place + 1);
+                offset = (index as u64) << PART_SHIFT | (entry.place + 1);
             }
-            *offset = (index as u64 + 1) << PART_SHIFT;
+            offset = (index as u64 + 1) << PART_SHIFT;
         }
+        self.put(&file.offset, offset);
         Ok(used as u64)
     }
 }

@@ -8,9 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Barrier, Mutex};
 
 use api::files::{CREATE, DIRECTORY, EXCLUSIVE};
-use common::{Host, Known, Op, Outcome, Random, SLOTS, Value, Worker};
-use files::descriptor::Process;
-use files::{At, FileSystem, Replica};
+use common::{Host, Known, Op, Outcome, Random, SLOTS, Value, Worker, process};
+use files::{At, FileSystem};
 use smp::host::Machine;
 
 const WORKERS: usize = 4;
@@ -241,9 +240,9 @@ fn operations_on_shared_names_are_linearisable() {
     let (history, stamps) = (Mutex::new(Vec::new()), AtomicU64::new(0));
     let (barrier, broken) = (Barrier::new(WORKERS), Mutex::new(None));
     machine.run(|cpu| {
-        let (replica, number) = (Replica::default(), cpu.id().index());
+        let (replica, number) = (system.replica(cpu.id()), cpu.id().index());
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
         let mut random = Random::new(100 + number as u64);
         let mut states = BTreeSet::new();
         if number == 0 {

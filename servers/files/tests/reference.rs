@@ -10,9 +10,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Barrier, Mutex};
 
-use common::{Host, Known, Op, Outcome, Random, SLOTS, Value, Worker};
-use files::descriptor::Process;
-use files::{At, FileSystem, Replica};
+use common::{Host, Known, Op, Outcome, Random, SLOTS, Value, Worker, process};
+use files::{At, FileSystem};
 use smp::host::Machine;
 
 /// Operations of the long run.
@@ -199,9 +198,10 @@ fn compare(
 fn a_hundred_thousand_operations_of_one_worker_give_what_the_host_gives() {
     let folder = host_folder();
     let machine = Machine::new(1);
-    let (system, replica) = (FileSystem::new(Host::default(), 1).unwrap(), Replica::default());
+    let system = FileSystem::new(Host::default(), 1).unwrap();
+    let replica = system.replica(smp::CpuId::BOOT);
     let at = At { cpu: machine.claim(smp::CpuId::BOOT), replica: &replica };
-    let mut worker = Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] };
+    let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
     let mut reference = Reference { top: folder.path().to_owned(), slots: [None; SLOTS] };
     assert_eq!(compare(1, OPERATIONS, "/t", &mut worker, &mut reference), None);
     let (mut own, mut theirs) = (BTreeMap::new(), BTreeMap::new());
@@ -221,9 +221,9 @@ fn many_workers_on_disjoint_names_give_what_the_host_gives() {
     let system = FileSystem::new(Host::default(), WORKERS).unwrap();
     let (own, all_done) = (Mutex::new(BTreeMap::new()), Barrier::new(WORKERS));
     machine.run(|cpu| {
-        let (replica, number) = (Replica::default(), cpu.id().index() as u64);
+        let (replica, number) = (system.replica(cpu.id()), cpu.id().index() as u64);
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
         let mut reference = Reference { top: folder.path().to_owned(), slots: [None; SLOTS] };
         let top = format!("/w{number}");
         let differs = compare(10 + number, OPERATIONS_EACH, &top, &mut worker, &mut reference);

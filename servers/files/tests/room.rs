@@ -6,9 +6,8 @@ mod common;
 use std::collections::BTreeMap;
 
 use api::files::{CREATE, READ_WRITE, Room};
-use common::{Host, Op, Random, SLOTS, Value, Worker};
-use files::descriptor::Process;
-use files::{At, FILES, FileSystem, Replica};
+use common::{Host, Op, Random, SLOTS, Value, Worker, process};
+use files::{At, FILES, FileSystem};
 use rt::errno::Errno;
 use smp::CpuId;
 use smp::host::Machine;
@@ -20,9 +19,10 @@ const FULL: Result<Value, i32> = Err(Errno::NoSpace as i32);
 /// Runs `work` as the one worker of a file system with so many pages.
 fn alone(capacity: u64, work: impl FnOnce(&mut Worker<'_>)) {
     let machine = Machine::new(1);
-    let (system, replica) = (FileSystem::new(Host::with_capacity(capacity), 1).unwrap(), Replica::default());
+    let system = FileSystem::new(Host::with_capacity(capacity), 1).unwrap();
+    let replica = system.replica(smp::CpuId::BOOT);
     let at = At { cpu: machine.claim(CpuId::BOOT), replica: &replica };
-    work(&mut Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] });
+    work(&mut Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] });
 }
 
 /// Makes a file in a slot.
@@ -128,7 +128,7 @@ fn a_refusal_changes_nothing_and_all_room_comes_back() {
             let mut look = Worker {
                 system: worker.system,
                 at: worker.at,
-                process: Process::new(),
+                process: process(worker.system),
                 slots: [None; SLOTS],
             };
             let mut random = Random::new(900 + seed);
@@ -157,9 +157,9 @@ fn cpus_share_the_room_to_its_last_page() {
     let system = FileSystem::new(Host::with_capacity(CAPACITY), CPUS).unwrap();
     let barrier = std::sync::Barrier::new(CPUS);
     machine.run(|cpu| {
-        let (replica, own) = (Replica::default(), cpu.id().index());
+        let (replica, own) = (system.replica(cpu.id()), cpu.id().index());
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: Process::new(), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
         for round in 0..ROUNDS {
             let path = format!("/{own}");
             make(&mut worker, 0, &path);

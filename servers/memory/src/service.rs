@@ -226,6 +226,13 @@ impl api::memory::Memory for Memory {
         Ok(())
     }
 
+    fn next_object(&self, turn: &Turn<'_, Self>, number: u64) -> Result<u64, Errno> {
+        let is_own = |number: &u64| {
+            self.objects.get(*number as u32).is_some_and(|object| object.owner() == turn.badge)
+        };
+        (number..object::OBJECTS as u64).find(is_own).ok_or(Errno::NoEntry)
+    }
+
     fn share(&self, turn: &Turn<'_, Self>, object: u64) -> Result<(), Errno> {
         let found = self.objects.get(object as u32).ok_or(Errno::NoEntry)?;
         if found.owner() != turn.badge {

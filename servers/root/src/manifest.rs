@@ -82,7 +82,7 @@ pub const SERVERS: [Entry; 5] = [
         number: badge::FILES,
         workers: 8,
         sees_objects: true,
-        restart: Restart::Never,
+        saves: true,
         ..COMMON
     },
     Entry { name: "echo", program: "echo", number: 4, account: 4 << 20, ..COMMON },

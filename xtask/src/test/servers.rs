@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Checks of `servers/checks` that kill a server.
-const RESTARTS: &[&str] = &["echo"];
+const RESTARTS: &[&str] = &["echo", "files"];
 /// Its other checks, and their CPUs.
 const CHECKS: &[(&str, u32)] = &[];
 

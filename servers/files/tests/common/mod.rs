@@ -3,14 +3,14 @@
 #![allow(dead_code, reason = "each test program uses a part")]
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use api::files::{
     APPEND, Attributes, CREATE, DIRECTORY_ONLY, EXCLUSIVE, Entry, READ_WRITE, TRUNCATE, WRITE_ONLY,
 };
 use files::descriptor::Process;
-use files::log::Log;
+use files::saved::{CpuPart, SharedPart};
 use files::{At, FileSystem, Outside};
 use rt::errno::Errno;
 use rt::service::Data;
@@ -21,69 +21,64 @@ pub const LARGEST: u64 = 1 << 20;
 /// Offsets that random operations use are below this, so that no file comes near the limit.
 const FURTHEST: u64 = 60_000;
 
-/// Contents on the host's heap.
-pub struct Host {
+/// Surroundings on the host's heap, which outlive a file system.
+#[derive(Clone)]
+pub struct Host(Arc<Inner>);
+
+struct Inner {
     capacity: u64,
     contents: Mutex<BTreeMap<u64, Box<[u8]>>>,
     next: AtomicU64,
     time: AtomicU64,
-    logs: Vec<Memory>,
+    shared: &'static SharedPart,
+    parts: Mutex<BTreeMap<usize, &'static CpuPart>>,
+    processes: AtomicU64,
+    /// Steps after which it ends; [`NEVER`].
+    steps: AtomicU64,
 }
 
-/// The memory of a log.
-#[derive(Default)]
-pub struct Memory {
-    pub used: AtomicU64,
-    pub words: Box<[AtomicU64]>,
-}
+/// Of [`Host::end_after`]: not at all.
+pub const NEVER: u64 = u64::MAX;
 
-impl Memory {
-    fn new(words: usize) -> Self {
-        Self { used: AtomicU64::new(0), words: (0..words).map(|_| AtomicU64::new(0)).collect() }
-    }
+/// What a file system panics with that is ended.
+pub struct Ended;
 
-    /// The log in it.
-    pub fn log(&self) -> Log<'_> {
-        Log { used: &self.used, words: &self.words }
-    }
-
-    /// What is left of it if only so many words count, and garbage lies behind them.
-    pub fn cut(&self, used: u64) -> Self {
-        let word = |(index, word): (usize, &AtomicU64)| {
-            let word = word.load(Ordering::Relaxed);
-            AtomicU64::new(if index as u64 >= used { !word } else { word })
-        };
-        Self { used: AtomicU64::new(used), words: self.words.iter().enumerate().map(word).collect() }
-    }
+/// Zeroes, for good.
+fn zeroed<T>() -> &'static T {
+    // SAFETY: what is kept is atomics, of which zeroes are valid.
+    Box::leak(unsafe { Box::new_zeroed().assume_init() })
 }
 
 impl Default for Host {
     fn default() -> Self {
         // More than any test writes.
-        let capacity = 1 << 40;
-        Self { capacity, contents: Mutex::default(), next: 0.into(), time: 0.into(), logs: Vec::new() }
+        Self::with_capacity(1 << 40)
     }
 }
 
 impl Host {
     /// With room for so many pages.
     pub fn with_capacity(capacity: u64) -> Self {
-        Self { capacity, ..Self::default() }
-    }
-
-    /// With a log of so many words for each CPU.
-    pub fn with_logs(cpus: usize, words: usize) -> Self {
-        Self { logs: (0..cpus).map(|_| Memory::new(words)).collect(), ..Self::default() }
-    }
-
-    /// The logs.
-    pub fn logs(&self) -> &[Memory] {
-        &self.logs
+        Self(Arc::new(Inner {
+            capacity,
+            contents: Mutex::default(),
+            next: 0.into(),
+            time: 0.into(),
+            shared: zeroed(),
+            parts: Mutex::default(),
+            processes: 0.into(),
+            steps: NEVER.into(),
+        }))
     }
 
     /// Contents that were made and not ended.
     pub fn contents(&self) -> usize {
-        self.contents.lock().unwrap().len()
+        self.0.contents.lock().unwrap().len()
+    }
+
+    /// Ends whatever uses it after so many steps, on all CPUs.
+    pub fn end_after(&self, steps: u64) {
+        self.0.steps.store(steps, Ordering::SeqCst);
     }
 }
 
@@ -91,30 +86,51 @@ impl Outside for Host {
     const LARGEST: u64 = LARGEST;
 
     fn capacity(&self) -> Result<u64, Errno> {
-        Ok(self.capacity)
+        Ok(self.0.capacity)
     }
 
     fn now(&self) -> u64 {
-        self.time.fetch_add(1, Ordering::Relaxed)
+        self.0.time.fetch_add(1, Ordering::Relaxed)
     }
 
     fn make_content(&self) -> Result<u64, Errno> {
-        let number = self.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.contents.lock().unwrap().insert(number, vec![0; LARGEST as usize].into());
+        let number = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
+        self.0.contents.lock().unwrap().insert(number, vec![0; LARGEST as usize].into());
         Ok(number)
     }
 
     fn end_content(&self, number: u64) {
-        assert!(self.contents.lock().unwrap().remove(&number).is_some(), "ended twice");
+        assert!(self.0.contents.lock().unwrap().remove(&number).is_some(), "ended twice");
     }
 
     fn content(&self, number: u64) -> *mut u8 {
-        self.contents.lock().unwrap().get_mut(&number).expect("it was not ended").as_mut_ptr()
+        self.0.contents.lock().unwrap().get_mut(&number).expect("it was not ended").as_mut_ptr()
     }
 
-    fn log(&self, cpu: CpuId) -> Option<Log<'_>> {
-        self.logs.get(cpu.index()).map(Memory::log)
+    fn next_content(&self, from: u64) -> Option<u64> {
+        self.0.contents.lock().unwrap().range(from..).next().map(|(number, _)| *number)
     }
+
+    fn shared_part(&self) -> &'static SharedPart {
+        self.0.shared
+    }
+
+    fn cpu_part(&self, cpu: CpuId) -> &'static CpuPart {
+        self.0.parts.lock().unwrap().entry(cpu.index()).or_insert_with(zeroed)
+    }
+
+    fn step(&self) {
+        let less = |steps: u64| (steps != NEVER).then(|| steps.saturating_sub(1));
+        if self.0.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) == Ok(0) {
+            std::panic::resume_unwind(Box::new(Ended));
+        }
+    }
+}
+
+/// A new process of a file system, without a window.
+pub fn process(system: &FileSystem<Host>) -> &'static Process {
+    let number = system.outside.0.processes.fetch_add(1, Ordering::Relaxed);
+    system.attach(number as usize, 0, None, None).expect("there are more processes")
 }
 
 /// An operation. Files are opened by slot, not by descriptor.
