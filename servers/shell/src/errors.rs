@@ -30,6 +30,7 @@ const fn refusal(errno: Errno) -> &'static str {
         Errno::NoSpace => "no room left",
         Errno::NameTooLong => "the name is too long",
         Errno::NotEmpty => "the directory is not empty",
+        Errno::Invalid => "that makes no sense",
         Errno::NoOperation => "its server can't do that yet",
         _ => "refused",
     }

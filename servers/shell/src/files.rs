@@ -3,7 +3,7 @@
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use api::files::{Attributes, CREATE, DIRECTORY, Room, TRUNCATE, TYPE};
+use api::files::{Attributes, CREATE, DIRECTORY, DIRECTORY_ONLY, Entry, Room, TRUNCATE, TYPE};
 use rt::errno::Errno;
 use rt::service::{DATA_BYTES, Failure};
 use rt::window::{self, Slot};
@@ -149,17 +149,71 @@ pub fn mkdir(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
 }
 
 pub fn rm(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
-    each(shell, line, |shell, _, path| shell.files.unlink(path))
+    each(shell, line, |shell, _, path| match shell.files.unlink(path) {
+        Err(Failure::Refused(Errno::IsDirectory)) => shell.files.rmdir(path),
+        removed => removed,
+    })
 }
 
 pub fn mv(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
-    let [_, old, _new] = line.words.as_slice() else { return Err(Usage) };
-    shell.refused("mv", old, Failure::Refused(Errno::NoOperation));
+    let [_, old, new] = line.words.as_slice() else { return Err(Usage) };
+    if let Err(why) = shell.files.rename(absolute(old).as_bytes(), absolute(new).as_bytes()) {
+        shell.refused("mv", old, why);
+    }
     Ok(After::GoesOn)
 }
 
+/// The names in an open directory, each with a slash behind it if it is a directory's, in their order.
+fn names(shell: &Shell, descriptor: u32) -> Result<Vec<String>, Failure> {
+    let (mut names, mut bytes) = (Vec::new(), [0; DATA_BYTES]);
+    loop {
+        let length = (shell.files.readdir(descriptor, DATA_BYTES)? as usize).min(DATA_BYTES);
+        if length == 0 {
+            names.sort();
+            return Ok(names);
+        }
+        slot().read(window::DATA, &mut bytes[..length]);
+        let mut rest = &bytes[..length];
+        while let Some((entry, more)) = Entry::take(rest) {
+            let mut name = String::from(String::from_utf8_lossy(entry.name));
+            if entry.is_directory {
+                name.push('/');
+            }
+            names.push(name);
+            rest = more;
+        }
+    }
+}
+
 pub fn ls(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
-    let path = line.words.get(1).map_or("/", String::as_str);
-    shell.refused("ls", path, Failure::Refused(Errno::NoOperation));
+    let root = [String::from("/")];
+    let paths = line.words.get(1..).filter(|paths| !paths.is_empty()).unwrap_or(&root);
+    for path in paths {
+        let whole = absolute(path);
+        let names = match shell.files.open(whole.as_bytes(), DIRECTORY_ONLY, 0) {
+            // A file is listed as itself.
+            Err(Failure::Refused(Errno::NotDirectory)) => {
+                shell.files.stat(whole.as_bytes()).map(|_| Vec::from([path.clone()]))
+            }
+            Err(why) => Err(why),
+            Ok(descriptor) => {
+                let names = names(shell, descriptor);
+                shell.files.close(descriptor).and(names)
+            }
+        };
+        match names {
+            Ok(names) => {
+                if paths.len() > 1 {
+                    shell.output.push_str(path);
+                    shell.output.push_str(":\n");
+                }
+                for name in names {
+                    shell.output.push_str(&name);
+                    shell.output.push('\n');
+                }
+            }
+            Err(why) => shell.refused("ls", path, why),
+        }
+    }
     Ok(After::GoesOn)
 }
