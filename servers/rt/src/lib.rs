@@ -4,7 +4,7 @@
 //! [`log!`] writes to the early console. A panic logs its message and ends the program.
 //!
 //! For clients: [`service`] (typed calls from one description of a service), [`window`] (what does not fit in a
-//! message), [`thread`], [`mutex`], [`queue`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
+//! message), [`thread`], [`mutex`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
 //! (what outlives the server). [`layout`] says where things
 //! are in every program.
 #![no_std]
@@ -20,7 +20,6 @@ pub mod layout;
 pub mod memory;
 pub mod mutex;
 pub mod program;
-pub mod queue;
 pub mod saved;
 pub mod server;
 pub mod service;

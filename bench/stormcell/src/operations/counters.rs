@@ -1,7 +1,7 @@
 //! What user code shares by itself: a mutex, a counter; and a counter that nobody shares.
 
 use core::sync::atomic::{AtomicU64, Ordering};
-use rt::queue::Queued;
+use rt::mutex::Mutex;
 use workloads::table::number;
 
 use crate::worker::MAX_CPUS;
@@ -51,7 +51,7 @@ impl Operation<{ number::SHARED_COUNTER }> for Shared {
     }
 }
 
-static MUTEX: Queued<()> = Queued::new(());
+static MUTEX: Mutex<()> = Mutex::new(());
 
 /// Lock, 50 NOPs, unlock of one mutex of the runtime that all workers share.
 pub struct Locked;
@@ -63,10 +63,10 @@ impl Operation<{ number::MUTEX }> for Locked {
 
     #[inline(always)]
     fn run(&mut self) -> bool {
-        MUTEX.with(|()| {
-            // SAFETY: does nothing, fifty times.
-            unsafe { core::arch::asm!(".rept 50", "nop", ".endr", options(nomem, nostack, preserves_flags)) };
-        });
+        let held = MUTEX.lock();
+        // SAFETY: does nothing, fifty times.
+        unsafe { core::arch::asm!(".rept 50", "nop", ".endr", options(nomem, nostack, preserves_flags)) };
+        drop(held);
         true
     }
 }
