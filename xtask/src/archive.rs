@@ -11,15 +11,16 @@ use object::{Endianness, U16, U64, pod};
 /// Mode of the files in the archive: readable and executable by all.
 const MODE: u32 = 0o755;
 
-/// Writes an archive of `entries` (name in the archive, program) to `path`. The same input gives the same
-/// bytes. A guest that is being started from the old archive keeps it.
-pub fn write(path: &Path, entries: &[(String, &Path)]) -> Result<()> {
+/// Writes an archive of `entries` (name in the archive, program) to `path`, and of what is in the folder `initial`, below
+/// `files/`. The same input gives the same bytes. A guest that is being started from the old archive keeps it.
+pub fn write(path: &Path, entries: &[(String, &Path)], initial: &Path) -> Result<()> {
     let mut stripped = Vec::new();
     for (name, file) in entries {
         let program = fs::read(file).with_context(|| format!("reading {}", file.display()))?;
         let program = without_debug_information(&program);
         stripped.push((name.clone(), program.with_context(|| format!("stripping {}", file.display()))?));
     }
+    add_files(initial, "files", &mut stripped)?;
     let new = bytes(&stripped)?;
     if fs::read(path).is_ok_and(|old| old == new) {
         return Ok(());
@@ -27,6 +28,25 @@ pub fn write(path: &Path, entries: &[(String, &Path)]) -> Result<()> {
     let draft = path.with_extension(format!("draft-{}", std::process::id()));
     let written = fs::write(&draft, new).and_then(|()| fs::rename(&draft, path));
     written.with_context(|| format!("writing {}", path.display()))
+}
+
+/// Adds the files of a folder and of those in it, in the order of their names, below `name`.
+fn add_files(folder: &Path, name: &str, entries: &mut Vec<(String, Vec<u8>)>) -> Result<()> {
+    let reading = || format!("reading {}", folder.display());
+    let mut paths: Vec<_> = fs::read_dir(folder)
+        .and_then(|found| found.map(|entry| Ok(entry?.path())).collect())
+        .with_context(reading)?;
+    paths.sort();
+    for path in paths {
+        let file = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("{name}/{file}");
+        if path.is_dir() {
+            add_files(&path, &name, entries)?;
+        } else {
+            entries.push((name, fs::read(&path).with_context(reading)?));
+        }
+    }
+    Ok(())
 }
 
 /// An archive of `entries` (name in the archive, content).

@@ -15,6 +15,8 @@ use crate::toolchain::{TARGET, Toolchain};
 
 /// The profile of kernel and programs.
 const PROFILE: &str = "bare";
+/// The folder of what the file system has at first.
+const INITIAL: &str = "servers/files/initial";
 
 /// What a guest boots from.
 pub struct Image {
@@ -62,7 +64,7 @@ pub fn image(toolchain: &Toolchain) -> Result<Image> {
     let archive = folder().join("boot.tar");
     let entries: Vec<(String, &Path)> =
         programs.iter().map(|(name, path)| (format!("bin/{name}"), path.as_path())).collect();
-    archive::write(&archive, &entries)?;
+    archive::write(&archive, &entries, &root().join(INITIAL))?;
     Ok(Image { kernel, archive, programs })
 }
 

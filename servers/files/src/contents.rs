@@ -178,7 +178,7 @@ impl<O: Outside> FileSystem<O> {
     }
 
     /// Writes where `place` says, which is told the size, and has `next` say where that ended; returns how many bytes.
-    fn write_at(
+    pub(crate) fn write_at(
         &self,
         at: At<'_>,
         inode: &'static Inode,

@@ -27,6 +27,7 @@ pub mod attributes;
 pub mod contents;
 pub mod descriptor;
 pub mod directory;
+pub mod initial;
 pub mod inode;
 pub mod lock;
 pub mod names;

@@ -15,21 +15,26 @@ use api::files::{FSTAT, Files as _};
 use api::memory::MemoryClient;
 use files::descriptor::Process;
 use files::saved::{CpuPart, SharedPart};
-use files::{FileSystem, NUMBERS, Outside, Replica};
+use files::{At, FileSystem, NUMBERS, Outside, Replica};
+use rt::archive;
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::layout::OBJECT;
 use rt::saved::{Part, Saved};
 use rt::server::{Server, Turn};
 use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT, until_answered};
-use rt::start::Block;
+use rt::start::{self, Block};
 use rt::window::Slot;
 use smp::{Cpu, CpuId};
+use tar_no_std::TarArchiveRef;
 
 rt::server!(Files, NUMBERS);
 
 /// What part of the memory that is free when the server starts contents can have: 1 in so many.
 const SHARE: u64 = 2;
+
+/// What is below this in the boot archive is there at first.
+const FOLDER: &str = "files/";
 
 /// The processes, by number.
 static PROCESS: [AtomicPtr<Process>; PROCESSES] = [const { AtomicPtr::new(ptr::null_mut()) }; PROCESSES];
@@ -118,6 +123,28 @@ fn refused(failure: Failure) -> Errno {
 }
 
 impl Files {
+    /// Makes what the boot archive has below `files/`, before there is any process that could see it come.
+    fn fill(&self, turn: &Turn<'_, Self>) -> Result<(), Errno> {
+        if self.system.is_filled() {
+            return Ok(());
+        }
+        let block = start::block();
+        let Ok(archive) = archive::map(block.ranges[0], block.words[0] as usize) else {
+            rt::log!("files: the boot archive can't be mapped");
+            return Err(Errno::NoMemory);
+        };
+        let archive = TarArchiveRef::new(archive).map_err(|_| Errno::Invalid)?;
+        let at = At { cpu: turn.cpu, replica: turn.replica };
+        for entry in archive.entries() {
+            let name = entry.filename();
+            if let Some(path) = name.as_str().ok().and_then(|name| name.strip_prefix(FOLDER)) {
+                self.system.fill(at, path.as_bytes(), entry.data())?;
+            }
+        }
+        self.system.is_filled_now();
+        Ok(())
+    }
+
     /// fstat of a file whose attributes this CPU has, straight from its copy into the reply: the most frequent call.
     #[inline(always)]
     fn fstat_at_once(&self, turn: &Turn<'_, Self>, words: [u64; 4]) -> Option<Answer> {

@@ -166,7 +166,13 @@ impl<O: Outside> FileSystem<O> {
     }
 
     /// The file to open, of whose uses one becomes the caller's.
-    fn find_or_make(&self, at: At<'_>, path: &[u8], flags: u32, mode: u32) -> Result<Found, Errno> {
+    pub(crate) fn find_or_make(
+        &self,
+        at: At<'_>,
+        path: &[u8],
+        flags: u32,
+        mode: u32,
+    ) -> Result<Found, Errno> {
         let is_made = flags & CREATE != 0;
         if flags & ACCESS > READ_WRITE || is_made && flags & DIRECTORY_ONLY != 0 {
             return Err(Errno::Invalid);

@@ -128,6 +128,8 @@ pub struct KeptProcess {
 pub struct SharedPart {
     /// Pages that contents can have in all; 0 before the first start.
     pub capacity: AtomicU64,
+    /// Not 0: what it has at first is there.
+    pub is_filled: AtomicU64,
     /// The processes, by number.
     pub processes: [KeptProcess; PROCESSES],
 }

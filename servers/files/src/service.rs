@@ -32,6 +32,7 @@ fn only_root(turn: &Turn<'_, Files>) -> Result<(), Errno> {
 impl api::files::Files for Files {
     fn attach(&self, turn: &Turn<'_, Self>, number: u64, window: u64, parent: u64) -> Result<(), Errno> {
         only_root(turn)?;
+        self.fill(turn)?;
         let place = PROCESS.get(number as usize).ok_or(Errno::NoProcess)?;
         let known = process(number);
         let child = self.system.attach(number as usize, content(window), known, process(parent))?;

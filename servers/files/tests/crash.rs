@@ -274,3 +274,25 @@ fn expected(top: &str, before: &Tree, ops: &[Op]) -> (Tree, Tree) {
     with.remove(top);
     (without.into_iter().filter(|(path, _)| path != top).collect(), with)
 }
+
+#[test]
+fn what_is_there_at_first_is_made_anew_if_that_is_ended() {
+    let content: Vec<u8> = (0..40_000_u32).map(|index| (index * 7) as u8).collect();
+    let mut random = Random::new(3);
+    for steps in 0.. {
+        let mut lives = Lives::new();
+        lives.host.end_after(steps);
+        let fill = |lives: &Lives| lives.worker.system.fill(lives.worker.at, b"a/b/file", &content).unwrap();
+        let is_done = unless_ended(|| fill(&lives)).is_some();
+        lives.host.end_after(NEVER);
+        lives.begin_anew(&mut random);
+        fill(&lives);
+        let (tree, _) = lives.look();
+        assert_eq!(tree.keys().collect::<Vec<_>>(), ["/a", "/a/b", "/a/b/file"]);
+        assert!(tree["/a/b/file"].1 == content, "ended after {steps} steps");
+        if is_done {
+            assert!(steps > 30, "{steps}");
+            return;
+        }
+    }
+}

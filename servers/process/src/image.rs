@@ -1,13 +1,12 @@
 //! Programs: ELF files of the boot archive, taken apart once, when this server begins.
 
-use abi::{Access, Handle, MAP_LIMIT, PAGE};
+use abi::{Access, Handle, PAGE};
 use alloc::string::String;
 use alloc::vec::Vec;
 use elf::ElfBytes;
 use elf::abi::{EM_X86_64, ET_EXEC, PF_W, PF_X, PT_LOAD};
 use elf::endian::LittleEndian;
 use elf::segment::ProgramHeader;
-use rt::layout::ARCHIVE;
 use tar_no_std::TarArchiveRef;
 
 use crate::make::BOTH;
@@ -102,19 +101,7 @@ impl Program {
 
 /// All programs of the boot archive, which has so many bytes.
 pub fn all(archive: Handle, bytes: usize) -> Result<Vec<Program>, abi::Error> {
-    let pages = (bytes as u64).div_ceil(PAGE);
-    for first in (0..pages).step_by(MAP_LIMIT as usize) {
-        let (address, count) = (ARCHIVE + first * PAGE, (pages - first).min(MAP_LIMIT));
-        // SAFETY: nothing else is at these addresses.
-        match unsafe { rt::memory::map(archive, first, Handle(0), address, count, Access::READ) } {
-            // An earlier life of this server mapped it.
-            Ok(()) | Err(abi::Error::Busy) => {}
-            Err(error) => return Err(error),
-        }
-    }
-    // SAFETY: just mapped, for good, and written by nobody.
-    let archive = unsafe { core::slice::from_raw_parts(ARCHIVE as *const u8, bytes) };
-    let Ok(archive) = TarArchiveRef::new(archive) else { return Ok(Vec::new()) };
+    let Ok(archive) = TarArchiveRef::new(rt::archive::map(archive, bytes)?) else { return Ok(Vec::new()) };
     let parse = |entry: tar_no_std::ArchiveEntry<'static>| {
         let name = entry.filename();
         let name = name.as_str().ok()?.strip_prefix("bin/")?;

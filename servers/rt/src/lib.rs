@@ -5,12 +5,13 @@
 //!
 //! For clients: [`service`] (typed calls from one description of a service), [`window`] (what does not fit in a
 //! message), [`thread`], [`mutex`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
-//! (what outlives the server). [`layout`] says where things
+//! (what outlives the server), [`archive`]. [`layout`] says where things
 //! are in every program.
 #![no_std]
 
 extern crate alloc;
 
+pub mod archive;
 pub mod call;
 pub mod errno;
 pub mod heap;
