@@ -107,6 +107,8 @@ impl Seen {
     fn look(&mut self, progress: Option<Progress>, printed: bool) {
         let now = Instant::now();
         self.looked = now;
+        // What could not be read is no sign of life.
+        let progress = progress.or(self.progress);
         let (before, after) = (self.progress.unwrap_or_default(), progress.unwrap_or_default());
         if after.time != before.time {
             self.moved = now;
@@ -188,6 +190,7 @@ mod tests {
             assert!(!patience.is_over(start.elapsed()), "after {marks} operations");
         }
         assert!(!patience.is_over(Duration::ZERO), "it printed");
+        std::fs::remove_file(output.progress_file()).unwrap();
         sleep(given + LOOK);
         assert!(!patience.is_over(Duration::from_secs(1)), "it printed a second ago");
         assert!(patience.is_over(given + LOOK));

@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use super::runner::{Boot, Runner};
 
 /// After how long without an operation a guest is given up here.
-const PATIENCE: Duration = Duration::from_secs(6);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// Operations of a loop that takes longer than that on any host.
-const LONG_OPS: u32 = 400_000;
+const LONG_OPS: u32 = 1_000_000;
 
 /// A guest that goes on without completing an operation is given up; one that completes them, for longer than that, is
 /// not. Neither prints anything.
