@@ -12,6 +12,8 @@ impl Handle {
     pub const SLOT_BITS: u32 = 12;
     /// Bits of a CPU's number.
     pub const CPU_BITS: u32 = 10;
+    /// Bits of a handle.
+    pub const BITS: u32 = Self::SLOT_BITS + Self::CPU_BITS + 32;
     /// Slots of one CPU's part of a table.
     pub const SLOTS: usize = 1 << Self::SLOT_BITS;
 

@@ -126,6 +126,17 @@ pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
     if slot.validity() == validity { Ok(capability) } else { Err(Error::StaleHandle) }
 }
 
+/// What is in the slot that `place` names, whatever its generation: see [`abi::Fact::OwnCapability`].
+pub fn describe(table: &Table, place: Handle) -> Result<u64, Error> {
+    let slot = table.slot(place).ok_or(Error::NoCapability)?;
+    let validity = slot.validity();
+    if !validity.is_used() {
+        return Err(Error::StaleHandle);
+    }
+    let handle = Handle::new(place.cpu() as u32, place.slot() as u32, validity.generation() as u32);
+    Ok(handle.0 | (slot.tag().raw() & 0xff) << Handle::BITS)
+}
+
 /// True while `parent` is valid, and all that it was derived from. Any CPU; writes nothing.
 #[inline]
 #[must_use]

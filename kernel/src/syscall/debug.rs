@@ -44,6 +44,7 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             Kind::from_number(handle.0).map(pool::alive).ok_or(Error::BadArgument)
         }
         what if what == Fact::InterruptsTaken as u64 => Ok(cell.cpu_interrupts),
+        what if what == Fact::OwnCapability as u64 => cap::describe(&cell.running().space.table, handle),
         what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
         what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
         what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),

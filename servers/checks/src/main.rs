@@ -6,7 +6,9 @@
 extern crate alloc;
 
 mod files;
+mod left;
 mod load;
+mod process;
 mod restart;
 
 use rt::start::{self, Block};
@@ -16,7 +18,13 @@ rt::main!(run);
 /// A test: its name, and what it does; an error says what did not hold.
 type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
-const CHECKS: &[Check] = &[("restart/echo", restart::echo), ("restart/files", files::restart)];
+const CHECKS: &[Check] = &[
+    ("process/kill", process::kill),
+    ("process/limits", process::limits),
+    ("restart/echo", restart::echo),
+    ("restart/files", files::restart),
+    ("restart/process", restart::process),
+];
 
 /// The value of the word `name=value` of the command line.
 fn value(block: &'static Block, name: &str) -> Option<&'static str> {
@@ -25,6 +33,11 @@ fn value(block: &'static Block, name: &str) -> Option<&'static str> {
 }
 
 fn run(block: &'static Block) {
+    /// The word of the first program.
+    const FIRST: u64 = u64::MAX;
+    if block.words[0] != FIRST {
+        start::end(process::play(block));
+    }
     let wanted = value(block, "check").unwrap_or_default();
     let mut failed = 0;
     for (name, check) in CHECKS.iter().filter(|(name, _)| name.starts_with(wanted)) {

@@ -3,14 +3,15 @@
 
 use core::sync::atomic::Ordering;
 
-use abi::Handle;
+use abi::{Handle, Kind};
+use alloc::vec::Vec;
 use rt::errno::Errno;
 use rt::server::Turn;
 use rt::{call, program};
 
 use crate::make::ask;
 use crate::table::{Entry, State};
-use crate::{Processes, Recovery};
+use crate::{Given, Processes, Recovery};
 
 /// How long is waited for a process's last thread to end between two looks, in nanoseconds.
 const REST: u64 = 20_000;
@@ -102,7 +103,44 @@ impl Processes {
                 rt::log!("process: {number} can't be taken apart: {why:?}");
             }
         }
+        if !is_first_life {
+            self.end_unknown(here);
+        }
         turn.replica.recovery.set(Recovery::Done);
+    }
+
+    /// Ends address spaces, threads and accounts that were made on this CPU and that no entry knows: the server died before it
+    /// took their handles down.
+    fn end_unknown(&self, here: u32) {
+        // Nobody else makes any on this CPU now, so what is not among these is nobody's.
+        let fields = |entry: &Entry| {
+            [&entry.space, &entry.thread, &entry.account].map(|field| field.load(Ordering::Acquire))
+        };
+        let mut known: Vec<u64> = self.tables.all().flat_map(|(_, entry)| fields(entry)).collect();
+        known.push(Given(self.block).memory_space().0);
+        known.sort_unstable();
+        let mut accounts = Vec::new();
+        for slot in 0..Handle::SLOTS as u32 {
+            let (handle, kind) = match call::own_capability(here, slot) {
+                Ok(found) => found,
+                Err(abi::Error::NoCapability) => break,
+                Err(_) => continue,
+            };
+            if known.binary_search(&handle.0).is_ok() {
+                continue;
+            }
+            match kind {
+                Some(Kind::AddressSpace) => end_space(handle),
+                Some(Kind::Account) => accounts.push(handle),
+                Some(Kind::Thread) => drop(call::delete(handle)),
+                _ => {}
+            }
+        }
+        // Now that no space pays by them.
+        for account in accounts {
+            let _ = call::destroy(account);
+            let _ = call::delete(account);
+        }
     }
 }
 

@@ -125,15 +125,18 @@ impl Server for Processes {
         let tables = Tables::open(block.cpus);
         let stock = Stock::new(given.pages(), block.cpus)
             .unwrap_or_else(|error| give_up("the pages for programs can't be mapped", error));
+        let names = Names::new(given.root());
+        let memory_as_root = names.own(names::MEMORY_AS_ROOT, || as_root(given.memory()));
+        let files_as_root = names.own(names::FILES_AS_ROOT, || as_root(given.files()));
         Self {
             block,
             tables,
             stock,
             programs,
-            names: Names::new(given.root()),
+            names,
             memory: MemoryClient(block.memory),
-            memory_as_root: MemoryClient(as_root(given.memory())),
-            files_as_root: FileClient(as_root(given.files())),
+            memory_as_root: MemoryClient(memory_as_root),
+            files_as_root: FileClient(files_as_root),
         }
     }
 

@@ -14,6 +14,11 @@ const ROOT: &str = "root";
 /// Servers that there are at most.
 const SERVERS: usize = 32;
 
+/// Where this server's own capabilities to call the memory server and the file server as root are, behind all others.
+pub const MEMORY_AS_ROOT: usize = SERVERS - 1;
+/// See [`MEMORY_AS_ROOT`].
+pub const FILES_AS_ROOT: usize = SERVERS - 2;
+
 /// This server's own capabilities to the servers, by their places in root's list; what processes have is derived from them,
 /// so they stay.
 struct Endpoints([AtomicU64; SERVERS]);
@@ -37,6 +42,15 @@ impl Names {
         let opened = opened.unwrap_or_else(|| crate::give_up("saved memory", "of another version"));
         opened.keep();
         Self { root: SupervisorClient(root), endpoints: opened.saved }
+    }
+
+    /// The capability at a place of its own, which this server's first life makes.
+    pub fn own(&self, place: usize, make: impl FnOnce() -> Handle) -> Handle {
+        let place = &self.endpoints.0[place];
+        if place.load(Ordering::Acquire) == 0 {
+            place.store(make().0, Ordering::Release);
+        }
+        Handle(place.load(Ordering::Acquire))
     }
 
     /// Gives the process `number`, whose address space is `space`, a capability to call the server `name`, by which it

@@ -80,8 +80,14 @@ impl Processes {
 
 /// Waits for the end of a thread; it may have ended before. The capability stays.
 fn wait_for(thread: Handle) -> Result<(), Errno> {
-    let joinable = call::mint(thread, Rights(Rights::USE.0 | Rights::RECEIVE.0), 0);
-    match joinable.and_then(|joinable| call::join(joinable, 0)) {
+    let joinable = match call::mint(thread, Rights(Rights::USE.0 | Rights::RECEIVE.0), 0) {
+        Ok(joinable) => joinable,
+        Err(error) => return if error == abi::Error::NoMemory { Err(refused(error)) } else { Ok(()) },
+    };
+    let joined = call::join(joinable, 0);
+    // Gone with the thread, unless that had ended before.
+    let _ = call::delete(joinable);
+    match joined {
         Ok(_) | Err(abi::Error::Destroyed | abi::Error::StaleHandle) => Ok(()),
         Err(error) => Err(refused(error)),
     }

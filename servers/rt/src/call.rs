@@ -134,6 +134,13 @@ pub fn fact(what: Fact) -> u64 {
     raw(Call::Info, [what as u64]).unwrap_or_default()
 }
 
+/// What the caller has in slot `slot` of CPU `cpu`'s part of its table: see [`Fact::OwnCapability`].
+pub fn own_capability(cpu: u32, slot: u32) -> Result<(Handle, Option<Kind>), Error> {
+    let place = Handle::new(cpu, slot, 0);
+    let found = raw(Call::Info, [Fact::OwnCapability as u64, place.0])?;
+    Ok((Handle(found & ((1 << Handle::BITS) - 1)), Kind::from_number(found >> Handle::BITS)))
+}
+
 /// Number of the CPU that the caller runs on.
 #[must_use]
 pub fn cpu_number() -> u32 {

@@ -1,0 +1,64 @@
+//! What there is besides processes: it must be the same when they are gone.
+
+use abi::{Call, Fact, Handle, Kind};
+use api::memory::MemoryClient;
+use rt::call;
+use rt::start::Block;
+
+/// What stays in stocks for good, and differs by how far those are filled: bytes of the account, less than one address space
+/// takes, and pages, the batch that the memory server gives a CPU.
+const ACCOUNT_SLACK: u64 = 64 << 10;
+const PAGES_SLACK: u64 = 512;
+/// How long is waited for objects that are about to be freed, in nanoseconds, and the time between two looks.
+const PATIENCE: u64 = 5_000_000_000;
+const REST: u64 = 1_000_000;
+
+/// Kernel objects by kind that processes consist of, what the account has that pays for them, and free pages.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    objects: [u64; 3],
+    account: u64,
+    pages: u64,
+}
+
+fn objects() -> [u64; 3] {
+    [Kind::AddressSpace, Kind::Thread, Kind::Account].map(|kind| {
+        call::raw_number(Call::Info as u64, [Fact::KernelObjects as u64, kind as u64, 0, 0, 0, 0])
+    })
+}
+
+impl Left {
+    /// What there is now.
+    pub fn now(block: &Block) -> Result<Self, &'static str> {
+        let pages = MemoryClient(block.memory).free_pages().map_err(|_| "free pages are not told")?;
+        let account = rt::memory::balance(Handle(0)).map_err(|_| "the account tells no balance")?;
+        Ok(Self { objects: objects(), account, pages })
+    }
+
+    /// Whether there are no more kernel objects now than there were.
+    pub fn compare_objects(&self, block: &Block) -> Result<(), &'static str> {
+        let end = call::now() + PATIENCE;
+        while objects()[..2] > self.objects[..2] && call::now() < end {
+            call::sleep_until(call::now() + REST).map_err(|_| "sleep was refused")?;
+        }
+        let objects = objects();
+        rt::log!("{self:?} before, {:?} after, at last {objects:?}", Self::now(block)?);
+        if (0..objects.len()).any(|kind| objects[kind] > self.objects[kind]) {
+            return Err("an address space, a thread or an account was left behind");
+        }
+        Ok(())
+    }
+
+    /// Whether there is as much now, but for what stocks may differ by.
+    pub fn compare(&self, block: &Block) -> Result<(), &'static str> {
+        self.compare_objects(block)?;
+        let after = Self::now(block)?;
+        if after.account + ACCOUNT_SLACK < self.account {
+            return Err("the account does not balance");
+        }
+        if after.pages + PAGES_SLACK < self.pages {
+            return Err("pages were left behind");
+        }
+        Ok(())
+    }
+}
