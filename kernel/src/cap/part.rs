@@ -138,15 +138,14 @@ impl Part {
         let count = self.local.count.load(Ordering::Relaxed);
         let place = self.chunks.get(count as usize / CHUNK).ok_or(Error::NoMemory)?;
         // Chunks of former tables keep their generations; a zeroed frame is a chunk of slots of generation 0.
-        let former =
-            if self.local.starts_fresh { None } else { Public::of(cell::here()).chunks().take_kept() };
+        let former = if self.local.starts_fresh { None } else { Public::of(cell::here()).chunks().take() };
         let mut frames = Paid { account: self.local.account, node: self.local.node };
         let frame = match former {
             // It is paid for as if it were new.
             Some(former) => match self.local.account.pay(PAGE) {
                 Ok(()) => former,
                 Err(error) => {
-                    Public::of(cell::here()).chunks().give_kept(former);
+                    Public::of(cell::here()).chunks().give(former);
                     return Err(error);
                 }
             },

@@ -54,7 +54,7 @@ impl Table {
             // SAFETY: a part is a frame that nobody but us uses any more.
             let Some(all) = (unsafe { part.as_ref() }) else { continue };
             all.clear(cell, |chunk| {
-                chunks.give_kept(chunk);
+                chunks.give(chunk);
                 self.account.refund(PAGE);
             });
             frames.give(address_of(part));

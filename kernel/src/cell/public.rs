@@ -17,7 +17,7 @@ use crate::arch::apic::Apic;
 use crate::arch::idt::vector;
 use crate::arch::{smp as cpus, time};
 use crate::boot::topology::node_of;
-use crate::mem::frames::LocalFrames;
+use crate::mem::frames::{KeptFrames, LocalFrames};
 use crate::mem::layout::{CELL, PAGE};
 use crate::mem::shootdown::Order;
 use crate::object::pool::{Pools, Returned};
@@ -36,7 +36,7 @@ pub struct Public {
     mailbox: Mailbox<Letter>,
     frames: LocalFrames,
     records: CachePadded<Share>,
-    chunks: LocalFrames,
+    chunks: KeptFrames,
     returned: CachePadded<Returned>,
     desk: Desk<Order>,
     loaded: Loaded,
@@ -94,7 +94,7 @@ impl Public {
             mailbox: Mailbox::new(),
             frames: LocalFrames::default(),
             records: CachePadded::default(),
-            chunks: LocalFrames::default(),
+            chunks: KeptFrames::default(),
             returned: CachePadded::default(),
             desk: Desk::new(),
             loaded: Loaded::new(),
@@ -235,7 +235,7 @@ impl Public {
 
     /// Slots of former capability tables.
     #[must_use]
-    pub fn chunks(&self) -> &LocalFrames {
+    pub fn chunks(&self) -> &KeptFrames {
         &self.chunks
     }
 

@@ -201,72 +201,132 @@ pub fn free_frames() -> u64 {
     FREE.lock().bytes() / PAGE + lists.sum::<u64>()
 }
 
-/// Free frames of one CPU, linked through the frame table. Only that CPU changes it; others read the count.
+/// Free frames of one CPU, linked through the frame table. Only that CPU adds and takes one; any other may take all of them
+/// at a time, which it does before the kernel says that there is no memory.
+///
+/// One word holds the first frame's address and, where that has zeroes, how many there are. Only the owner puts frames in, so
+/// one that it saw first is first still if the word is the same.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
 pub struct LocalFrames {
-    first: AtomicU64,
-    count: AtomicU64,
+    word: AtomicU64,
 }
+
+/// Of a list's word: how many frames there are.
+const COUNT: u64 = PAGE - 1;
+const _: () = assert!(KEEP + BATCH < COUNT);
 
 impl LocalFrames {
     /// How many there are.
     #[must_use]
     pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
+        self.word.load(Ordering::Relaxed) & COUNT
     }
 
     /// Takes a frame, zeroed. The owning CPU only; local lines only, unless the list is empty.
     pub fn take(&self, node: u32) -> Option<u64> {
-        if self.count() == 0 {
-            self.refill(node);
-        }
-        let frame = self.pop()?;
+        let frame = match self.pop() {
+            Some(frame) => frame,
+            None => self.refill(node)?,
+        };
         zero(frame, PAGE);
         Some(frame)
     }
 
     /// Gives a frame back, whatever is in it. The owning CPU only.
     pub fn give(&self, frame: u64) {
-        self.push(frame);
+        let count = self.push(frame);
         let exchanged = EXCHANGED.load(Ordering::Relaxed);
-        if self.count() > KEEP || exchanged == 1 {
+        if count > KEEP || exchanged == 1 {
             let mut store = FREE.lock();
             (0..exchanged).filter_map(|_| self.pop()).for_each(|frame| store.put(frame));
         }
     }
 
-    /// Takes a frame with what is in it, if there is one. The owning CPU only.
-    pub fn take_kept(&self) -> Option<u64> {
-        self.pop()
+    /// Adds a frame; returns how many there are then.
+    #[inline]
+    fn push(&self, frame: u64) -> u64 {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            Frame::at(frame).next.store(word & !COUNT, Ordering::Relaxed);
+            let count = (word & COUNT) + 1;
+            match self.word.compare_exchange_weak(word, frame | count, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return count,
+                Err(now) => word = now,
+            }
+        }
     }
 
-    /// Gives a frame whose contents are to be kept. The owning CPU only.
-    pub fn give_kept(&self, frame: u64) {
-        self.push(frame);
-    }
-
-    fn push(&self, frame: u64) {
-        Frame::at(frame).next.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.first.store(frame, Ordering::Relaxed);
-        self.count.store(self.count() + 1, Ordering::Relaxed);
-    }
-
+    #[inline]
     fn pop(&self) -> Option<u64> {
+        let mut word = self.word.load(Ordering::Relaxed);
+        loop {
+            let frame = word & !COUNT;
+            if frame == 0 {
+                return None;
+            }
+            let rest = match (word & COUNT) - 1 {
+                0 => 0,
+                count => Frame::at(frame).next.load(Ordering::Relaxed) | count,
+            };
+            match self.word.compare_exchange_weak(word, rest, Ordering::Relaxed, Ordering::Relaxed) {
+                Ok(_) => return Some(frame),
+                Err(now) => word = now,
+            }
+        }
+    }
+
+    /// Moves all of them to the store. Any CPU.
+    fn empty_into(&self, store: &mut FreeMemory) {
+        let word = self.word.swap(0, Ordering::Acquire);
+        let mut frame = word & !COUNT;
+        for _ in 0..word & COUNT {
+            let next = Frame::at(frame).next.load(Ordering::Relaxed);
+            store.put(frame);
+            frame = next;
+        }
+    }
+
+    /// Takes a batch from the store and returns one of it. If that has none left, the frames that other CPUs keep are taken
+    /// back: a line for each CPU, and no CPU is asked.
+    #[cold]
+    fn refill(&self, node: u32) -> Option<u64> {
+        let mut store = FREE.lock();
+        let first = store.take_raw(node).or_else(|| {
+            crate::arch::smp::cpus().for_each(|id| Public::of(id).frames().empty_into(&mut store));
+            store.take_raw(node)
+        })?;
+        let exchanged = EXCHANGED.load(Ordering::Relaxed);
+        for _ in 1..exchanged {
+            let Some(frame) = store.take_raw(node) else { break };
+            self.push(frame);
+        }
+        Some(first)
+    }
+}
+
+/// Frames of one CPU whose contents are kept: slots of former capability tables. Only that CPU uses it.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct KeptFrames {
+    first: AtomicU64,
+}
+
+impl KeptFrames {
+    /// Takes a frame with what is in it, if there is one.
+    pub fn take(&self) -> Option<u64> {
         let frame = self.first.load(Ordering::Relaxed);
         if frame == 0 {
             return None;
         }
         self.first.store(Frame::at(frame).next.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.count.store(self.count() - 1, Ordering::Relaxed);
         Some(frame)
     }
 
-    #[cold]
-    fn refill(&self, node: u32) {
-        let mut store = FREE.lock();
-        let exchanged = EXCHANGED.load(Ordering::Relaxed);
-        (0..exchanged).map_while(|_| store.take_raw(node)).for_each(|frame| self.push(frame));
+    /// Gives a frame with what is in it.
+    pub fn give(&self, frame: u64) {
+        Frame::at(frame).next.store(self.first.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.first.store(frame, Ordering::Relaxed);
     }
 }
 

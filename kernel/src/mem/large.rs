@@ -69,7 +69,7 @@ pub fn fill_large(cell: &mut Cell, space: &Space, number: u64, allows: impl Fn(u
     head.unlock(state);
     if let Some(table) = replaced {
         // What is no longer in the table must not be cached either, or nobody would flush it.
-        shootdown::flush_here(cell, space);
+        shootdown::flush_here(cell.id(), space);
         space.frames(cell).give(table);
     }
     fits

@@ -20,8 +20,9 @@ use super::shootdown;
 use super::space::Space;
 use super::tables::Tables;
 use crate::arch::boot::{features, refuse};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::command_line::CommandLine;
+use crate::boot::topology::node_of;
 use crate::boot::variant::{self, Variant};
 use crate::cell::Cell;
 use crate::sched::letter::Envelope;
@@ -298,10 +299,42 @@ impl Space {
     /// cache, and faults fill them again. False if that gave nothing back, or others use the table, too.
     #[cold]
     pub fn discard_tables(&self, cell: &mut Cell) -> bool {
-        let Some(tables) = self.tables_of(cell.id()).filter(|_| self.locals.are_private()) else {
+        self.locals.are_private() && self.discard_tables_of(cell.id())
+    }
+
+    /// `here` is the calling CPU, whose table no other uses.
+    fn discard_tables_of(&self, here: CpuId) -> bool {
+        let Some(tables) = self.tables_of(here) else { return false };
+        let mut frames = Paid { account: self.account, node: node_of(here.index() as u32) };
+        tables.discard(|| shootdown::flush_here(here, self), &mut frames)
+    }
+
+    /// Takes back the memory of the tables that other CPUs have of it: each of them is interrupted once, and waited for. For
+    /// an account that has nothing left, before anything is refused. False if they have none. The caller holds no lock, nor
+    /// a place in a table: another CPU may ask for this one's tables at the same time.
+    #[cold]
+    pub fn take_tables_back(&self, cell: &mut Cell) -> bool {
+        if !self.locals.are_private() {
             return false;
-        };
-        tables.discard(|| shootdown::flush_here(cell, self), &mut self.frames(cell))
+        }
+        let has_some =
+            |id: &CpuId| *id != cell.id() && self.tables_of(*id).is_some_and(|tables| !tables.is_empty());
+        let targets: CpuSet = cpus().filter(has_some).collect();
+        if targets.is_empty() {
+            return false;
+        }
+        shootdown::discard_there(cell, self, &targets);
+        true
+    }
+
+    /// Another CPU needs the memory of the tables that this one, which is `here`, has of it.
+    pub fn give_tables_back(&self, here: CpuId) {
+        self.discard_tables_of(here);
+        // SAFETY: this CPU's own, and no reference to it is held while other CPUs are waited for.
+        if let Some(local) = unsafe { self.locals.place(here.index()).load(Ordering::Relaxed).as_mut() } {
+            // It was not the program on this CPU that did not get on.
+            local.discarded = 0;
+        }
     }
 
     /// Its page table on CPU `id`, if that CPU ever ran it.

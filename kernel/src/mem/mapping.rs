@@ -96,8 +96,8 @@ pub fn map(
     access: Access,
     fill: bool,
 ) -> Result<(), Error> {
-    let (page, entry) = match prepare(cell, space, number, fill) {
-        Err(Error::NoMemory) if space.discard_tables(cell) => prepare_sparingly(cell, space, number, fill)?,
+    let (page, mut entry) = match prepare(cell, space, number, fill) {
+        Err(Error::NoMemory) => prepare_with_room(cell, space, number, fill)?,
         prepared => prepared?,
     };
     if access.contains(Access::ZERO) {
@@ -110,6 +110,10 @@ pub fn map(
             return Err(Error::Busy);
         }
         unmap(cell, space, number, 1);
+        if fill {
+            // While this CPU waited for others, one of them may have needed the memory of its tables.
+            entry = prepare(cell, space, number, fill)?.1;
+        }
         old = page.lock();
     }
     page.set_via(via);
@@ -143,6 +147,26 @@ fn prepare(
     }
     let entry = space.local(cell)?.tables().find_or_make(number * PAGE, &mut space.frames(cell))?;
     Ok((page, Some(entry)))
+}
+
+/// The same when the account had nothing left: tables are discarded for it, those of this CPU and then, if that was not
+/// enough, those of the others.
+#[cold]
+#[inline(never)]
+fn prepare_with_room(
+    cell: &mut Cell,
+    space: &Space,
+    number: u64,
+    fill: bool,
+) -> Result<(&'static Page, Option<&'static AtomicU64>), Error> {
+    for make_room in [Space::discard_tables, Space::take_tables_back] {
+        if make_room(space, cell)
+            && let Ok(prepared) = prepare_sparingly(cell, space, number, fill)
+        {
+            return Ok(prepared);
+        }
+    }
+    Err(Error::NoMemory)
 }
 
 /// The same of an account that is nearly used up: what the program needs to run at all is left.

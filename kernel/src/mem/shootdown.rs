@@ -59,11 +59,16 @@ fn count() -> usize {
 static SHOOTDOWN: Shootdown<Areas> = Shootdown::over(Areas);
 static CALLS: Calls<Order, Areas> = Calls::over(Areas);
 
-/// What a CPU is called for: to settle with its root of this space.
+/// What a CPU is called for.
 #[derive(Debug)]
-pub struct Order(*const Space);
+pub enum Order {
+    /// To settle with its root of this space.
+    Settle(*const Space),
+    /// To discard its table of this space.
+    Discard(*const Space),
+}
 
-// SAFETY: it is a space, which is shared, and kept from ending by the CPU that waits for the order to be done.
+// SAFETY: they are spaces, which are shared, and kept from ending by the CPU that waits for the order to be done.
 unsafe impl Send for Order {}
 // SAFETY: as for `Send`.
 unsafe impl Sync for Order {}
@@ -133,10 +138,10 @@ pub fn forget_here(cell: &Cell, space: &Space, pages: Pages) {
     }
 }
 
-/// Makes this CPU forget all that it has cached of `space`.
-pub fn flush_here(cell: &Cell, space: &Space) {
-    let Some(local) = space.locals.of(cell.id()) else { return };
-    if cell.public().loaded().value() == local.root.value() {
+/// Makes the calling CPU, which is `here`, forget all that it has cached of `space`.
+pub fn flush_here(here: CpuId, space: &Space) {
+    let Some(local) = space.locals.of(here) else { return };
+    if Public::of(here).loaded().value() == local.root.value() {
         Hardware::of(space).flush_all();
     } else {
         local.root.spoil();
@@ -157,7 +162,7 @@ pub fn forget_there(cell: &mut Cell, space: &Space, targets: &CpuSet, pages: Pag
     if !called.is_empty() {
         let cpu = cell.token();
         trace::record(Event::ShootdownBegins, called.len() as u64, pages.count);
-        CALLS.call(&Machine, cpu, &called, Order(space), &mut |order| attend(cpu, order));
+        CALLS.call(&Machine, cpu, &called, Order::Settle(space), &mut |order| attend(cpu, order));
         trace::record(Event::ShootdownEnds, 0, 0);
     }
 }
@@ -177,8 +182,21 @@ pub fn serve(cell: &mut Cell) {
 
 fn attend(cpu: Cpu<'_>, order: &Order) {
     // SAFETY: the CPU that gave the order waits, and keeps the space from ending.
-    let space = unsafe { &*order.0 };
+    match *order {
+        Order::Settle(space) => unsafe { settle_here(cpu, &*space) },
+        Order::Discard(space) => unsafe { (*space).give_tables_back(cpu.id()) },
+    }
+}
+
+fn settle_here(cpu: Cpu<'_>, space: &Space) {
     if let Some(local) = space.locals.of(cpu.id()) {
         SHOOTDOWN.attend(cpu, &Hardware::of(space), &local.root);
     }
+}
+
+/// Makes the CPUs of `targets` discard their tables of `space`, and waits for them; as [`forget_there`].
+#[cold]
+pub fn discard_there(cell: &mut Cell, space: &Space, targets: &CpuSet) {
+    let cpu = cell.token();
+    CALLS.call(&Machine, cpu, targets, Order::Discard(space), &mut |order| attend(cpu, order));
 }

@@ -218,6 +218,12 @@ impl Tables {
         }
     }
 
+    /// Whether there is no table but the top level. Any CPU.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        (0..USER_PLACES).all(|index| Self::place(self.root, index).load(Ordering::Relaxed) & PRESENT == 0)
+    }
+
     /// Gives all tables but the top level back, with what is in them. In between, `flush` makes the CPU whose table
     /// it is forget them. True if there were any.
     pub fn discard(self, flush: impl FnOnce(), frames: &mut impl Frames) -> bool {

@@ -13,6 +13,8 @@ mod thread;
 use abi::{Call, Error};
 use core::ptr;
 
+use crate::cell::Cell;
+use crate::mem::space::Space;
 use crate::sched::Thread;
 
 /// What a handler leaves to the entry code: the thread to go on with, or none to return to the caller with
@@ -54,6 +56,31 @@ impl From<Result<u64, Error>> for Return {
     }
 }
 
+/// Does `work` of a call that is not among the fastest; where the caller's account had nothing left for it, again with the memory of its program's page tables: of
+/// this CPU's and then, if that was not enough, of the other CPUs'.
+#[inline]
+fn with_room<T>(cell: &mut Cell, work: impl Fn(&mut Cell) -> Result<T, Error>) -> Result<T, Error> {
+    match work(cell) {
+        Err(Error::NoMemory) => with_more_room(cell, &work),
+        result => result,
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn with_more_room<T>(cell: &mut Cell, work: &dyn Fn(&mut Cell) -> Result<T, Error>) -> Result<T, Error> {
+    let space = cell.running().space;
+    for make_room in [Space::discard_tables, Space::take_tables_back] {
+        if make_room(space, cell) {
+            match work(cell) {
+                Err(Error::NoMemory) => {}
+                result => return result,
+            }
+        }
+    }
+    Err(Error::NoMemory)
+}
+
 /// A handler: takes the argument registers.
 pub type Handler = extern "C" fn(u64, u64, u64, u64, u64, u64) -> Return;
 
@@ -70,7 +97,7 @@ mod hooked {
 
 /// The unsafe shell's inner side: one function a call, from raw registers to typed values.
 mod shell {
-    use super::{Return, capability, debug, memory, object, thread};
+    use super::{Return, capability, debug, memory, object, thread, with_room};
     use crate::arch::entry;
     use crate::cell::Cell;
     use crate::ipc;
@@ -181,7 +208,7 @@ mod shell {
         fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }
         fn yield_now(cell) { thread::yield_now(cell) }
         fn create(cell, kind, first, second, third, fourth) {
-            object::create(cell, kind, [first, second, third, fourth]).into()
+            with_room(cell, |cell| object::create(cell, kind, [first, second, third, fourth])).into()
         }
         fn destroy(cell, handle) { object::destroy(cell, Handle(handle)).into() }
         fn mint(cell, handle, mask, badge) {
@@ -190,7 +217,7 @@ mod shell {
         fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
         fn grant(cell, handle, space, mask, badge) {
-            capability::grant(cell, Handle(handle), Handle(space), rights(mask), badge).into()
+            with_room(cell, |cell| capability::grant(cell, Handle(handle), Handle(space), rights(mask), badge)).into()
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             thread::create(cell, Handle(space), placement, [entry, stack, argument], Handle(control)).into()
@@ -206,7 +233,7 @@ mod shell {
         }
         fn region(cell, space, address, length, access, pager, badge) {
             let range = memory::Range { start: address, length };
-            memory::region(cell, Handle(space), range, Access(access), Handle(pager), badge).into()
+            with_room(cell, |cell| memory::region(cell, Handle(space), range, Access(access), Handle(pager), badge)).into()
         }
         fn thread_control(cell, thread, operation, value, control) {
             thread::control(cell, Handle(thread), operation, value, Handle(control))

@@ -3,15 +3,18 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use super::{Kind, Test};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::program::start_or_refuse;
-use crate::cell::Cell;
-use crate::mem::frames;
+use crate::cell::{Cell, Public};
+use crate::mem::frame::Frame;
+use crate::mem::frames::{self, FromNode};
+use crate::mem::page_map::Frames;
 use smp::CpuId;
 
 /// The tests of this file. Each starts programs in rounds.
 pub const TESTS: &[Test] = &[
     Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) },
+    Test { name: "memory_taken_back", kind: Kind::Programs(start_everywhere, take_everything) },
     Test { name: "objects_come_back", kind: Kind::Rounds(start_untidy, UNTIDY, check_objects) },
 ];
 
@@ -41,6 +44,12 @@ fn start_some(cell: &mut Cell) {
     }
     for index in 0..AT_ONCE {
         let cpu = CpuId::new(((round + index) % cpu_count()) as usize).unwrap_or(CpuId::BOOT);
+        start_or_refuse(cell, "tests", cpu, [NULL_CALLS_ALONE, 1]);
+    }
+}
+
+fn start_everywhere(cell: &mut Cell) {
+    for cpu in cpus() {
         start_or_refuse(cell, "tests", cpu, [NULL_CALLS_ALONE, 1]);
     }
 }
@@ -77,6 +86,31 @@ fn check_objects(failed: u32) -> Result<(), &'static str> {
     match (failed, now + kept >= then) {
         (0, true) => Ok(()),
         (0, false) => Err("objects were lost"),
+        _ => Err("a program failed"),
+    }
+}
+
+/// This CPU gets the frames that the others keep, to the last one, when there are no others.
+fn take_everything(failed: u32) -> Result<(), &'static str> {
+    let before = frames::free_frames();
+    let others = cpus().filter(|&id| id != CpuId::BOOT).map(|id| Public::of(id).frames().count());
+    let kept = others.sum::<u64>();
+    let mut source = FromNode(0);
+    let (mut taken, mut last) = (0, 0);
+    while let Some(frame) = source.take() {
+        Frame::at(frame).next.store(last, Ordering::Relaxed);
+        (taken, last) = (taken + 1, frame);
+    }
+    let left = frames::free_frames();
+    while last != 0 {
+        let frame = last;
+        last = Frame::at(frame).next.load(Ordering::Relaxed);
+        source.give(frame);
+    }
+    match (failed, cpu_count() == 1 || kept > 0) {
+        (0, true) if (taken, left, frames::free_frames()) == (before, 0, before) => Ok(()),
+        (0, true) => Err("frames that other CPUs kept were not taken, or lost"),
+        (0, false) => Err("the other CPUs keep none, which shows nothing"),
         _ => Err("a program failed"),
     }
 }

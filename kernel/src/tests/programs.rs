@@ -86,6 +86,10 @@ pub const TESTS: &[Test] = &[
         name: "user_memory_pressure",
         kind: Kind::Programs(|cell| start_with_degree(cell, Part::Pressure), none_failed),
     },
+    Test {
+        name: "user_memory_taken_back",
+        kind: Kind::Programs(|cell| start_with_degree(cell, Part::MemoryTakenBack), none_failed),
+    },
     Test { name: "user_pagers", kind: Kind::Programs(|cell| start_here(cell, Part::Pagers), none_failed) },
     Test {
         name: "user_code_is_executed",
@@ -146,6 +150,7 @@ enum Part {
     RemoteInterrupts = 70,
     PortsOfOthers = 71,
     AccountsGoBack = 72,
+    MemoryTakenBack = 73,
 }
 
 /// Exceptions that the test program can raise.

@@ -68,6 +68,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         68 => control::threads_move(cpus),
         69 => time::is_charged(cpus),
         70 => interrupts::are_sent_once(cpus),
+        73 => pressure::takes_tables_back(cpus, degree),
         72 => accounts::go_back(companion),
         71 => drivers::use_ports_of_others(companion),
         32 => memory::by_pager(),

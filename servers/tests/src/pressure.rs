@@ -1,7 +1,12 @@
 //! An account that is nearly used up: page tables are discarded, and the program goes on.
 
 use abi::{Error, Handle, initial};
-use rt::{call, memory};
+use core::sync::atomic::{AtomicU64, Ordering};
+use rt::call::{self, Placement};
+use rt::memory;
+
+use crate::count;
+use crate::threads::{PRIORITY, child_stack};
 
 use crate::memory::{OWN, PAGE, both, load, map, store, unmap};
 
@@ -52,4 +57,74 @@ pub fn discards_tables(degree: u64) {
     assert_eq!(call::destroy(rest), Ok(()));
     touch(PAGES + MORE);
     (0..4 * PAGES).for_each(|page| assert_eq!(unmap(FIRST + page * APART, 1), Ok(())));
+}
+
+/// How often the other CPU's thread is to use its pages, and how often it did.
+static WANTED: AtomicU64 = AtomicU64::new(0);
+static USED: AtomicU64 = AtomicU64::new(0);
+const END: u64 = u64::MAX;
+
+/// Where the other CPU uses pages.
+const THEIRS: u64 = 0x40_0000_0000;
+
+/// Maps and uses pages, each of which needs tables of its own, from the CPU that it is on; then as often as it is told.
+extern "C" fn use_pages(_: u64) -> ! {
+    let address = |page: u64| THEIRS + page * APART;
+    for page in 0..PAGES {
+        assert_eq!(map(initial::memory(0), page, OWN, address(page), 1, both()), Ok(()));
+        store(address(page), page + 9);
+    }
+    USED.store(1, Ordering::Release);
+    loop {
+        match WANTED.load(Ordering::Acquire) {
+            END => call::thread_exit(0),
+            wanted if wanted > USED.load(Ordering::Relaxed) => {
+                (0..PAGES).for_each(|page| assert_eq!(load(address(page)), page + 9, "page {page}"));
+                USED.fetch_add(1, Ordering::Release);
+            }
+            _ => call::yield_now(),
+        }
+    }
+}
+
+/// Lets the other CPU use all its pages once more, which gives it tables for them.
+fn use_again() {
+    let wanted = USED.load(Ordering::Acquire) + 1;
+    WANTED.store(wanted, Ordering::Release);
+    count::wait_until("the other CPU used its pages", || USED.load(Ordering::Acquire) == wanted);
+}
+
+/// Before this CPU is refused anything, the tables that another CPU keeps are taken back.
+pub fn takes_tables_back(cpus: u64, degree: u64) {
+    if cpus == 1 || degree > 1 {
+        return;
+    }
+    let there = cpus as u32 - 1;
+    let place = Placement { cpu: there, priority: PRIORITY };
+    // SAFETY: the stack is used for nothing else.
+    let made =
+        unsafe { call::thread_create(place, use_pages, child_stack(there), 0, Some(initial::CPU_CONTROL)) };
+    let thread = made.expect("a thread on another CPU");
+    count::wait_until("the other CPU has its pages", || USED.load(Ordering::Acquire) == 1);
+
+    // For page tables and for what the space maps.
+    let rest = leave(4);
+    let page = |page: u64| map(initial::memory(0), PAGES + page, OWN, FIRST + page * APART, 1, both());
+    for number in 0..MORE {
+        assert_eq!(page(number), Ok(()), "page {number} of an account that is used up");
+        store(FIRST + number * APART, number + 1);
+    }
+    touch(MORE);
+    use_again();
+    touch(MORE);
+    assert_eq!(call::destroy(rest), Ok(()));
+    // For an object, a part of the table, another account.
+    use_again();
+    let rest = leave(0);
+    let small = memory::create_account(Handle(0), 16 * PAGE).expect("paid by the other CPU's tables");
+    assert_eq!(call::destroy(small), Ok(()));
+    use_again();
+    assert_eq!(call::destroy(rest), Ok(()));
+    WANTED.store(END, Ordering::Release);
+    assert_eq!(call::join(thread, 0), Ok(0));
 }
