@@ -176,13 +176,14 @@ impl Cell {
     /// Ends a thread of this CPU, whatever it does; `status` is for whoever joins it. A server that it was
     /// calling goes on, and its reply will be dropped.
     pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
-        let has_errand = matches!((thread.state, thread.waits_for), (State::Waiting, Cause::Errand));
+        let mut has_errand = false;
         match thread.state {
             State::Ended => return,
             State::Ready => self.take_from_ready(thread),
             State::Calling | State::Queued => end::detach(self, thread),
             State::Idle => end::leave_pool(thread),
             State::Waiting => {
+                has_errand = matches!(thread.waits_for, Cause::Errand);
                 // If a wake is under way, the memory has to wait for it.
                 thread.is_owed_wake = match thread.waits_for {
                     Cause::Notification(notification, _) => !notification.forget(thread),
