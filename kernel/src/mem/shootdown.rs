@@ -181,10 +181,12 @@ pub fn serve(cell: &mut Cell) {
 }
 
 fn attend(cpu: Cpu<'_>, order: &Order) {
+    let (Order::Settle(space) | Order::Discard(space)) = *order;
     // SAFETY: the CPU that gave the order waits, and keeps the space from ending.
-    match *order {
-        Order::Settle(space) => unsafe { settle_here(cpu, &*space) },
-        Order::Discard(space) => unsafe { (*space).give_tables_back(cpu.id()) },
+    let space = unsafe { &*space };
+    match order {
+        Order::Settle(_) => settle_here(cpu, space),
+        Order::Discard(_) => space.give_tables_back(cpu.id()),
     }
 }
 
