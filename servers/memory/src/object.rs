@@ -183,6 +183,12 @@ impl Objects {
                 each(log);
             }
         }
+        let is_own = object.sharing.load(Ordering::Relaxed) == Sharing::Own as u32;
         object.owner.store(0, Ordering::Release);
+        if is_own {
+            // Low numbers are used again, so that who sees its objects by number has page tables for few addresses.
+            let mut hint = self.hint.lock();
+            *hint = (*hint).min(number as usize);
+        }
     }
 }
