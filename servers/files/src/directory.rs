@@ -4,6 +4,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use rt::errno::Errno;
 
 use crate::inode::Found;
@@ -27,7 +28,8 @@ pub struct Part {
     version: AtomicU64,
     changed: AtomicU64,
     directories: AtomicU32,
-    names: Lock<Entries>,
+    /// Apart from the version: who looks a name up under the lock moves no line of those who only compare versions.
+    names: CachePadded<Lock<Entries>>,
 }
 
 /// The names of a part.
@@ -74,7 +76,7 @@ impl Directory {
             version: AtomicU64::new(0),
             changed: AtomicU64::new(now),
             directories: AtomicU32::new(0),
-            names: Lock::new(Entries { directory: number, ..Entries::default() }),
+            names: CachePadded::new(Lock::new(Entries { directory: number, ..Entries::default() })),
         };
         Self { parent: Lock::new(parent), parts: Box::new(core::array::from_fn(part)) }
     }

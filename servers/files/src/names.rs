@@ -10,8 +10,9 @@ use rt::errno::Errno;
 use crate::directory::{self, Part};
 use crate::inode::Found;
 
-/// Names that are remembered.
-const NAMES: usize = 512;
+/// Names that are remembered: so many sets by the hash, and so many in each, of which the one that came first goes.
+const SETS: usize = 256;
+const WAYS: usize = 2;
 /// Longest name that is remembered.
 const LONGEST: usize = 32;
 
@@ -25,12 +26,12 @@ struct Name {
 }
 
 /// One replica's.
-pub struct Names(UnsafeCell<Vec<Name>>);
+pub struct Names(UnsafeCell<Vec<[Name; WAYS]>>);
 
 impl Default for Names {
     fn default() -> Self {
         let none = Name { directory: 0, version: 0, length: 0, bytes: [0; LONGEST], found: None };
-        Self(UnsafeCell::new(vec![none; NAMES]))
+        Self(UnsafeCell::new(vec![[none; WAYS]; SETS]))
     }
 }
 
@@ -68,18 +69,22 @@ impl Names {
         let hash = directory::hash(parent.number, name);
         let part = directory.part(hash);
         // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        let place = unsafe { &mut (&mut *self.0.get())[hash as usize % NAMES] };
-        if place.directory == parent.number
-            && place.version == part.version()
-            && place.bytes.get(..place.length) == Some(name)
-            && let Some(found) = place.found
-        {
-            return Ok(Seen { found, from: Some((part, place.version)) });
+        let set = unsafe { &mut (&mut *self.0.get())[hash as usize % SETS] };
+        for place in set.iter() {
+            if place.directory == parent.number
+                && place.version == part.version()
+                && place.bytes.get(..place.length) == Some(name)
+                && let Some(found) = place.found
+            {
+                return Ok(Seen { found, from: Some((part, place.version)) });
+            }
         }
         let held = part.hold(parent.number)?;
         let entry = held.get(name).ok_or(Errno::NoEntry)?;
         let version = part.version();
         drop(held);
+        set.rotate_right(1);
+        let [place, ..] = set;
         if let Some(bytes) = place.bytes.get_mut(..name.len()) {
             bytes.copy_from_slice(name);
             (place.directory, place.version, place.length) = (parent.number, version, name.len());
