@@ -146,7 +146,10 @@ fn timer_interrupts_come(notification: Handle, cpu: u32) {
     assert_eq!(call::destroy(other), Ok(()));
     let again = io::bind_interrupt(initial::INTERRUPTS, source, notification, cpu, 1).expect("free again");
     assert_ne!(io::acknowledge(lost), Ok(()));
-    assert_eq!(call::wait(notification, call::now() + 2000 * MILLISECOND).map(|bits| bits & 2), Ok(2));
+    let wait = || call::wait(notification, call::now() + 2000 * MILLISECOND);
+    // One that came before the first binding's end may still be there.
+    let bits = wait().and_then(|bits| if bits & 2 == 0 { wait() } else { Ok(bits) });
+    assert_eq!(bits.map(|bits| bits & 2), Ok(2));
     assert_eq!(call::destroy(again), Ok(()));
     // Stopped: a counter that was not given a value does not count.
     assert_eq!(write(ports, pit::CONTROL, pit::RATE_GENERATOR), Ok(()));
