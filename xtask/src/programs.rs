@@ -34,10 +34,12 @@ pub const PROGRAMS: &[Program] = &[
     Program { package: "shell", bin: "sleep" },
     Program { package: "bench", bin: "empty" },
     Program { package: "process", bin: "process" },
+    Program { package: "bench", bin: "partner" },
 ];
 
 /// Programs that only use servers: what they execute is no server's work.
-const CLIENTS: [&str; 9] = ["tests", "bench", "empty", "checks", "shell", "hello", "spin", "count", "sleep"];
+const CLIENTS: [&str; 10] =
+    ["tests", "bench", "empty", "partner", "checks", "shell", "hello", "spin", "count", "sleep"];
 
 impl Program {
     /// Whether it is a server.

@@ -35,6 +35,7 @@ pub const LOCAL: &[Goal] = &[
     Goal { workload: "fstat_shared", instructions: Some(Instructions::All(484.0)) },
     Goal { workload: "file_open", instructions: None },
     Goal { workload: "file_read", instructions: None },
+    Goal { workload: "pipe", instructions: None },
     Goal { workload: "munmap", instructions: Some(Instructions::All(4000.0)) },
 ];
 

@@ -19,6 +19,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (MUNMAP, MT),
     (FILE_OPEN, BOTH),
     (PROCESS_CREATE, MP),
+    (PIPE, MP),
     (FILE_READ, BOTH),
     (MUTEX, MT),
     (NOTIFY, MT),

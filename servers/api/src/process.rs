@@ -84,6 +84,9 @@ rt::interface! {
         /// Takes a process apart that the caller started and that has ended, and those that it started itself. Its number
         /// may be another's then.
         9 reap(process: u64) -> ();
+        /// A capability of the caller's to the address space of a process that it started, to give it capabilities and
+        /// memory. It ends with the process.
+        10 space_of(process: u64) -> Handle;
     }
 }
 

@@ -139,6 +139,12 @@ impl api::process::Processes for Processes {
         Ok(())
     }
 
+    fn space_of(&self, turn: &Turn<'_, Self>, process: u64) -> Result<Handle, Errno> {
+        let space = |entry: &Entry| entry.handle(|entry| &entry.space).ok_or(Errno::NoProcess);
+        let theirs = space(self.child(turn.badge, process)?)?;
+        call::grant(theirs, space(self.caller(turn)?)?, Rights::USE).map_err(refused)
+    }
+
     fn limit(&self, turn: &Turn<'_, Self>, bytes: u64) -> Result<(), Errno> {
         self.caller(turn)?.limit.store(bytes, Ordering::Relaxed);
         Ok(())

@@ -6,6 +6,7 @@ pub mod files;
 mod kernel;
 mod local;
 mod memory;
+mod pipes;
 mod processes;
 mod remote;
 mod threads;
@@ -64,6 +65,7 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::MUNMAP => work::<{ number::MUNMAP }, Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
         number::PROCESS_CREATE => work::<{ number::PROCESS_CREATE }, processes::SpawnWait>,
+        number::PIPE => work::<{ number::PIPE }, Checked<pipes::RoundTrip>>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,
         number::CAPABILITY => work::<{ number::CAPABILITY }, kernel::MintDelete>,
         number::PRIVATE_COUNTER => work::<{ number::PRIVATE_COUNTER }, counters::Private>,
