@@ -99,17 +99,13 @@ fn fill(cell: &mut Cell, space: &Space, address: u64, access: Access) -> Result<
     Ok(fits)
 }
 
-/// The same when the account had nothing left for a table: others are discarded for it, this CPU's before those of other
-/// CPUs. A program that needs more
-/// tables for one instruction than its account can pay at a time ends.
+/// The same when the account had nothing left for a table: others are discarded for it. A program that needs more tables for
+/// one instruction than its account can pay at a time ends.
 #[cold]
 fn make_room(cell: &mut Cell, thread: &mut Thread, address: u64, access: Access) -> *mut Thread {
     let space = thread.space;
     let gets_on = space.local(cell).is_ok_and(|local| local.gets_on(thread.registers.rip));
-    let mut filled = |make_room: fn(&Space, &mut Cell) -> bool| {
-        make_room(space, cell) && fill(cell, space, address, access).is_ok()
-    };
-    let filled = gets_on && (filled(Space::discard_tables) || filled(Space::take_tables_back));
+    let filled = gets_on && space.retry_with_room(cell, &|cell| fill(cell, space, address, access)).is_ok();
     if filled { thread } else { exception::raise(cell, thread, address) }
 }
 

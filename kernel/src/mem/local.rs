@@ -15,7 +15,7 @@ use smp::shootdown::Root;
 use super::account::Paid;
 use super::kernel_space::kernel_root;
 use super::layout::{MAX_CPUS, PAGE, address_of, memory_at};
-use super::page_map::Frames;
+use super::page_map::{self, Frames};
 use super::shootdown;
 use super::space::Space;
 use super::tables::Tables;
@@ -155,23 +155,9 @@ impl Locals {
         }
         // SAFETY: as in `free`.
         let place = unsafe { &*shared.add(id.index() / self.degree as usize) };
-        let top = Self::shared_top(place, frames)?;
+        // The top level that the cluster shares, of which those of its CPUs are copies.
+        let top = page_map::follow(place, frames, |_| {})?;
         Tables::below(top, kernel, frames)
-    }
-
-    /// The top level that a cluster shares, of which those of its CPUs are copies; made if need be.
-    fn shared_top(place: &AtomicU64, frames: &mut Paid<'_>) -> Result<u64, Error> {
-        let top = place.load(Ordering::Acquire);
-        if top != 0 {
-            return Ok(top);
-        }
-        let fresh = frames.take().ok_or(Error::NoMemory)?;
-        place.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire).map(|_| fresh).or_else(
-            |other| {
-                frames.give(fresh);
-                Ok(other)
-            },
-        )
     }
 
     /// True when a page table is one CPU's alone.
@@ -325,6 +311,27 @@ impl Space {
         }
         shootdown::discard_there(cell, self, &targets);
         true
+    }
+
+    /// Does `work`, for which the account had nothing left, again with the memory of page tables: of this CPU's and then,
+    /// if that was not enough, of the other CPUs'. [`Error::NoMemory`] if that is not enough either. As for
+    /// [`take_tables_back`](Self::take_tables_back).
+    #[cold]
+    #[inline(never)]
+    pub fn retry_with_room<T>(
+        &self,
+        cell: &mut Cell,
+        work: &dyn Fn(&mut Cell) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        for make_room in [Self::discard_tables, Self::take_tables_back] {
+            if make_room(self, cell) {
+                match work(cell) {
+                    Err(Error::NoMemory) => {}
+                    result => return result,
+                }
+            }
+        }
+        Err(Error::NoMemory)
     }
 
     /// Another CPU needs the memory of the tables that this one, which is `here`, has of it.

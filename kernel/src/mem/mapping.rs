@@ -159,14 +159,7 @@ fn prepare_with_room(
     number: u64,
     fill: bool,
 ) -> Result<(&'static Page, Option<&'static AtomicU64>), Error> {
-    for make_room in [Space::discard_tables, Space::take_tables_back] {
-        if make_room(space, cell)
-            && let Ok(prepared) = prepare_sparingly(cell, space, number, fill)
-        {
-            return Ok(prepared);
-        }
-    }
-    Err(Error::NoMemory)
+    space.retry_with_room(cell, &|cell| prepare_sparingly(cell, space, number, fill))
 }
 
 /// The same of an account that is nearly used up: what the program needs to run at all is left.

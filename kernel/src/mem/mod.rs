@@ -2,8 +2,9 @@
 //!
 //! - [`frames`]: free physical memory, and each CPU's list of it; [`frame`]: the line that the kernel keeps for
 //!   each frame.
-//! - [`space`]: a program, and [`watch`]: its end and new beginning; [`page_map`]: what it maps, a line a page; [`local`]: what each CPU has of it, its page
-//!   tables ([`tables`]) above all, caches of the former; [`region`]: which pager is asked about which addresses.
+//! - [`space`]: a program, and [`watch`]: its end and new beginning; [`page_map`]: what it maps, a line a page; [`local`]:
+//!   what each CPU has of it, its page tables ([`tables`]) above all, caches of the former; [`region`]: which pager is
+//!   asked about which addresses.
 //! - [`mapping`]: memory capabilities, mapping and unmapping; [`large`]: large pages; [`revoke`]: taking memory back;
 //!   [`shootdown`]: what unmapping asks of other CPUs; [`fault`]: page faults; [`account`]: who pays for the kernel's
 //!   part of it.

@@ -199,6 +199,23 @@ pub trait Frames {
     fn give(&mut self, frame: u64);
 }
 
+/// The frame that `place` names; made, and told to `made` before anybody can find it, if it names none.
+pub(super) fn follow(place: &AtomicU64, frames: &mut impl Frames, made: impl Fn(u64)) -> Result<u64, Error> {
+    let frame = place.load(Ordering::Acquire);
+    if frame != 0 {
+        return Ok(frame);
+    }
+    let fresh = frames.take().ok_or(Error::NoMemory)?;
+    made(fresh);
+    match place.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
+        Ok(_) => Ok(fresh),
+        Err(other) => {
+            frames.give(fresh);
+            Ok(other)
+        }
+    }
+}
+
 impl PageMap {
     /// Nothing mapped.
     #[must_use]
@@ -260,28 +277,12 @@ impl PageMap {
         }
         let mut place = self.root(number);
         for level in (0..LEVELS).rev() {
-            let node = Self::follow(place, frames, |_| {})?;
+            let node = follow(place, frames, |_| {})?;
             place = Self::place(node, number, level);
         }
         let first = number & !(LEAF as u64 - 1);
-        let leaf = Self::follow(place, frames, |frame| made(frame, first))?;
+        let leaf = follow(place, frames, |frame| made(frame, first))?;
         Ok(Self::page(leaf, number))
-    }
-
-    fn follow(place: &AtomicU64, frames: &mut impl Frames, made: impl Fn(u64)) -> Result<u64, Error> {
-        let node = place.load(Ordering::Acquire);
-        if node != 0 {
-            return Ok(node);
-        }
-        let fresh = frames.take().ok_or(Error::NoMemory)?;
-        made(fresh);
-        match place.compare_exchange(0, fresh, Ordering::AcqRel, Ordering::Acquire) {
-            Ok(_) => Ok(fresh),
-            Err(other) => {
-                frames.give(fresh);
-                Ok(other)
-            }
-        }
     }
 
     /// The next number from `from` on whose leaf exists; whole missing subtrees cost one step.

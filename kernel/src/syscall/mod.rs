@@ -14,7 +14,6 @@ use abi::{Call, Error};
 use core::ptr;
 
 use crate::cell::Cell;
-use crate::mem::space::Space;
 use crate::sched::Thread;
 
 /// What a handler leaves to the entry code: the thread to go on with, or none to return to the caller with
@@ -56,29 +55,14 @@ impl From<Result<u64, Error>> for Return {
     }
 }
 
-/// Does `work` of a call that is not among the fastest; where the caller's account had nothing left for it, again with the memory of its program's page tables: of
-/// this CPU's and then, if that was not enough, of the other CPUs'.
+/// Does `work` of a call that is not among the fastest; where the caller's account had nothing left for it, again with the
+/// memory of its program's page tables.
 #[inline]
 fn with_room<T>(cell: &mut Cell, work: impl Fn(&mut Cell) -> Result<T, Error>) -> Result<T, Error> {
     match work(cell) {
-        Err(Error::NoMemory) => with_more_room(cell, &work),
+        Err(Error::NoMemory) => cell.running().space.retry_with_room(cell, &work),
         result => result,
     }
-}
-
-#[cold]
-#[inline(never)]
-fn with_more_room<T>(cell: &mut Cell, work: &dyn Fn(&mut Cell) -> Result<T, Error>) -> Result<T, Error> {
-    let space = cell.running().space;
-    for make_room in [Space::discard_tables, Space::take_tables_back] {
-        if make_room(space, cell) {
-            match work(cell) {
-                Err(Error::NoMemory) => {}
-                result => return result,
-            }
-        }
-    }
-    Err(Error::NoMemory)
 }
 
 /// A handler: takes the argument registers.
@@ -217,7 +201,8 @@ mod shell {
         fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
         fn grant(cell, handle, space, mask, badge) {
-            with_room(cell, |cell| capability::grant(cell, Handle(handle), Handle(space), rights(mask), badge)).into()
+            let (handle, space) = (Handle(handle), Handle(space));
+            with_room(cell, |cell| capability::grant(cell, handle, space, rights(mask), badge)).into()
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             thread::create(cell, Handle(space), placement, [entry, stack, argument], Handle(control)).into()
@@ -233,7 +218,8 @@ mod shell {
         }
         fn region(cell, space, address, length, access, pager, badge) {
             let range = memory::Range { start: address, length };
-            with_room(cell, |cell| memory::region(cell, Handle(space), range, Access(access), Handle(pager), badge)).into()
+            let (space, access, pager) = (Handle(space), Access(access), Handle(pager));
+            with_room(cell, |cell| memory::region(cell, space, range, access, pager, badge)).into()
         }
         fn thread_control(cell, thread, operation, value, control) {
             thread::control(cell, Handle(thread), operation, value, Handle(control))

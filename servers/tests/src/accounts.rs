@@ -4,6 +4,7 @@ use abi::{Access, Error, Handle, Kind, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::{call, memory};
 
+use crate::companion::command::LEAVE_BEHIND;
 use crate::count;
 
 const PAGE: u64 = abi::PAGE;
@@ -99,9 +100,6 @@ fn own() -> u64 {
 fn give_up(handle: Handle) {
     assert_eq!(call::delete(handle), Ok(()));
 }
-
-/// What the companion does with a message that starts with this word.
-const LEAVE_BEHIND: u64 = 17;
 
 /// Accounts that nobody can name any more go back to where they came from, wholly, as soon as nobody pays by them. The
 /// companion's workers start at `entry`.

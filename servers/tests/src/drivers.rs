@@ -3,6 +3,8 @@
 use abi::{Error, Fact, Handle, Rights, initial, interrupt};
 use rt::{call, io};
 
+use crate::companion::command::{READ_PORT, READ_WITHOUT, WRITE_PORT};
+
 const MILLISECOND: u64 = 1_000_000;
 const BYTE: u64 = 1;
 /// Interrupts that are waited for.
@@ -197,11 +199,6 @@ pub fn get_interrupts(cpus: u64) {
 pub fn use_ports() {
     ports_are_held_by_rights();
 }
-
-/// What the companion does with a message that starts with this word.
-const READ_PORT: u64 = 14;
-const WRITE_PORT: u64 = 15;
-const READ_WITHOUT: u64 = 16;
 
 /// Another program, whose workers start at `entry`, has the ports that it was given, and as far as it was.
 pub fn use_ports_of_others(entry: u64) {

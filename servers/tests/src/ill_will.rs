@@ -6,20 +6,13 @@ use rt::call::{self, Message, Placement};
 use rt::program;
 
 use crate::calls;
+use crate::companion::command::{CALL_BACK, ECHO, EXIT_THREAD, FAULT, SLEEP_UNTIL, SPIN_UNTIL};
 use crate::threads::child_stack;
 
 /// Where the kernel maps stacks into the companion, and their size.
 const STACKS: u64 = 0x6000_0000_0000;
 const STACK: u64 = 4096;
 pub const WORKERS: u32 = 2;
-
-/// What the companion does with a message that starts with this word.
-pub const ECHO: u64 = 0;
-const SPIN_UNTIL: u64 = 1;
-const FAULT: u64 = 2;
-const SLEEP_UNTIL: u64 = 3;
-const EXIT_THREAD: u64 = 4;
-const CALL_BACK: u64 = 5;
 
 const MILLISECOND: u64 = 1_000_000;
 /// Not reached even on a host that lets the machine wait for long.

@@ -7,7 +7,7 @@ use rt::call::{self, Message, Placement};
 
 use crate::count;
 use crate::stacks::{STACK, Stacks};
-use crate::threads::{PRIORITY, child_stack};
+use crate::threads::{PRIORITY, child_stack, status_of};
 
 const WORKERS: usize = 2;
 
@@ -49,11 +49,6 @@ fn server(mut message: Message) -> ! {
 }
 
 rt::worker!(serve, server);
-
-/// The status of a client whose call failed.
-fn status_of(error: Error) -> u64 {
-    1_000_000 + error as u64
-}
 
 extern "C" fn client(work: u64) -> ! {
     let reply = call::call(Handle(ENDPOINT.load(Ordering::Relaxed)), [work, 0, 0, 0]);

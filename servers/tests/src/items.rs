@@ -3,14 +3,8 @@
 use abi::{Access, Buffer, Error, Handle, Item, MAX_BYTES, PAGE, Rights, Window, initial};
 use rt::call;
 
-use crate::ill_will::{ECHO, WORKERS, rogue_endpoint};
-
-/// What the companion does with a message that starts with this word.
-const TELL_ITEMS: u64 = 6;
-const GIVE_BYTES: u64 = 7;
-const READ_PAGE: u64 = 8;
-const UNMAP: u64 = 9;
-const CALL_BACK: u64 = 5;
+use crate::companion::command::{CALL_BACK, ECHO, GIVE_BYTES, READ_PAGE, TELL_ITEMS, UNMAP};
+use crate::ill_will::{WORKERS, rogue_endpoint};
 
 const KERNEL: u64 = 0xffff_ffff_8020_0000;
 const NOT_CANONICAL: u64 = 0x0000_8000_0000_0000;

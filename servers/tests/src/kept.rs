@@ -4,14 +4,9 @@ use abi::{Buffer, Error, Handle, Rights, ThreadOperation, Window, initial};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Placement};
 
-use crate::ill_will::{ECHO, rogue_endpoint};
-use crate::threads::child_stack;
-
-/// What the companion does with a message that starts with this word.
-const FAULT: u64 = 2;
-const KEEP: u64 = 10;
-const REPLY: u64 = 11;
-const GIVE: u64 = 12;
+use crate::companion::command::{ECHO, FAULT, GIVE, KEEP, REPLY};
+use crate::ill_will::rogue_endpoint;
+use crate::threads::{child_stack, status_of};
 
 const MILLISECOND: u64 = 1_000_000;
 const PRIORITY: u8 = 33;
@@ -21,11 +16,6 @@ static DEADLINE: AtomicU64 = AtomicU64::new(0);
 static CALLING: AtomicU32 = AtomicU32::new(0);
 static RETURNED: AtomicU32 = AtomicU32::new(0);
 static mut BUFFER: Buffer = Buffer::EMPTY;
-
-/// The status of a client whose call failed.
-fn status_of(error: Error) -> u64 {
-    1_000_000 + error as u64
-}
 
 extern "C" fn client(_: u64) -> ! {
     let rogue = Handle(ROGUE.load(Ordering::Relaxed));

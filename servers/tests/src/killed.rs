@@ -9,56 +9,33 @@ use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 use rt::memory;
 
+use crate::companion::{FOR_GOOD, PAGED, TELLS_ARRIVAL, command, shared, silent};
 use crate::count;
-use crate::ill_will::ECHO;
 use crate::memory::{OWN, PAGE, both, load, map, store};
-use crate::threads::PRIORITY;
+use crate::threads::{PRIORITY, status_of};
 
-/// What a thread of the companion does: `rogue_roles.rs` has all of them; these start in another way than the others.
+/// What a thread of the companion does, or of this program with it; these start in another way than the others.
 mod role {
+    pub use crate::companion::role::*;
     pub const RUN: u64 = 0;
-    pub const READY: u64 = 1;
-    pub const STOPPED: u64 = 6;
-    pub const QUEUE: u64 = 10;
     /// From here on threads of this program that call the companion, which spins for them, sleeps, or calls.
     pub const SERVED_SPINNING: u64 = 17;
     pub const SERVED_SLEEPING: u64 = 18;
     pub const COUNT: u64 = 20;
 }
 
-/// What the companion does with a message that starts with this word.
-const SPIN_UNTIL: u64 = 1;
-const SLEEP_UNTIL: u64 = 3;
-const CALL_BACK: u64 = 5;
-const TELL_ROLE: u64 = 13;
-/// The last word of a client's message, by which the companion counts it among those that are there.
-const TELLS_ARRIVAL: u64 = 0x5ca1_ab1e;
-
-/// Words of the page that both programs have.
-mod shared {
-    pub const ADDRESS: u64 = 0x7200_0000_0000;
-    pub const ARRIVED: u64 = 0;
-    pub const SILENT: u64 = 1;
-    pub const OWN: u64 = 2;
-    pub const CONTROL: u64 = 3;
-    pub const CPUS: u64 = 4;
-}
-
 /// Where the companion's threads have their stacks, a page each, and behind those the stacks of their children.
 const STACKS: u64 = 0x7300_0000_0000;
 /// Where its workers have theirs: an area for each of its endpoints.
 const WORKER_STACKS: u64 = 0x7400_0000_0000;
-/// Pages that a pager is asked for that never answers.
-const PAGED: u64 = 0x7500_0000_0000;
 /// Where this program has stacks of its own.
 const OWN_STACKS: u64 = 0x7600_0000_0000;
 /// More CPUs don't take part.
 const MOST_CPUS: u64 = 64;
 /// Workers that the silent server may have on a CPU: more than threads call it there.
 const SILENT_WORKERS: u64 = 8;
-const KEEP: u64 = 77;
+/// A message that the silent server answers.
 const PING: u64 = 78;
-const FOR_GOOD: u64 = u64::MAX / 2;
 
 /// 1: the silent server may speak.
 static RELEASED: AtomicU32 = AtomicU32::new(0);
@@ -70,7 +47,7 @@ fn be_silent(mut message: Message) -> ! {
         let mut answer = 0;
         match message.words[0] {
             PING => answer = PING,
-            KEEP => {
+            silent::KEEP => {
                 let kept = call::create_reply().unwrap_or(Handle(0));
                 let place = &KEPT[message.words[1] as usize % KEPT.len()];
                 place.store(kept.0, Ordering::Release);
@@ -114,10 +91,6 @@ fn word(index: u64) -> u64 {
     shared::ADDRESS + index * size_of::<u64>() as u64
 }
 
-fn status_of(error: Error) -> u64 {
-    1_000_000 + error as u64
-}
-
 static ENDPOINTS: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 /// The silent server, as the companion knows it.
 static THEIRS: AtomicU64 = AtomicU64::new(0);
@@ -127,9 +100,9 @@ extern "C" fn client(argument: u64) -> ! {
     let which = argument - role::SERVED_SPINNING;
     let rogue = Handle(ENDPOINTS[which as usize].load(Ordering::Relaxed));
     let words = match argument {
-        role::SERVED_SPINNING => [SPIN_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
-        role::SERVED_SLEEPING => [SLEEP_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
-        _ => [CALL_BACK, THEIRS.load(Ordering::Relaxed), 0, TELLS_ARRIVAL],
+        role::SERVED_SPINNING => [command::SPIN_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
+        role::SERVED_SLEEPING => [command::SLEEP_UNTIL, FOR_GOOD, 0, TELLS_ARRIVAL],
+        _ => [command::CALL_BACK, THEIRS.load(Ordering::Relaxed), 0, TELLS_ARRIVAL],
     };
     let result = call::call(rogue, words);
     call::thread_exit(result.map_or_else(status_of, |reply| reply.words[0]))
@@ -190,7 +163,7 @@ pub fn leaves_nothing(cpus: u64, entry: u64) {
         let stacks = WORKER_STACKS + (index << 32);
         endpoint(&mut supply, initial::COMPANION, entry, stacks, [1, cpus])
     });
-    let role_entry = call::call(rogues[3], [TELL_ROLE, 0, 0, 0]).expect("an address").words[0];
+    let role_entry = call::call(rogues[3], [command::TELL_ROLE, 0, 0, 0]).expect("an address").words[0];
     for (place, rogue) in ENDPOINTS.iter().zip(rogues) {
         place.store(rogue.0, Ordering::Relaxed);
     }
@@ -213,7 +186,7 @@ pub fn leaves_nothing(cpus: u64, entry: u64) {
     }
     its_servers_go_on(server);
     for rogue in &mut rogues {
-        assert_eq!(call::call(*rogue, [ECHO, 1, 0, 0]).map(|reply| reply.words), Err(Error::NoPeer));
+        assert_eq!(call::call(*rogue, [command::ECHO, 1, 0, 0]).map(|reply| reply.words), Err(Error::NoPeer));
         assert_eq!(call::destroy(*rogue), Ok(()));
     }
     assert_eq!(call::destroy(server), Ok(()));

@@ -8,6 +8,7 @@ mod addresses;
 mod bad_calls;
 mod calls;
 mod capabilities;
+mod companion;
 mod control;
 mod count;
 mod drivers;

@@ -5,37 +5,26 @@ use abi::{Handle, ThreadOperation};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Placement};
 
+use crate::companion::{FOR_GOOD, PAGED, command, role, shared, silent};
+
 const PAGE: u64 = abi::PAGE;
 const PRIORITY: u8 = 32;
-const SHARED: u64 = 0x7200_0000_0000;
-const PAGED: u64 = 0x7500_0000_0000;
-const FOR_GOOD: u64 = u64::MAX / 2;
-/// What the own endpoint and the silent one do with a message that starts with this word.
-const SPIN_UNTIL: u64 = 1;
-const KEEP: u64 = 77;
-const BLOCK: u64 = 0;
-
+/// A message that the silent server does not answer.
+const UNANSWERED: [u64; 4] = [0; 4];
 static WORD: AtomicU32 = AtomicU32::new(0);
 
-fn shared(index: u64) -> &'static AtomicU64 {
+fn word(index: u64) -> &'static AtomicU64 {
     // SAFETY: both programs have the page before the first thread starts, and it holds nothing but words.
-    unsafe { &*((SHARED + index * size_of::<u64>() as u64) as *const AtomicU64) }
+    unsafe { &*((shared::ADDRESS + index * size_of::<u64>() as u64) as *const AtomicU64) }
 }
 
 fn handle(index: u64) -> Handle {
-    Handle(shared(index).load(Ordering::Relaxed))
+    Handle(word(index).load(Ordering::Relaxed))
 }
-
-/// Threads that may have been there or not when they are kept from running: they are not counted.
-const READY: u64 = 1;
-const STOPPED: u64 = 6;
-
-/// The last word of a message of a caller that tells by the server that it is there.
-pub const TELLS_ARRIVAL: u64 = 0x5ca1_ab1e;
 
 /// One more is where it is to be when the program ends.
 pub fn arrive() {
-    shared(0).fetch_add(1, Ordering::Release);
+    word(shared::ARRIVED).fetch_add(1, Ordering::Release);
 }
 
 /// Address of the first instruction of such a thread.
@@ -45,13 +34,14 @@ pub fn entry() -> u64 {
 
 extern "C" fn play(argument: u64) -> ! {
     let (role, cpu) = (argument & 0xff, argument >> 8);
-    let (silent, own) = (handle(1), handle(2));
-    if role != READY && role != STOPPED {
+    let (silent, own) = (handle(shared::SILENT), handle(shared::OWN));
+    // These may have been there or not when they are kept from running: they are not counted.
+    if role != role::READY && role != role::STOPPED {
         arrive();
     }
     loop {
         match role {
-            2 => drop(call::call(silent, [BLOCK; 4])),
+            2 => drop(call::call(silent, UNANSWERED)),
             // SAFETY: nobody ever gives the page.
             3 => drop(unsafe { core::ptr::read_volatile((PAGED + cpu * PAGE) as *const u64) }),
             4 => drop(call::sleep_until(FOR_GOOD)),
@@ -59,13 +49,13 @@ extern "C" fn play(argument: u64) -> ! {
             7 => hop(cpu),
             8 => drop(call::join(child(cpu), 0)),
             9 => drop(call::wait(call::create_notification().expect("a notification"), 0)),
-            10 => drop(call::call(own, [SPIN_UNTIL, FOR_GOOD, 0, 0])),
-            11 => drop(call::call(silent, [KEEP, cpu, 0, 0])),
+            role::QUEUE => drop(call::call(own, [command::SPIN_UNTIL, FOR_GOOD, 0, 0])),
+            11 => drop(call::call(silent, [silent::KEEP, cpu, 0, 0])),
             12 => raise(silent),
-            13 => drop(call::call_until(silent, [BLOCK; 4], FOR_GOOD)),
+            13 => drop(call::call_until(silent, UNANSWERED, FOR_GOOD)),
             14 => call::thread_exit(5),
             15 => churn(),
-            16 => drop(call::join(child((cpu + 1) % shared(4).load(Ordering::Relaxed)), 0)),
+            16 => drop(call::join(child((cpu + 1) % word(shared::CPUS).load(Ordering::Relaxed)), 0)),
             // It runs, is ready or stopped.
             _ => core::hint::spin_loop(),
         }
@@ -74,8 +64,8 @@ extern "C" fn play(argument: u64) -> ! {
 
 /// From CPU to CPU and back.
 fn hop(cpu: u64) {
-    let next = (cpu + 1) % shared(4).load(Ordering::Relaxed);
-    let (own, control) = (Handle(0), Some(handle(3)));
+    let next = (cpu + 1) % word(shared::CPUS).load(Ordering::Relaxed);
+    let (own, control) = (Handle(0), Some(handle(shared::CONTROL)));
     let _ = call::thread_control(own, ThreadOperation::Migrate, next, control);
     let _ = call::thread_control(own, ThreadOperation::Migrate, cpu, control);
 }
@@ -92,7 +82,8 @@ fn child(cpu: u64) -> Handle {
     let end = (&raw const here as u64 & !(PAGE - 1)) + 2 * PAGE - 8;
     let place = Placement { cpu: cpu as u32, priority: PRIORITY };
     // SAFETY: the stack is nobody else's.
-    unsafe { call::thread_create(place, sleep, end as *mut u8, 0, Some(handle(3))) }.expect("a child")
+    unsafe { call::thread_create(place, sleep, end as *mut u8, 0, Some(handle(shared::CONTROL))) }
+        .expect("a child")
 }
 
 /// An exception that the handler never answers.

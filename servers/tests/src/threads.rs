@@ -9,6 +9,11 @@ use crate::stacks::Stacks;
 /// Of the tests' threads.
 pub const PRIORITY: u8 = 32;
 
+/// The status of a thread whose call failed, which no reply of the tests' servers is.
+pub fn status_of(error: Error) -> u64 {
+    1_000_000 + error as u64
+}
+
 static STACKS: Stacks = Stacks::new(1);
 static CHILD_STACKS: Stacks = Stacks::new(1);
 static DONE: AtomicU32 = AtomicU32::new(0);

@@ -7,8 +7,12 @@ use abi::{Buffer, Error, Handle, Item, Rights, Window};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message};
 
+#[path = "../companion.rs"]
+mod companion;
 #[path = "../rogue_roles.rs"]
 mod rogue_roles;
+
+use companion::{TELLS_ARRIVAL, command};
 
 rt::raw_server!(serve, prepare);
 
@@ -41,52 +45,56 @@ fn prepare() {
 
 fn serve(mut message: Message) -> ! {
     loop {
-        let [command, word, _, arrival] = message.words;
-        if arrival == rogue_roles::TELLS_ARRIVAL {
+        let [asked, word, _, arrival] = message.words;
+        if arrival == TELLS_ARRIVAL {
             rogue_roles::arrive();
         }
-        let answer = match command {
-            0 => word + 1,
-            1 => spin_until(word),
+        let answer = match asked {
+            command::ECHO => word + 1,
+            command::SPIN_UNTIL => spin_until(word),
             // SAFETY: none: it is meant to fault.
-            2 => unsafe { core::ptr::read_volatile(0x10 as *const u64) },
-            3 => call::sleep_until(word).map_or(0, |()| word),
-            4 => call::thread_exit(0),
-            5 => call_back(Handle(word)),
-            6 => {
+            command::FAULT => unsafe { core::ptr::read_volatile(0x10 as *const u64) },
+            command::SLEEP_UNTIL => call::sleep_until(word).map_or(0, |()| word),
+            command::EXIT_THREAD => call::thread_exit(0),
+            command::CALL_BACK => call_back(Handle(word)),
+            command::TELL_ITEMS => {
                 let buffer = &raw const BUFFER;
                 // SAFETY: as in `prepare`.
                 let (received, first) = unsafe { ((*buffer).received, *area()) };
-                message = reply(command, [message.items, received[0], received[1], first.into()]);
+                message = reply(asked, [message.items, received[0], received[1], first.into()]);
                 continue;
             }
-            7 => {
+            command::GIVE_BYTES => {
                 message = give_bytes(word);
                 continue;
             }
-            13 => rogue_roles::entry(),
-            10 => {
+            command::TELL_ROLE => rogue_roles::entry(),
+            command::KEEP => {
                 message = keep();
                 continue;
             }
-            11 => reply_to_kept(word),
-            12 => {
+            command::REPLY => reply_to_kept(word),
+            command::GIVE => {
                 message = give_kept();
                 continue;
             }
             // SAFETY: the caller says which of its pages are mapped there.
-            8 => unsafe { core::ptr::read_volatile((PAGES + word) as *const u64) },
-            17 => leave_behind(word),
-            14 => read_port(Handle(word), message.words[2]),
-            // SAFETY: the port is one without effect.
-            15 => unsafe { rt::io::write_port(Handle(word), message.words[2] as u16, 1, 0x3c) }
-                .map_or_else(Error::to_raw, |()| 0),
-            16 => without_capability(word as u16),
-            // SAFETY: the pages were mapped for the caller.
-            9 => unsafe { rt::memory::unmap(Handle(0), PAGES, word) }.map_or_else(Error::to_raw, |()| 0),
+            command::READ_PAGE => unsafe { core::ptr::read_volatile((PAGES + word) as *const u64) },
+            command::LEAVE_BEHIND => leave_behind(word),
+            command::READ_PORT => read_port(Handle(word), message.words[2]),
+            command::WRITE_PORT => {
+                // SAFETY: the port is one without effect.
+                unsafe { rt::io::write_port(Handle(word), message.words[2] as u16, 1, 0x3c) }
+                    .map_or_else(Error::to_raw, |()| 0)
+            }
+            command::READ_WITHOUT => without_capability(word as u16),
+            command::UNMAP => {
+                // SAFETY: the pages were mapped for the caller.
+                unsafe { rt::memory::unmap(Handle(0), PAGES, word) }.map_or_else(Error::to_raw, |()| 0)
+            }
             _ => call::exit(9),
         };
-        message = reply(command, [answer, 0, 0, 0]);
+        message = reply(asked, [answer, 0, 0, 0]);
     }
 }
 
