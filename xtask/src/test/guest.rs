@@ -152,15 +152,24 @@ fn judge(guest: &Guest, outcome: Outcome, console: &Console) -> (u64, u64, Vec<S
 fn judge_tests(outcome: Outcome, console: &Console) -> (u64, u64, Vec<String>) {
     let (mut passed, mut failed) = (0, 0);
     let mut why = Vec::new();
+    // What was said since the test before.
+    let mut said: Vec<&String> = Vec::new();
     for line in console.lines() {
         match test_line(line) {
             Some(Ok(_)) => passed += 1,
             Some(Err(text)) => {
                 failed += 1;
                 why.push(text.to_owned());
+                why.extend(
+                    said.iter().skip(said.len().saturating_sub(SHOWN_LINES)).map(|line| format!("  {line}")),
+                );
             }
-            None => {}
+            None => {
+                said.push(line);
+                continue;
+            }
         }
+        said.clear();
     }
     if outcome == Outcome::Passed && failed == 0 && passed > 0 {
         return (passed, 0, why);
@@ -216,10 +225,11 @@ mod tests {
 
     #[test]
     fn each_kernel_test_is_counted_by_its_line() {
-        let text = "[  0] test a ... ok\n[  1] test b ... FAILED: 1 is not 2\n[  0] test c ... ok\n";
+        let text = "[  0] hello\n[  0] test a ... ok\n[  0] at 0x10\n[  1] test b ... FAILED: 1 is not 2\n\
+            [  0] test c ... ok\n";
         let (passed, failed, why) = judge_tests(Outcome::Failed, &console(text));
         assert_eq!((passed, failed), (2, 1));
-        assert_eq!(why, ["test b ... FAILED: 1 is not 2"]);
+        assert_eq!(why, ["test b ... FAILED: 1 is not 2", "  [  0] at 0x10"]);
     }
 
     #[test]
