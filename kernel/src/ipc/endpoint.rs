@@ -1,7 +1,7 @@
 //! Endpoints: clustered objects with a replica on each CPU on which they were called.
 
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use smp::chain::container_of;
 use smp::grace::Retired;
 use smp::{CpuId, Platform};
@@ -11,7 +11,7 @@ use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::topology::node_of;
 use crate::cell::Cell;
 use crate::cell::platform::{Machine, pools};
-use crate::mem::account::Account;
+use crate::mem::bill::Bill;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{self, PAGE, address_of, memory_at};
 use crate::mem::page_map::Frames;
@@ -48,10 +48,8 @@ pub struct Endpoint {
     pub template: Template,
     /// Its life, as capabilities know it.
     pub tag: Tag,
-    /// Who pays for it: the account of the program that made it, which it does not outlive.
-    account: &'static Account,
-    /// Bytes that are paid for it and its replicas.
-    paid: AtomicU64,
+    /// What it and its replicas cost the program that made it.
+    bill: Bill,
     /// Replicas that are still to be closed, and who closes them.
     open: AtomicU32,
     retirement: Retirement,
@@ -100,8 +98,7 @@ impl Endpoint {
             return Err(Error::BadArgument);
         }
         const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
-        let account = cell.running().space.account;
-        account.pay(BYTES)?;
+        let bill = Bill::open(cell.running().space.account, BYTES)?;
         let mut frames = FromNode(cell.node());
         let made = frames.take().ok_or(Error::NoMemory).and_then(|directory| {
             cell.pools()
@@ -110,13 +107,12 @@ impl Endpoint {
                 .map(|place| (directory, place))
                 .inspect_err(|_| frames.give(directory))
         });
-        let (directory, place) = made.inspect_err(|_| account.refund(BYTES))?;
+        let (directory, place) = made.inspect_err(|_| bill.close(cell))?;
         // SAFETY: the pool's memory is ours; all fields but the header are written. A zeroed frame is an array
         // of null pointers.
         unsafe {
             (&raw mut (*place).replicas).write(AtomicPtr::new(memory_at(directory)));
-            (&raw mut (*place).account).write(account);
-            (&raw mut (*place).paid).write(AtomicU64::new(BYTES));
+            (&raw mut (*place).bill).write(bill);
             (&raw mut (*place).open).write(AtomicU32::new(0));
             (&raw mut (*place).retirement).write(Retirement::new(free));
             (&raw mut (*place).space).write(space);
@@ -128,25 +124,13 @@ impl Endpoint {
         }
     }
 
-    /// Gives back what was paid for it, `most` at most; never twice.
-    fn refund(&self, most: u64) {
-        let mut bytes = 0;
-        let take = |paid: u64| {
-            bytes = paid.min(most);
-            Some(paid - bytes)
-        };
-        if self.paid.fetch_update(Ordering::AcqRel, Ordering::Relaxed, take).is_ok() {
-            self.account.refund(bytes);
-        }
-    }
-
     /// Ends it: no more calls. When a grace period is over and nobody can make replicas any more, each CPU that has one
     /// is asked to close it, and the last one's frees the endpoint. Once a life, whose `tag` is given.
     pub fn destroy(&'static self, cell: &mut Cell, tag: Tag) -> Result<(), Error> {
         if !self.header.kill(tag) {
             return Err(Error::Destroyed);
         }
-        self.refund(u64::MAX);
+        self.bill.close(cell);
         let place: *const Self = self;
         // SAFETY: it is dead, by the one call of `kill` that ended it.
         unsafe { retire(cell, NonNull::from(&(*place).retirement)) };
@@ -190,14 +174,8 @@ impl Endpoint {
         reason = "what is returned is memory of its own, not a part of an argument"
     )]
     pub fn make_replica(&'static self, cell: &mut Cell) -> Result<&'static mut Replica, Error> {
-        self.account.pay(PAGE)?;
-        self.paid.fetch_add(PAGE, Ordering::AcqRel);
-        let replica = Replica::create(cell, self);
-        if replica.is_err() || self.header.tag() != self.tag {
-            // It ends at this moment, and its end gave back what was paid before: that, or this.
-            self.refund(PAGE);
-        }
-        let replica = replica?;
+        let replica = Replica::create(cell, self)?;
+        self.bill.add(cell, PAGE).inspect_err(|_| FromNode(cell.node()).give(address_of(replica)))?;
         // SAFETY: as in `replica`.
         let place = unsafe { &*self.replicas.load(Ordering::Relaxed).add(cell.id().index()) };
         place.store(replica, Ordering::Release);

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use crossbeam_utils::CachePadded;
 use smp::backing::Exhausted;
 use smp::clustered::{Balance, Credit};
 
@@ -36,8 +37,9 @@ pub struct Account {
     balance: Balance,
     /// Credits by CPU, made when a CPU of that part first pays.
     chunks: [AtomicPtr<Credit>; CHUNKS],
-    /// Spaces that pay by it, and accounts made from it; and whether it has an end.
-    users: AtomicU32,
+    /// Spaces and bills that pay by it, and accounts made from it; and whether it has an end. On a line of its own: what
+    /// lies beside it is read at each payment.
+    users: CachePadded<AtomicU32>,
     /// Where its balance came from and goes.
     parent: AtomicPtr<Account>,
     /// Its life, as capabilities know it.
@@ -60,7 +62,7 @@ static ROOT: Account = Account {
     header: Header::new(Kind::Account),
     balance: Balance::new(0, BATCH),
     chunks: [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS],
-    users: AtomicU32::new(1),
+    users: CachePadded::new(AtomicU32::new(1)),
     parent: AtomicPtr::new(core::ptr::null_mut()),
     tag: AtomicU64::new(0),
 };
@@ -87,7 +89,7 @@ impl Account {
         unsafe {
             (&raw mut (*place).balance).write(Balance::new(bytes, BATCH));
             (&raw mut (*place).chunks).write([const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS]);
-            (&raw mut (*place).users).write(AtomicU32::new(0));
+            (&raw mut (*place).users).write(CachePadded::new(AtomicU32::new(0)));
             let parent: *const Self = parent;
             (&raw mut (*place).parent).write(AtomicPtr::new(parent.cast_mut()));
             let tag = (*place).header.revive();

@@ -7,7 +7,7 @@
 //!   asked about which addresses.
 //! - [`mapping`]: memory capabilities, mapping and unmapping; [`large`]: large pages; [`revoke`]: taking memory back;
 //!   [`shootdown`]: what unmapping asks of other CPUs; [`fault`]: page faults; [`account`]: who pays for the kernel's
-//!   part of it.
+//!   part of it, and [`bill`]: for what grows while others may end it.
 //!
 //! # What touches what
 //!
@@ -17,6 +17,7 @@
 //! Unmapping finds in the page's line exactly the CPUs that used it.
 
 pub mod account;
+pub mod bill;
 pub mod fault;
 pub mod frame;
 pub mod frames;

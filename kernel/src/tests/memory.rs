@@ -6,15 +6,21 @@ use super::{Kind, Test};
 use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::program::start_or_refuse;
 use crate::cell::{Cell, Public};
+use crate::mem::account::{self, Account};
+use crate::mem::bill::Bill;
 use crate::mem::frame::Frame;
 use crate::mem::frames::{self, FromNode};
+use crate::mem::layout::PAGE;
 use crate::mem::page_map::Frames;
+use crate::object::pool;
+use abi::Error;
 use smp::CpuId;
 
 /// The tests of this file. Each starts programs in rounds.
 pub const TESTS: &[Test] = &[
     Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) },
     Test { name: "memory_taken_back", kind: Kind::Programs(start_everywhere, take_everything) },
+    Test { name: "late_payments_come_back", kind: Kind::Kernel(pay_late) },
     Test { name: "objects_come_back", kind: Kind::Rounds(start_untidy, UNTIDY, check_objects) },
 ];
 
@@ -112,5 +118,30 @@ fn take_everything(failed: u32) -> Result<(), &'static str> {
         (0, true) => Err("frames that other CPUs kept were not taken, or lost"),
         (0, false) => Err("the other CPUs keep none, which shows nothing"),
         _ => Err("a program failed"),
+    }
+}
+
+/// An object ends, and with it the last that pays by its account, while another CPU is about to pay for a part of it.
+fn pay_late(cell: &mut Cell) -> Result<(), &'static str> {
+    const BYTES: u64 = 16 * PAGE;
+    let accounts = || pool::alive(abi::Kind::Account);
+    let (had, before) = (account::root().gather(), accounts());
+    // What an account holds of its parent.
+    account::root().hold();
+    let payer = Account::create(cell, account::root(), BYTES).map_err(|_| "no account")?;
+    let bill = Bill::open(payer, PAGE).map_err(|_| "too little in the account")?;
+    bill.begin().map_err(|_| "it has not ended")?;
+    bill.close(cell);
+    payer.abandon(cell, payer.tag());
+    if accounts() != before + 1 {
+        return Err("the account ended before its last payment");
+    }
+    payer.pay(PAGE).map_err(|_| "too little in the account")?;
+    bill.finish(cell, PAGE);
+    match (account::root().gather() == had, accounts() == before) {
+        (true, true) if bill.add(cell, PAGE) == Err(Error::Destroyed) => Ok(()),
+        (true, true) => Err("a bill that is closed took a payment"),
+        (false, _) => Err("credit was lost"),
+        (true, false) => Err("an account was lost"),
     }
 }
