@@ -76,7 +76,7 @@ pub fn page_fault(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Th
 
 /// Enters the page at `address` into this CPU's table; false if it is not mapped or does not allow `access`.
 /// [`Error::NoMemory`] if there is none for the table.
-#[inline]
+#[inline(always)]
 fn fill(cell: &mut Cell, space: &Space, address: u64, access: Access) -> Result<bool, Error> {
     let Some(page) = space.pages.find(address / PAGE) else { return Ok(false) };
     let seen = page.peek();
