@@ -15,7 +15,7 @@
 //! 6. [`clustered`]: objects with a representative on each CPU: counters, accounts, replicated values.
 //! 7. [`grace`]: when an object may be freed that others may still be using.
 //! 8. [`remote`] and [`shootdown`]: work for other CPUs now, above all to forget translations.
-//! 9. [`range_map`]: address spaces.
+//! 9. [`range_map`]: address spaces; [`sparse`]: walking almost empty nodes.
 //! 10. [`marker`]: how running code speaks to the measuring instrument; [`flaw`]: how the tests are tested.
 //!
 //! # Who uses it
@@ -84,6 +84,7 @@ pub mod pool;
 pub mod range_map;
 pub mod remote;
 pub mod shootdown;
+pub mod sparse;
 pub mod sync;
 
 pub use platform::{Cpu, CpuId, Platform};

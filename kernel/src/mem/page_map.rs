@@ -9,6 +9,7 @@
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use smp::CpuId;
 use smp::cpu_set::CpuSet;
+use smp::sparse::{next_used, used};
 
 use super::layout::{PAGE, memory_at};
 use crate::cap::slot::{Parent, Slot, Validity};
@@ -229,10 +230,14 @@ impl PageMap {
     }
 
     #[inline]
-    fn place(node: u64, number: u64, level: u32) -> &'static AtomicU64 {
-        let index = (number >> (LEAF_BITS + level * NODE_BITS)) as usize % NODE;
+    fn places(node: u64) -> &'static [AtomicU64; NODE] {
         // SAFETY: a node is a frame of `NODE` places, which stays while the space lives.
-        unsafe { &(*memory_at::<Node>(node)).0[index] }
+        unsafe { &(*memory_at::<Node>(node)).0 }
+    }
+
+    #[inline]
+    fn place(node: u64, number: u64, level: u32) -> &'static AtomicU64 {
+        &Self::places(node)[(number >> (LEAF_BITS + level * NODE_BITS)) as usize % NODE]
     }
 
     #[inline]
@@ -285,24 +290,34 @@ impl PageMap {
         Ok(Self::page(leaf, number))
     }
 
-    /// The next number from `from` on whose leaf exists; whole missing subtrees cost one step.
+    /// The next number from `from` on whose leaf exists; what is missing costs little.
     #[must_use]
     pub fn next_leaf(&self, from: u64) -> Option<u64> {
         let mut number = from & !(LEAF as u64 - 1);
-        'search: while number >> PAGE_BITS == 0 {
-            let mut place = self.root(number);
-            for level in (0..=LEVELS).rev() {
-                let node = place.load(Ordering::Acquire);
-                if node == 0 {
-                    let span = 1 << (LEAF_BITS + level * NODE_BITS);
-                    number = (number & !(span - 1)) + span;
-                    continue 'search;
-                }
-                if level == 0 {
-                    return Some(number);
-                }
-                place = Self::place(node, number, level - 1);
+        while number >> PAGE_BITS == 0 {
+            let node = self.root(number).load(Ordering::Acquire);
+            if let Some(leaf) = Self::next_below(node, LEVELS, number) {
+                return Some(leaf);
             }
+            number = (number | ((1 << (LEAF_BITS + LEVELS * NODE_BITS)) - 1)) + 1;
+        }
+        None
+    }
+
+    /// The same in a node, whose places lead to nodes of the level below `level`.
+    fn next_below(node: u64, level: u32, number: u64) -> Option<u64> {
+        if node == 0 || level == 0 {
+            return (node != 0).then_some(number);
+        }
+        let shift = LEAF_BITS + (level - 1) * NODE_BITS;
+        let start = number >> (shift + NODE_BITS) << (shift + NODE_BITS);
+        let mut from = (number >> shift) as usize % NODE;
+        while let Some((index, child)) = next_used(Self::places(node), from) {
+            let first = start + ((index as u64) << shift);
+            if let Some(leaf) = Self::next_below(child, level - 1, number.max(first)) {
+                return Some(leaf);
+            }
+            from = index + 1;
         }
         None
     }
@@ -319,9 +334,8 @@ impl PageMap {
             return;
         }
         if level > 0 {
-            for index in 0..NODE as u64 {
-                let place = Self::place(node, index << (LEAF_BITS + (level - 1) * NODE_BITS), level - 1);
-                Self::clear_below(place.load(Ordering::Acquire), level - 1, frames);
+            for (_, child) in used(Self::places(node)) {
+                Self::clear_below(child, level - 1, frames);
             }
         }
         frames.give(node);

@@ -6,6 +6,7 @@
 //! [`super::page_map`]: it may lack anything, and is filled by faults.
 
 use core::sync::atomic::{AtomicU64, Ordering};
+use smp::sparse::used;
 
 use super::layout::{PAGE, memory_at};
 use super::page_map::{Frames, state};
@@ -83,10 +84,15 @@ impl Tables {
     }
 
     #[inline]
-    fn place(table: u64, index: usize) -> &'static AtomicU64 {
+    fn places(table: u64) -> &'static [AtomicU64; PLACES] {
         // SAFETY: a table is a frame of 512 entries that stays while its owner uses it; the hardware and other
         // CPUs change entries at any time, which atomics allow.
-        unsafe { &(*memory_at::<[AtomicU64; PLACES]>(table))[index % PLACES] }
+        unsafe { &*memory_at::<[AtomicU64; PLACES]>(table) }
+    }
+
+    #[inline]
+    fn place(table: u64, index: usize) -> &'static AtomicU64 {
+        &Self::places(table)[index % PLACES]
     }
 
     #[inline]
@@ -228,10 +234,9 @@ impl Tables {
     /// it is forget them. True if there were any.
     pub fn discard(self, flush: impl FnOnce(), frames: &mut impl Frames) -> bool {
         let mut taken = [0; USER_PLACES];
-        for (index, taken) in taken.iter_mut().enumerate() {
-            let place = Self::place(self.root, index);
-            *taken = place.load(Ordering::Relaxed);
-            place.store(0, Ordering::Relaxed);
+        for (index, entry) in used(&Self::places(self.root)[..USER_PLACES]) {
+            taken[index] = entry;
+            Self::place(self.root, index).store(0, Ordering::Relaxed);
         }
         flush();
         let tables = || taken.iter().filter(|&&entry| entry & PRESENT != 0);
@@ -250,8 +255,7 @@ impl Tables {
 
     fn free_below(table: u64, level: u32, frames: &mut impl Frames) {
         if level > 0 {
-            for index in 0..PLACES {
-                let entry = Self::place(table, index).load(Ordering::Relaxed);
+            for (_, entry) in used(Self::places(table)) {
                 if entry & PRESENT != 0 && entry & LARGE == 0 {
                     Self::free_below(entry & ADDRESS, level - 1, frames);
                 }

@@ -43,6 +43,7 @@ use crate::flaw::{self, Flaw, Sound, Variant};
 use crate::lock::Class;
 use crate::platform::{Cpu, Platform};
 use crate::range_map::node::{BITS, FANOUT, LEVELS, Node, Word};
+use crate::sparse;
 use crate::sync::Ordering;
 
 pub use node::Value;
@@ -308,8 +309,8 @@ impl<B: Deferred, const CLASS: Class, V: Variant> RangeMap<B, CLASS, V> {
     /// The caller owns the map, and `node` is one of it.
     unsafe fn free_below(&self, node: NonNull<Node>, level: u32, visit: &mut impl FnMut(Value)) {
         // SAFETY: the node lives until the end of this function.
-        for slot in unsafe { node.as_ref() }.words() {
-            let word = Word(slot.load(Ordering::Relaxed));
+        for (_, word) in sparse::used(unsafe { node.as_ref() }.words()) {
+            let word = Word(word);
             if let Some(child) = word.child().filter(|_| level > 0) {
                 // SAFETY: the caller's.
                 unsafe { self.free_below(child, level - 1, visit) };
