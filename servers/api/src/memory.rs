@@ -4,6 +4,41 @@
 //! addresses are in bytes and whole pages.
 
 use abi::Handle;
+use rt::service::{Argument, Arguments, Request};
+
+/// The name of an object: up to 16 bytes, filled up with zeroes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Name(pub [u64; 2]);
+
+impl Name {
+    /// Bytes at most.
+    pub const BYTES: usize = 16;
+
+    /// The name with this text; `None` if that is empty or too long.
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        if text.is_empty() {
+            return None;
+        }
+        let mut bytes = [0; Self::BYTES];
+        bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+        let word = |at: usize| (at..at + 8).rev().fold(0, |word, index| word << 8 | u64::from(bytes[index]));
+        Some(Self([word(0), word(8)]))
+    }
+}
+
+impl Argument for Name {
+    type Given<'a> = Self;
+    type Taken = Self;
+
+    fn give(given: Self, request: &mut Request) {
+        given.0.into_iter().for_each(|word| request.word(word));
+    }
+
+    fn take(arguments: &mut Arguments) -> Option<Self> {
+        Some(Self([arguments.word(), arguments.word()]))
+    }
+}
 
 rt::interface! {
     /// Gives processes memory, and is the pager of all regions that it makes.
@@ -26,7 +61,7 @@ rt::interface! {
         7 contiguous(pages: u64) -> Handle;
         /// Pages that are neither in use nor set aside.
         8 free_pages() -> u64;
-        /// Ends an object of the caller's, which no region shows any more.
+        /// Ends an object of the caller's. Regions that show it, and copies, keep its pages until they end.
         9 destroy(object: u64) -> ();
         /// Lets every process map an object of the caller's.
         10 share(object: u64) -> ();
@@ -38,7 +73,14 @@ rt::interface! {
         13 renew(process: u64, address: u64) -> ();
         /// The window of a process, for a server that is shown objects. Returns its object.
         14 window_of(process: u64) -> u64;
-        /// The first object of the caller's from `number` on.
+        /// The first object of the caller's from `number` on; its window is none.
         15 next_object(number: u64) -> u64;
+        /// Makes a copy of an object that the caller may map: a page that is not written in the copy is the original's, also as
+        /// it is written there later. A copy is its maker's alone, and one region shows it at a time. Returns its number.
+        16 copy(object: u64) -> u64;
+        /// Gives an object of the caller's a name, by which every process finds and maps it. The name ends with the object.
+        17 name(object: u64, name: Name) -> ();
+        /// The object of this name.
+        18 find(name: Name) -> u64;
     }
 }

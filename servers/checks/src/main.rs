@@ -8,6 +8,7 @@ extern crate alloc;
 mod files;
 mod left;
 mod load;
+mod memory;
 mod process;
 mod restart;
 
@@ -23,6 +24,7 @@ const CHECKS: &[Check] = &[
     ("process/limits", process::limits),
     ("restart/echo", restart::echo),
     ("restart/files", files::restart),
+    ("restart/memory", memory::restart),
     ("restart/process", restart::process),
 ];
 

@@ -78,6 +78,18 @@ pub fn under_load(block: &'static Block, name: &str, step: Step) -> Result<(), &
     load.stop()
 }
 
+/// Ends the server `name` once, and waits until it serves again.
+pub fn end_once(block: &Block, name: &str) -> Result<(), &'static str> {
+    let root = supervisor(block)?;
+    let (index, before) = find(root, name)?;
+    root.end(index).map_err(|_| "root does not end the server")?;
+    let is_back = |now: ServerState| now.state == State::Running && now.restarts > before.restarts;
+    wait_until(
+        || root.server(index).map(is_back).map_err(|_| "root does not list the server"),
+        "the server does not come back",
+    )
+}
+
 static ECHO: AtomicU64 = AtomicU64::new(0);
 
 fn count_on(cpu: u32, round: u64) -> Result<(), &'static str> {

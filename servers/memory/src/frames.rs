@@ -1,24 +1,26 @@
-//! All frames that the server was given, and those that no CPU has taken yet: runs of neighbours.
+//! Frames that no CPU has: a bit for each, found anew in each life.
 
-use abi::Handle;
-use rt::start::Block;
+use core::sync::atomic::{AtomicU64, Ordering};
+
 use spin::mutex::SpinMutex;
 
+use crate::outside::RANGES;
+
 /// Frames that a CPU takes at a time.
-pub const BATCH: u64 = 512;
-/// Runs that can be remembered; what is given back beyond them is lost, and says so.
-const RUNS: usize = 1024;
-/// Ranges of memory that there are at most.
-const RANGES: usize = abi::initial::MEMORY_RANGES as usize;
+pub const BATCH: u64 = if cfg!(test) { 16 } else { 512 };
 const PAGE_BITS: u32 = 28;
+/// Most pages of a range.
+pub const MOST_PAGES: u64 = (1 << PAGE_BITS) - 1;
+const WORD: u64 = u64::BITS as u64;
 
 /// A frame: the range that it is in (the upper 4 bits), and its page there. No frame is 0: the first pages of the
 /// first range are the server's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Frame(pub u32);
 
 impl Frame {
-    const fn new(range: usize, page: u64) -> Self {
+    /// Page `page` of a range.
+    pub const fn new(range: usize, page: u64) -> Self {
         Self((range as u32) << PAGE_BITS | page as u32)
     }
 
@@ -30,7 +32,7 @@ impl Frame {
 
     /// The range that it is in.
     #[inline(always)]
-    const fn range(self) -> usize {
+    pub const fn range(self) -> usize {
         (self.0 >> PAGE_BITS) as usize
     }
 
@@ -38,103 +40,125 @@ impl Frame {
     pub const fn plus(self, pages: u64) -> Self {
         Self(self.0 + pages as u32)
     }
+
+    /// Its word of a range's bits, and its bit there.
+    pub const fn bit(self) -> (usize, u64) {
+        ((self.page() / WORD) as usize, 1 << (self.page() % WORD))
+    }
 }
 
-/// A run of neighbouring frames.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    first: Frame,
+/// What is free of a range.
+#[derive(Clone, Copy)]
+struct Range {
+    bits: &'static [AtomicU64],
+    /// No word before it has a bit.
+    first: usize,
+}
+
+impl Range {
+    fn word(&self, index: usize) -> u64 {
+        self.bits[index].load(Ordering::Relaxed)
+    }
+
+    fn has(&self, page: u64) -> bool {
+        self.word((page / WORD) as usize) >> (page % WORD) & 1 != 0
+    }
+
+    /// Moves `first` on to a word with a bit, if there is one.
+    fn settle(&mut self) -> bool {
+        while self.first < self.bits.len() && self.word(self.first) == 0 {
+            self.first += 1;
+        }
+        self.first < self.bits.len()
+    }
+
+    fn set(&mut self, page: u64, is_free: bool) {
+        let (index, bit) = ((page / WORD) as usize, 1 << (page % WORD));
+        let word = self.word(index);
+        self.bits[index].store(if is_free { word | bit } else { word & !bit }, Ordering::Relaxed);
+    }
+
+    /// The first of `count` free neighbours.
+    fn find_run(&mut self, count: u64) -> Option<u64> {
+        self.settle();
+        let (mut page, end) = (self.first as u64 * WORD, self.bits.len() as u64 * WORD);
+        let mut length = 0;
+        while page < end && length < count {
+            if page.is_multiple_of(WORD) && self.word((page / WORD) as usize) == 0 {
+                length = 0;
+                page += WORD;
+                continue;
+            }
+            length = if self.has(page) { length + 1 } else { 0 };
+            page += 1;
+        }
+        (length == count).then(|| page - count)
+    }
+}
+
+struct Pool {
+    ranges: [Option<Range>; RANGES],
     count: u64,
 }
 
-struct Free {
-    runs: [Run; RUNS],
-    used: usize,
-}
-
-static FREE: SpinMutex<Free> =
-    SpinMutex::new(Free { runs: [Run { first: Frame(0), count: 0 }; RUNS], used: 0 });
-
-/// The ranges, and the runs that are free.
-pub struct Frames {
-    handles: [Handle; RANGES],
-    free: &'static SpinMutex<Free>,
-}
+/// The frames that are free. All of it is cold: a lock.
+pub struct Frames(SpinMutex<Pool>);
 
 impl Frames {
-    /// Those of `block`, less the first `own` pages.
-    pub fn new(block: &Block, own: u64) -> Self {
-        let mut free = FREE.lock();
-        for (index, handle) in block.ranges.iter().enumerate().filter(|(_, handle)| handle.0 != 0) {
-            let pages = rt::memory::pages_of(*handle).unwrap_or(0).min((1 << PAGE_BITS) - 1);
-            let skipped = if index == 0 { own } else { 0 };
-            free.put(Run { first: Frame::new(index, skipped), count: pages.saturating_sub(skipped) });
-        }
-        Self { handles: block.ranges, free: &FREE }
+    /// None.
+    pub const fn new() -> Self {
+        Self(SpinMutex::new(Pool { ranges: [None; RANGES], count: 0 }))
     }
 
-    /// The capability to the range that a frame is in.
-    #[inline(always)]
-    pub fn handle(&self, frame: Frame) -> Handle {
-        self.handles[frame.range()]
+    /// Says that those of a range are free that have a bit.
+    pub fn begin(&self, range: usize, bits: &'static [AtomicU64]) {
+        let mut pool = self.0.lock();
+        pool.count +=
+            bits.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum::<u64>();
+        pool.ranges[range] = Some(Range { bits, first: 0 });
     }
 
-    /// Takes so many neighbouring frames. Cold: a lock.
+    /// Takes so many neighbouring frames.
     pub fn take_run(&self, count: u64) -> Option<Frame> {
-        self.free.lock().take(count)
+        let mut pool = self.0.lock();
+        for index in 0..RANGES {
+            let Some(range) = &mut pool.ranges[index] else { continue };
+            if let Some(first) = range.find_run(count) {
+                (first..first + count).for_each(|page| range.set(page, false));
+                pool.count -= count;
+                return Some(Frame::new(index, first));
+            }
+        }
+        None
+    }
+
+    /// Takes up to so many frames, the lowest first.
+    pub fn take_some(&self, count: u64, mut each: impl FnMut(Frame)) {
+        let mut pool = self.0.lock();
+        let mut taken = 0;
+        for index in 0..RANGES {
+            let Some(range) = &mut pool.ranges[index] else { continue };
+            while taken < count && range.settle() {
+                let page = range.first as u64 * WORD + u64::from(range.word(range.first).trailing_zeros());
+                range.set(page, false);
+                each(Frame::new(index, page));
+                taken += 1;
+            }
+        }
+        pool.count -= taken;
     }
 
     /// Gives a run back.
     pub fn give_run(&self, first: Frame, count: u64) {
-        self.free.lock().put(Run { first, count });
+        let mut pool = self.0.lock();
+        let Some(range) = pool.ranges.get_mut(first.range()).and_then(Option::as_mut) else { return };
+        (first.page()..first.page() + count).for_each(|page| range.set(page, true));
+        range.first = range.first.min((first.page() / WORD) as usize);
+        pool.count += count;
     }
 
     /// Frames that are free.
     pub fn count(&self) -> u64 {
-        let free = self.free.lock();
-        free.runs[..free.used].iter().map(|run| run.count).sum()
-    }
-}
-
-impl Free {
-    fn take(&mut self, count: u64) -> Option<Frame> {
-        let run = self.runs[..self.used].iter_mut().find(|run| run.count >= count)?;
-        let first = run.first;
-        run.first = first.plus(count);
-        run.count -= count;
-        self.runs[..self.used].iter().position(|run| run.count == 0).inspect(|&empty| self.drop_run(empty));
-        Some(first)
-    }
-
-    fn drop_run(&mut self, index: usize) {
-        self.used -= 1;
-        self.runs.copy_within(index + 1..=self.used, index);
-    }
-
-    /// Runs are kept by address, so that neighbours become one and the lowest are taken first.
-    fn put(&mut self, run: Run) {
-        if run.count == 0 {
-            return;
-        }
-        let at =
-            self.runs[..self.used].iter().position(|other| other.first.0 > run.first.0).unwrap_or(self.used);
-        let joins = |left: Run, right: Run| {
-            left.first.range() == right.first.range() && left.first.plus(left.count) == right.first
-        };
-        if at > 0 && joins(self.runs[at - 1], run) {
-            self.runs[at - 1].count += run.count;
-            if at < self.used && joins(self.runs[at - 1], self.runs[at]) {
-                self.runs[at - 1].count += self.runs[at].count;
-                self.drop_run(at);
-            }
-        } else if at < self.used && joins(run, self.runs[at]) {
-            self.runs[at] = Run { first: run.first, count: run.count + self.runs[at].count };
-        } else if self.used < RUNS {
-            self.runs.copy_within(at..self.used, at + 1);
-            self.runs[at] = run;
-            self.used += 1;
-        } else {
-            rt::log!("memory: {} pages are lost: too many runs", run.count);
-        }
+        self.0.lock().count
     }
 }

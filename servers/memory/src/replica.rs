@@ -1,62 +1,84 @@
-//! What a CPU has: frames to give, and what it gave to which region.
-
-use alloc::boxed::Box;
-use core::mem::MaybeUninit;
+//! What a CPU has: frames to give, and what it gave to which region. Only the latter means anything to the next life.
 
 use crate::frames::{BATCH, Frame, Frames};
+use crate::kept::Kept32;
 use crate::log::{Chain, Log};
+use crate::outside::Outside;
 use crate::region::REGIONS;
 
-/// One CPU's part. Others only add to `returned`, and take what a region was given when it ends.
-#[repr(C, align(128))]
+/// One CPU's part, in memory that outlives the server; zeroes have nothing. Others only add to `returned`, and take what a
+/// region was given when it ends.
+#[derive(Debug)]
+#[repr(C, align(64))]
 pub struct Replica {
-    cpu: u32,
+    cpu: Kept32,
+    /// The first of its free places for regions, and how many there are.
+    pub spare: Kept32,
+    /// See [`Replica::spare`].
+    pub spares: Kept32,
     /// Frames to give: the first log is taken from.
     stock: Chain,
     /// Logs without frames.
     empty: Chain,
+    /// Frames that somebody still maps; tried again with the next batch.
+    aside: Chain,
     /// What each region was given here.
     given: [Chain; REGIONS],
-    /// Logs that came home from other CPUs, on lines of their own.
+    /// Logs that came home from other CPUs, on a line of its own.
     returned: Padded,
 }
 
-#[repr(C, align(128))]
+#[derive(Debug)]
+#[repr(C, align(64))]
 struct Padded(Chain);
 
-/// What its heap has room for.
-const _: () = assert!(size_of::<Replica>() <= 32 << 10);
-
 impl Replica {
-    /// CPU `cpu`'s, which has nothing.
-    pub fn new(cpu: u32) -> &'static Self {
-        let mut memory: Box<MaybeUninit<Self>> = Box::new_zeroed();
-        // SAFETY: a replica of zeroes has no logs, and is valid. It is too large for the stack.
-        unsafe {
-            (&raw mut (*memory.as_mut_ptr()).cpu).write(cpu);
-            Box::leak(memory.assume_init())
-        }
+    /// It is CPU `cpu`'s, and has nothing to give yet.
+    pub fn begin(&self, cpu: u32) {
+        self.cpu.set(cpu);
+        self.spare.set(0);
+        self.spares.set(0);
+        [&self.stock, &self.empty, &self.aside, &self.returned.0].into_iter().for_each(Chain::forget);
+    }
+
+    /// Its CPU.
+    pub fn cpu(&self) -> u32 {
+        self.cpu.get()
     }
 
     /// Takes a frame.
     #[inline(always)]
-    pub fn take(&self, frames: &Frames) -> Option<Frame> {
+    pub fn take<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<Frame> {
         match self.stock.first().and_then(Log::pop) {
             Some(frame) => Some(frame),
-            None => self.refill(frames),
+            None => self.refill(outside, frames),
         }
     }
 
     /// Puts back a frame that was not used.
-    pub fn give(&self, frame: Frame) {
+    pub fn give(&self, frames: &Frames, frame: Frame) {
         if !self.stock.first().is_some_and(|log| log.push(frame)) {
-            rt::log!("memory: a page is lost: the stock is full");
+            frames.give_run(frame, 1);
+        }
+    }
+
+    /// Puts aside a frame that can't be used now.
+    pub fn put_aside<O: Outside>(&self, outside: &O, frames: &Frames, frame: Frame) {
+        if self.aside.first().is_some_and(|log| log.push(frame)) {
+            return;
+        }
+        match self.empty_log(outside, frames) {
+            Some(log) => {
+                log.push(frame);
+                self.aside.push(log);
+            }
+            None => frames.give_run(frame, 1),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn refill(&self, frames: &Frames) -> Option<Frame> {
+    fn refill<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<Frame> {
         loop {
             while let Some(log) = self.stock.first() {
                 if let Some(frame) = log.pop() {
@@ -73,53 +95,96 @@ impl Replica {
                 self.stock.push(log);
             }
         }
-        let first = frames.take_run(BATCH)?;
-        let mut used = 0;
         let log = match self.empty.pop() {
             Some(log) => log,
-            None => {
-                used = 1;
-                Log::make(frames, first, self.cpu)?
-            }
+            None => self.new_log(outside, frames, || frames.take_run(1))?,
         };
-        // The lowest is given first.
-        (used..BATCH).rev().for_each(|page| {
-            log.push(first.plus(page));
-        });
         self.stock.push(log);
+        // Those that were in use come last, and once more.
+        if let Some(aside) = self.aside.pop() {
+            while let Some(frame) = aside.pop() {
+                if !log.push(frame) {
+                    frames.give_run(frame, 1);
+                }
+            }
+            self.empty.push(aside);
+        }
+        // The lowest is given first.
+        let mut batch = [Frame(0); BATCH as usize];
+        let mut count = 0;
+        frames.take_some(BATCH, |frame| {
+            batch[count] = frame;
+            count += 1;
+        });
+        for &frame in batch[..count].iter().rev() {
+            if !log.push(frame) {
+                frames.give_run(frame, 1);
+            }
+        }
         log.pop()
     }
 
+    /// A log made of one of the frames that `take` has. Those that somebody still maps are passed over.
+    fn new_log<O: Outside>(
+        &self,
+        outside: &O,
+        frames: &Frames,
+        mut take: impl FnMut() -> Option<Frame>,
+    ) -> Option<&'static Log> {
+        const TRIES: usize = 8;
+        let mut tried = [None; TRIES];
+        let made = tried.iter_mut().find_map(|place| {
+            let frame = take()?;
+            let made = Log::make(outside, frame, self.cpu());
+            *place = Some(frame).filter(|_| made.is_none());
+            made
+        });
+        tried.into_iter().flatten().for_each(|frame| frames.give_run(frame, 1));
+        made
+    }
+
     /// A log without frames.
-    pub fn empty_log(&self, frames: &Frames) -> Option<&'static Log> {
+    pub fn empty_log<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<&'static Log> {
         match self.empty.pop() {
             Some(log) => Some(log),
-            None => Log::make(frames, self.take(frames)?, self.cpu),
+            None => self.new_log(outside, frames, || self.take(outside, frames)),
         }
     }
 
     /// Takes down that `region` was given `frame`.
     #[inline(always)]
-    pub fn record(&self, frames: &Frames, region: usize, frame: Frame) -> Option<()> {
+    pub fn record<O: Outside>(
+        &self,
+        outside: &O,
+        frames: &Frames,
+        region: usize,
+        frame: Frame,
+    ) -> Option<()> {
         let chain = self.given.get(region)?;
         if chain.first().is_some_and(|log| log.push(frame)) {
             return Some(());
         }
-        self.record_in_new_log(frames, chain, frame)
+        self.record_in_new_log(outside, frames, chain, frame)
     }
 
     #[cold]
     #[inline(never)]
-    fn record_in_new_log(&self, frames: &Frames, chain: &Chain, frame: Frame) -> Option<()> {
-        let log = self.empty_log(frames)?;
+    fn record_in_new_log<O: Outside>(
+        &self,
+        outside: &O,
+        frames: &Frames,
+        chain: &Chain,
+        frame: Frame,
+    ) -> Option<()> {
+        let log = self.empty_log(outside, frames)?;
         log.push(frame);
         chain.push(log);
         Some(())
     }
 
-    /// Takes what `region` was given here. Any CPU.
-    pub fn take_given(&self, region: usize) -> Chain {
-        self.given.get(region).map_or(Chain::new(), Chain::take)
+    /// What `region` was given here.
+    pub fn given(&self, region: usize) -> &Chain {
+        &self.given[region]
     }
 
     /// Puts a log of frames of this CPU's on top of the stock.
@@ -134,6 +199,6 @@ impl Replica {
 
     /// Frames in stock; exact while nobody takes any.
     pub fn count(&self) -> u64 {
-        self.stock.count() + self.returned.0.count()
+        self.stock.count() + self.aside.count() + self.returned.0.count()
     }
 }

@@ -10,7 +10,7 @@ use rt::errno::Errno;
 use rt::layout::{ARENA, HEAP, MAIN_STACK_END, STACK, START_BLOCK, THREAD_STACKS, THREAD_STACKS_OF_CPU};
 use rt::memory;
 use rt::server::Turn;
-use rt::service::{Failure, until_answered};
+use rt::service::{Failure, until_answered, until_done};
 use rt::start::Block;
 use rt::thread::PRIORITY;
 
@@ -182,7 +182,7 @@ impl Processes {
     }
 
     fn give_region(&self, number: u64, start: u64, length: u64) -> Result<(), Errno> {
-        ask(|| self.memory_as_root.anonymous(number, start, length))
+        until_done(|| self.memory_as_root.anonymous(number, start, length), Errno::Exists).map_err(failed)
     }
 
     /// Makes the memory server the pager of heap and stacks.

@@ -68,14 +68,7 @@ const COMMON: Entry = Entry {
 /// caller's.
 pub const SERVERS: [Entry; 5] = [
     // It makes what it saves itself.
-    Entry {
-        name: "memory",
-        program: "memory",
-        number: badge::MEMORY,
-        workers: 1,
-        restart: Restart::Never,
-        ..COMMON
-    },
+    Entry { name: "memory", program: "memory", number: badge::MEMORY, workers: 1, ..COMMON },
     Entry {
         name: "files",
         program: "files",

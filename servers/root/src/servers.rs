@@ -10,7 +10,7 @@ use rt::layout::{
     ARENA, HEAP, MAX_CPUS, SAVED, SAVED_BYTES, STACK, THREAD_STACKS, THREAD_STACKS_OF_CPU, WORKER_STACKS,
 };
 use rt::memory;
-use rt::service::BEGIN;
+use rt::service::{BEGIN, until_answered};
 use spin::Once;
 
 use crate::manifest::{Endpoints, Entry, FILES, MEMORY, PROCESS, SERVERS};
@@ -129,7 +129,7 @@ static MEMORY_SPACE: Once<Handle> = Once::new();
 /// Makes a process known to the memory server.
 pub fn admit(memory: &MemoryClient, process: &Process) -> Result<(), SpawnError> {
     let theirs = call::grant(process.space, memory_space()?, Rights::USE)?;
-    Ok(memory.admit(process.number, theirs)?)
+    Ok(until_answered(|| memory.admit(process.number, theirs))?)
 }
 
 /// What there is when a server is started.

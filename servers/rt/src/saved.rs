@@ -41,6 +41,9 @@ struct Header {
     bytes: AtomicU64,
 }
 
+/// Bytes before what is saved, in each part.
+pub const HEADER: u64 = size_of::<Header>() as u64;
+
 /// Which part of the saved memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {

@@ -28,6 +28,10 @@ pub trait Server: Sync + Sized + 'static {
     /// What it keeps for each CPU.
     type Replica;
 
+    /// Whether making it calls nobody and waits for nothing. Workers of other CPUs keep their replicas then until it is made,
+    /// and their callers wait for those, also where a CPU has one worker only.
+    const IS_MADE_AT_ONCE: bool = false;
+
     /// Makes what there is before anything else on CPU `cpu` of a server without a pager; others need nothing.
     fn prepare(_block: &Block, _cpu: u32) {}
 
@@ -204,6 +208,8 @@ fn begin<S: Server, const ENTRIES: usize>(
             message = next(Answer::refused(crate::errno::Errno::NotPermitted));
         } else if !place.is_beginning.swap(true, Ordering::AcqRel) {
             place.server.store(Box::leak(Box::new(S::new(block))), Ordering::Release);
+        } else if S::IS_MADE_AT_ONCE {
+            core::hint::spin_loop();
         } else if call::sleep_until(call::now() + REST).is_err() {
             // Sleeping gives the replica up, for a worker that begins on this CPU and has to come back to it.
             call::yield_now();

@@ -62,7 +62,12 @@ fn repeat<R>(ask: &mut dyn FnMut() -> Result<R, Failure>, repeats: fn(Fate) -> b
     let end = call::now() + PATIENCE;
     loop {
         let answer = ask();
-        match answer.as_ref().err().and_then(|failure| failure.fate()) {
+        let fate = answer.as_ref().err().and_then(|failure| match failure {
+            // Right after its start a server's first workers are not ready yet.
+            Failure::Kernel(abi::Error::NoWorker) => Some(Fate::NotDone),
+            failure => failure.fate(),
+        });
+        match fate {
             Some(fate) if repeats(fate) && call::now() < end => {
                 if call::sleep_until(call::now() + REST).is_err() {
                     call::yield_now();
@@ -88,6 +93,22 @@ pub fn until_served<R>(mut ask: impl FnMut() -> Result<R, Failure>) -> Result<R,
 /// Those of `ask`.
 pub fn until_answered<R>(mut ask: impl FnMut() -> Result<R, Failure>) -> Result<R, Failure> {
     repeat(&mut ask, |_| true)
+}
+
+/// [`until_answered`] for what is refused with `also` where it was done before: as good as done, if it was asked more than once.
+///
+/// # Errors
+/// Those of `ask`.
+pub fn until_done(mut ask: impl FnMut() -> Result<(), Failure>, also: Errno) -> Result<(), Failure> {
+    let mut asked = 0;
+    let answer = until_answered(|| {
+        asked += 1;
+        ask()
+    });
+    match answer {
+        Err(Failure::Refused(errno)) if asked > 1 && errno == also => Ok(()),
+        answer => answer,
+    }
 }
 
 /// What a server answers: a label, and words.

@@ -17,7 +17,7 @@ const TIMEOUT: Duration = Duration::from_secs(300);
 const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
 
 /// Checks of `servers/checks` that kill a server.
-const RESTARTS: &[&str] = &["echo", "files", "process"];
+const RESTARTS: &[&str] = &["echo", "files", "memory", "process"];
 /// Its other checks, and their CPUs.
 const CHECKS: &[(&str, u32)] = &[("process/kill", 4), ("process/limits", 4)];
 

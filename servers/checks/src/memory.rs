@@ -1,0 +1,153 @@
+//! The memory server while it is killed: what it gave stays, what it is asked for is done once, and nothing is lost.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use api::memory::MemoryClient;
+use rt::errno::Errno;
+use rt::service::{Failure, until_answered, until_done};
+use rt::start::Block;
+
+use crate::restart::{end_once, under_load};
+
+/// Where each CPU's worker has its regions.
+const PLACES: u64 = 0x2900_0000_0000;
+const PLACES_OF_CPU: u64 = 1 << 30;
+const OBJECT: u64 = 256 << 20;
+const COPY: u64 = 384 << 20;
+const KEPT: u64 = 512 << 20;
+/// Pages of each.
+const PAGES: u64 = 16;
+const OBJECT_PAGES: u64 = 4;
+
+/// Bytes that page tables may take of the account, which is also the server's: those for where its lists of frames lie stay,
+/// and they come to lie elsewhere.
+const TABLES: u64 = 256 << 10;
+
+static MEMORY: AtomicU64 = AtomicU64::new(0);
+
+fn memory() -> MemoryClient {
+    MemoryClient(abi::Handle(MEMORY.load(Ordering::Relaxed)))
+}
+
+fn store(address: u64, value: u64) {
+    // SAFETY: a region of this check's.
+    unsafe { (address as *mut u64).write_volatile(value) };
+}
+
+fn load(address: u64) -> u64 {
+    // SAFETY: as above.
+    unsafe { (address as *const u64).read_volatile() }
+}
+
+fn told<R>(result: Result<R, Failure>, why: &'static str) -> Result<R, &'static str> {
+    result.map_err(|error| {
+        rt::log!("{why}: {error:?}");
+        why
+    })
+}
+
+fn fill_and_read(address: u64, pages: u64, seed: u64) -> Result<(), &'static str> {
+    for page in 0..pages {
+        let place = address + page * abi::PAGE;
+        if load(place) != 0 {
+            return Err("fresh memory is not zeroed");
+        }
+        store(place, seed + page);
+    }
+    (0..pages).try_for_each(|page| match load(address + page * abi::PAGE) {
+        found if found == seed + page => Ok(()),
+        _ => Err("memory does not keep what was written"),
+    })
+}
+
+fn round(cpu: u32, round: u64) -> Result<(), &'static str> {
+    let base = PLACES + u64::from(cpu) * PLACES_OF_CPU;
+    let seed = u64::from(cpu) << 40 | round << 8 | 1;
+    let length = PAGES * abi::PAGE;
+    if round == 0 {
+        told(until_done(|| memory().anonymous(0, base + KEPT, length), Errno::Exists), "no region to keep")?;
+        (0..PAGES).for_each(|page| store(base + KEPT + page * abi::PAGE, page + 7));
+    }
+    told(until_done(|| memory().anonymous(0, base, length), Errno::Exists), "no region")?;
+    fill_and_read(base, PAGES, seed)?;
+    told(until_done(|| memory().release(0, base), Errno::Invalid), "a region can't be released")?;
+    objects(base, seed)?;
+    // What was given before any kill is there for good.
+    let page = round % PAGES;
+    if load(base + KEPT + page * abi::PAGE) == page + 7 { Ok(()) } else { Err("memory was lost") }
+}
+
+/// An object and a copy of it, which are written and ended.
+fn objects(base: u64, seed: u64) -> Result<(), &'static str> {
+    let length = OBJECT_PAGES * abi::PAGE;
+    let map = |object, place| until_done(|| memory().map(object, place, length), Errno::Exists);
+    let end = |place, object| {
+        told(until_done(|| memory().release(0, place), Errno::Invalid), "an object can't be unmapped")?;
+        let ended = until_done(|| memory().destroy(object), Errno::NoEntry);
+        // Where nobody owns its place any more, it is gone too.
+        match ended {
+            Err(Failure::Refused(Errno::NotPermitted)) => Ok(()),
+            ended => told(ended, "an object can't be ended"),
+        }
+    };
+    let object = told(until_answered(|| memory().create(0, OBJECT_PAGES)), "no object")?;
+    told(map(object, base + OBJECT), "an object can't be mapped")?;
+    fill_and_read(base + OBJECT, OBJECT_PAGES, seed)?;
+    let copy = told(until_answered(|| memory().copy(object)), "no copy")?;
+    match map(copy, base + COPY) {
+        // It is shown by the region that was asked for before the server ended.
+        Err(Failure::Refused(Errno::Busy)) => {}
+        mapped => told(mapped, "a copy can't be mapped")?,
+    }
+    for page in 0..OBJECT_PAGES {
+        let (original, place) = (base + OBJECT + page * abi::PAGE, base + COPY + page * abi::PAGE);
+        if load(place) != seed + page {
+            return Err("a copy does not show its original");
+        }
+        store(place, seed + page + 100);
+        if load(original) != seed + page || load(place) != seed + page + 100 {
+            return Err("a copy is written with its original");
+        }
+    }
+    end(base + OBJECT, object)?;
+    end(base + COPY, copy)
+}
+
+/// Ends all that a load left: what it keeps, and objects whose numbers it was not told.
+fn release_all(block: &Block) -> Result<(), &'static str> {
+    for cpu in 0..u64::from(block.cpus) {
+        told(memory().release(0, PLACES + cpu * PLACES_OF_CPU + KEPT), "what was kept can't be released")?;
+    }
+    while let Ok(object) = memory().next_object(1) {
+        told(memory().destroy(object), "a forgotten object can't be ended")?;
+    }
+    Ok(())
+}
+
+/// Pages that are free when the server has nothing of its own in stock.
+fn free_pages(block: &Block) -> Result<u64, &'static str> {
+    end_once(block, "memory")?;
+    told(until_answered(|| memory().free_pages()), "free pages are not told")
+}
+
+fn balance() -> Result<u64, &'static str> {
+    rt::memory::balance(abi::Handle(0)).map_err(|_| "the account does not tell its balance")
+}
+
+/// Kills it under load; then all that was given is free again, to the page, and the account has what it had.
+pub fn restart(block: &'static Block) -> Result<(), &'static str> {
+    MEMORY.store(block.memory.0, Ordering::Relaxed);
+    // Tables that stay are made before anything is counted.
+    under_load(block, "memory", round)?;
+    release_all(block)?;
+    let (pages, credit) = (free_pages(block)?, balance()?);
+    under_load(block, "memory", round)?;
+    release_all(block)?;
+    let (pages_then, credit_then) = (free_pages(block)?, balance()?);
+    rt::log!("pages free: {pages}, then {pages_then}; credit: {credit}, then {credit_then}");
+    match (pages_then == pages, credit_then + TABLES >= credit) {
+        (true, true) => Ok(()),
+        (false, _) => Err("pages were lost, or found"),
+        (true, false) => Err("the account does not balance"),
+    }
+}
