@@ -49,7 +49,8 @@ rt::interface! {
         2 dismiss(process: u64) -> ();
         /// Makes a region of fresh memory, zeroed where it is first touched.
         3 anonymous(process: u64, address: u64, length: u64) -> ();
-        /// Makes a memory object of so many pages, zeroed, for the process `owner`. Returns its number.
+        /// Makes a memory object of so many pages, zeroed, for the process `owner`. Returns its number, which no other object
+        /// has had before it for long: see [`rt::layout::OBJECT_PLACES`].
         4 create(owner: u64, pages: u64) -> u64;
         /// Makes a region that shows an object from its start; the upper half of `process_object` is the process,
         /// the lower the object.
@@ -61,7 +62,8 @@ rt::interface! {
         7 contiguous(pages: u64) -> Handle;
         /// Pages that are neither in use nor set aside.
         8 free_pages() -> u64;
-        /// Ends an object of the caller's. Regions that show it, and copies, keep its pages until they end.
+        /// Ends an object of the caller's. Regions that show it, and copies, keep its pages until they end. Where it is asked
+        /// for again, it is refused with [`rt::errno::Errno::NoEntry`]: the number is never another object's by then.
         9 destroy(object: u64) -> ();
         /// Lets every process map an object of the caller's.
         10 share(object: u64) -> ();
@@ -73,8 +75,8 @@ rt::interface! {
         13 renew(process: u64, address: u64) -> ();
         /// The window of a process, for a server that is shown objects. Returns its object.
         14 window_of(process: u64) -> u64;
-        /// The first object of the caller's from `number` on; its window is none.
-        15 next_object(number: u64) -> u64;
+        /// The object of the caller's that comes behind `object`, the first one for 0; its window is none.
+        15 next_object(object: u64) -> u64;
         /// Makes a copy of an object that the caller may map: a page that is not written in the copy is the original's, also as
         /// it is written there later. A copy is its maker's alone, and one region shows it at a time. Returns its number.
         16 copy(object: u64) -> u64;

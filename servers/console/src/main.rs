@@ -33,10 +33,10 @@ use api::memory::MemoryClient;
 use rt::call::{self, Message};
 use rt::errno::Errno;
 use rt::io;
-use rt::layout::{OBJECT, OBJECTS};
+use rt::layout::object_address;
 use rt::mutex::Mutex;
 use rt::server::{Server, Turn};
-use rt::service::{Answer, Data, Text};
+use rt::service::{Answer, Data, Text, until_answered};
 use rt::start::{self, Block};
 use rt::thread::{Job, Stack};
 use smp::Cpu;
@@ -109,7 +109,7 @@ impl Server for Console {
 
     /// Asked for at each call: processes come and go, and this server is not told.
     fn window(&self, _: &Turn<'_, Self>, badge: u64) -> Option<u64> {
-        self.memory.window_of(badge).ok().map(|object| OBJECTS + object * OBJECT)
+        until_answered(|| self.memory.window_of(badge)).ok().map(object_address)
     }
 }
 

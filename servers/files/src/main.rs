@@ -19,10 +19,10 @@ use files::{At, FileSystem, NUMBERS, Outside, Replica};
 use rt::archive;
 use rt::call::{self, Message};
 use rt::errno::Errno;
-use rt::layout::OBJECT;
+use rt::layout::{OBJECT, object_address};
 use rt::saved::{Part, Saved};
 use rt::server::{Server, Turn};
-use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT, until_answered};
+use rt::service::{Answer, Failure, OPERATION, SLOT_SHIFT, until_answered, until_done};
 use rt::start::{self, Block};
 use rt::window::Slot;
 use smp::{Cpu, CpuId};
@@ -51,7 +51,7 @@ impl Outside for Objects {
     const LARGEST: u64 = OBJECT;
 
     fn capacity(&self) -> Result<u64, Errno> {
-        self.0.free_pages().map(|pages| pages / SHARE).map_err(refused)
+        until_answered(|| self.0.free_pages()).map(|pages| pages / SHARE).map_err(refused)
     }
 
     fn now(&self) -> u64 {
@@ -59,11 +59,11 @@ impl Outside for Objects {
     }
 
     fn make_content(&self) -> Result<u64, Errno> {
-        self.0.create(0, OBJECT / abi::PAGE).map_err(refused)
+        until_answered(|| self.0.create(0, OBJECT / abi::PAGE)).map_err(refused)
     }
 
     fn end_content(&self, number: u64) {
-        if let Err(failure) = self.0.destroy(number) {
+        if let Err(failure) = until_done(|| self.0.destroy(number), Errno::NoEntry) {
             rt::log!("files: the content of a file stays: {failure:?}");
         }
     }
@@ -73,8 +73,8 @@ impl Outside for Objects {
         content(number) as *mut u8
     }
 
-    fn next_content(&self, from: u64) -> Option<u64> {
-        until_answered(|| self.0.next_object(from)).ok()
+    fn next_content(&self, last: u64) -> Option<u64> {
+        until_answered(|| self.0.next_object(last)).ok()
     }
 
     fn shared_part(&self) -> &'static SharedPart {
@@ -111,7 +111,7 @@ fn process(badge: u64) -> Option<&'static Process> {
 
 /// Where this server sees an object.
 const fn content(object: u64) -> u64 {
-    rt::layout::OBJECTS + object * OBJECT
+    object_address(object)
 }
 
 /// Why the memory server refused, as callers are told.

@@ -36,9 +36,9 @@ pub trait Outside: Sync + 'static {
     /// Where a content is.
     fn content(&self, number: u64) -> *mut u8;
 
-    /// The first content that there is from `from` on, whether or not it is known to the file system: one that was made
-    /// just before the server died is not.
-    fn next_content(&self, from: u64) -> Option<u64>;
+    /// The content that comes behind `last`, or the first one for 0, whether or not it is known to the file system: one that
+    /// was made just before the server died is not.
+    fn next_content(&self, last: u64) -> Option<u64>;
 
     /// What all CPUs share of what outlives the file system: zeroes, or what an earlier one left.
     fn shared_part(&self) -> &'static SharedPart;

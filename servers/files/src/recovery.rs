@@ -170,12 +170,12 @@ impl<O: Outside> FileSystem<O> {
         let processes = find_processes(&outside, parts, &files, &mut left);
         end_unused(&inodes, &mut files, &named, left.first().ok_or(Errno::Invalid)?);
         let contents: BTreeSet<u64> = files.values().map(|file| value(&file.inode.kept.content)).collect();
-        let mut next = 0;
-        while let Some(content) = outside.next_content(next) {
+        let mut last = 0;
+        while let Some(content) = outside.next_content(last) {
             if !contents.contains(&content) {
                 outside.end_content(content);
             }
-            next = content + 1;
+            last = content;
         }
         let paid = files.values().map(|file| value(&file.inode.kept.paid)).sum();
         // The root is not counted.

@@ -70,23 +70,23 @@ impl<O: Outside> Pager<O> {
     }
 
     /// The object of a process that ends has no owner any more; servers that were shown it as a window forget it.
-    fn orphan(&self, caller: Caller<'_>, process: u64, number: usize) {
-        let object = &self.state.objects[number];
+    fn orphan(&self, caller: Caller<'_>, process: u64, place: usize) {
+        let object = &self.state.objects[place];
         if object.is_window() {
             let asked = self.state.processes.get(process as usize).map_or(0, |found| found.asked.get());
             let others = (badge::FILES + 1..badge::FIRST_USER).filter(|server| asked & 1 << server != 0);
             for server in [badge::ROOT, badge::FILES].into_iter().chain(others) {
                 if let Some(space) = self.state.processes[server as usize].space() {
-                    let place = OBJECTS + number as u64 * OBJECT;
-                    self.outside.unmap(space, place, WINDOW_BYTES / abi::PAGE);
+                    let address = OBJECTS + place as u64 * OBJECT;
+                    self.outside.unmap(space, address, WINDOW_BYTES / abi::PAGE);
                 }
             }
         }
         object.advance(ObjectState::Live, ObjectState::Orphan);
         if let Ok(mut lists) = self.life.index.lock(process) {
-            lists.remove_object(number);
+            lists.remove_object(place);
         }
-        self.settle_object(caller, number as u32);
+        self.settle_object(caller, place as u32);
     }
 
     /// Takes a piece from whoever maps it.
@@ -102,24 +102,25 @@ impl<O: Outside> Pager<O> {
     }
 
     /// Gives an object of the caller's a name, by which everybody finds and maps it.
-    pub fn name(&self, caller: Caller<'_>, number: u32, name: Name) -> Result<(), Errno> {
+    pub fn name(&self, caller: Caller<'_>, number: u64, name: Name) -> Result<(), Errno> {
         let object = self.own_object(caller, number)?;
         let _changing = self.life.names.lock();
         if let Some(named) = self.named(name) {
-            return if named.object.get() == number { Ok(()) } else { Err(Errno::Exists) };
+            return if named.object.get() == object { Ok(()) } else { Err(Errno::Exists) };
         }
         let place = self.state.names.iter().find(|named| named.object.get() == 0).ok_or(Errno::NoSpace)?;
         place.words[0].set(name.0[0]);
         place.words[1].set(name.0[1]);
-        object.share(Sharing::All);
-        place.object.set(number);
+        self.state.objects[object as usize].share(Sharing::All);
+        place.object.set(object);
         Ok(())
     }
 
     /// The object of this name.
     pub fn find(&self, name: Name) -> Result<u64, Errno> {
         let _changing = self.life.names.lock();
-        self.named(name).map(|named| named.object.get().into()).ok_or(Errno::NoEntry)
+        let object = self.named(name).map(|named| named.object.get()).ok_or(Errno::NoEntry)?;
+        Ok(self.state.objects[object as usize].number(object))
     }
 
     fn named(&self, name: Name) -> Option<&'static Named> {
@@ -131,9 +132,9 @@ impl<O: Outside> Pager<O> {
     }
 
     /// The object ends, and its names with it.
-    pub fn forget_name(&self, number: u32) {
+    pub fn forget_name(&self, place: u32) {
         let _changing = self.life.names.lock();
-        let its = self.state.names.iter().filter(|named| named.object.get() == number);
+        let its = self.state.names.iter().filter(|named| named.object.get() == place);
         its.for_each(|named| named.object.set(0));
     }
 }

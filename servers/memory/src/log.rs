@@ -58,12 +58,27 @@ impl Log {
     /// Takes the last frame; places that hold none are passed over.
     #[inline(always)]
     pub fn pop(&self) -> Option<Frame> {
-        let mut count = self.count.get() as usize;
+        // Below the first place there is none, as behind the last one.
+        let last = self.count.get().wrapping_sub(1);
+        match self.frames.get(last as usize)?.get() {
+            0 => self.pop_below(last),
+            frame => {
+                self.count.set(last);
+                Some(Frame(frame))
+            }
+        }
+    }
+
+    /// The same where the last of `count + 1` places holds none.
+    #[cold]
+    #[inline(never)]
+    fn pop_below(&self, mut count: u32) -> Option<Frame> {
+        self.holes.subtract(1);
         while count > 0 {
             count -= 1;
-            let frame = self.frames.get(count)?.get();
+            let frame = self.frames.get(count as usize)?.get();
             if frame != 0 {
-                self.count.set(count as u32);
+                self.count.set(count);
                 return Some(Frame(frame));
             }
             self.holes.subtract(1);

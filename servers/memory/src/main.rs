@@ -20,6 +20,7 @@ mod kept;
 mod kernel;
 mod log;
 mod object;
+mod objects;
 mod operations;
 mod outside;
 mod pager;

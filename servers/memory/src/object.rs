@@ -9,7 +9,12 @@ use crate::kept::{Kept32, Kept64, KeptPtr};
 use crate::log::{CAPACITY, Log};
 
 /// Objects that there can be at a time.
-pub const OBJECTS: usize = if cfg!(test) { 32 } else { 8192 };
+pub const OBJECTS: usize = if cfg!(test) { 32 } else { rt::layout::OBJECT_PLACES as usize };
+/// The first place of those for windows; below it, objects of other kinds are. A window may still be touched by the server
+/// that its process was killed in: that must not be what a file has now.
+pub const WINDOWS: usize = OBJECTS - OBJECTS / 4;
+/// How often a place is used before numbers come again.
+const LIVES: u32 = (u32::MAX / OBJECTS as u32) + 1;
 /// Pages that an object can have.
 pub const MOST_PAGES: u64 = if cfg!(test) { 1024 } else { rt::layout::OBJECT / abi::PAGE };
 const TABLES: usize = (MOST_PAGES as usize).div_ceil(CAPACITY);
@@ -60,6 +65,8 @@ pub struct Made {
 #[repr(C, align(64))]
 pub struct Object {
     state: Kept32,
+    /// How often the place was used, wrapping.
+    life: Kept32,
     owner: Kept32,
     pages: Kept32,
     sharing: Kept32,
@@ -86,12 +93,18 @@ impl Object {
 
     /// Enters an object in a free place.
     pub fn enter(&self, made: &Made) {
+        self.life.set(self.life.get().wrapping_add(1) % LIVES);
         self.pages.set(made.pages as u32);
         self.share(made.sharing);
         self.original.set(made.original);
         self.pager.set(made.pager);
         self.owner.set(made.owner as u32);
         self.state.set(ObjectState::Live as u32);
+    }
+
+    /// The number that others know it by, at `place`: the next object there has another one.
+    pub fn number(&self, place: u32) -> u64 {
+        (self.life.get() * OBJECTS as u32 + place).into()
     }
 
     /// The frame of a page, if it was made.

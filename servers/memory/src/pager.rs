@@ -24,8 +24,8 @@ pub struct Life {
     pub frames: Frames,
     /// How things are found.
     pub index: Index,
-    /// Whoever makes an object.
-    pub objects: SpinMutex<()>,
+    /// Whoever makes an object, which is no window, finds no free place below this one.
+    pub objects: SpinMutex<usize>,
     /// Whoever changes names.
     pub names: SpinMutex<()>,
     /// Whoever changes pieces.
@@ -38,7 +38,7 @@ impl Life {
         Self {
             frames: Frames::new(),
             index: Index::new(),
-            objects: SpinMutex::new(()),
+            objects: SpinMutex::new(1),
             names: SpinMutex::new(()),
             pieces: SpinMutex::new(()),
         }
@@ -64,7 +64,7 @@ impl<O: Outside> Pager<O> {
         (0..self.cpus).map(|cpu| self.outside.replica(cpu))
     }
 
-    /// The object of this number; 0 is none.
+    /// The object at this place; 0 is none.
     #[inline(always)]
     pub fn object(&self, number: u32) -> Option<&'static Object> {
         self.state.objects.get(number as usize)
@@ -101,8 +101,8 @@ impl<O: Outside> Pager<O> {
     /// that is mapped.
     #[inline(always)]
     fn fresh(&self, replica: &Replica, region: usize) -> Option<(Frame, Access)> {
-        let frame = replica.take(&self.outside, &self.life.frames)?;
-        replica.record(&self.outside, &self.life.frames, region, frame)?;
+        let frame = replica.take(self)?;
+        replica.record(self, region, frame)?;
         Some((frame, BOTH.with(Access::ZERO)))
     }
 
@@ -193,7 +193,7 @@ impl<O: Outside> Pager<O> {
         let place = object.table(page)?;
         let mut table = place.get();
         if table.is_null() {
-            let fresh = replica.empty_log(&self.outside, &self.life.frames)?;
+            let fresh = replica.empty_log(self)?;
             fresh.clear();
             let pointer = core::ptr::from_ref(fresh).cast_mut();
             match place.change(core::ptr::null_mut(), pointer) {
@@ -214,13 +214,13 @@ impl<O: Outside> Pager<O> {
         /// Frames that somebody still maps are passed over, so many.
         const TRIES: u32 = 64;
         (0..TRIES).find_map(|_| {
-            let frame = replica.take(&self.outside, &self.life.frames)?;
+            let frame = replica.take(self)?;
             let filled = match original {
                 Some(original) => self.outside.copy(replica.cpu(), original, frame),
                 None => self.outside.clear(replica.cpu(), frame),
             };
             if filled.is_err() {
-                replica.put_aside(&self.outside, &self.life.frames, frame);
+                replica.put_aside(self, frame);
                 return None;
             }
             Some(frame)

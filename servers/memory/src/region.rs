@@ -46,11 +46,13 @@ impl Kind {
     }
 }
 
-/// The region with this badge.
+/// The region with this badge, which is one of this server's: always below [`REGIONS`].
 #[inline(always)]
 pub const fn index_of(badge: u64) -> usize {
-    (badge & ((1 << KIND_SHIFT) - 1)) as usize
+    badge as usize % REGIONS
 }
+
+const _: () = assert!(REGIONS.is_power_of_two());
 
 /// How far a region is. Each change is one store; what is done between two is done again by the next life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

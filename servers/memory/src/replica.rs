@@ -4,6 +4,7 @@ use crate::frames::{BATCH, Frame, Frames};
 use crate::kept::Kept32;
 use crate::log::{Chain, Log};
 use crate::outside::Outside;
+use crate::pager::Pager;
 use crate::region::REGIONS;
 
 /// One CPU's part, in memory that outlives the server; zeroes have nothing. Others only add to `returned`, and take what a
@@ -48,10 +49,10 @@ impl Replica {
 
     /// Takes a frame.
     #[inline(always)]
-    pub fn take<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<Frame> {
+    pub fn take<O: Outside>(&self, pager: &Pager<O>) -> Option<Frame> {
         match self.stock.first().and_then(Log::pop) {
             Some(frame) => Some(frame),
-            None => self.refill(outside, frames),
+            None => self.refill(pager),
         }
     }
 
@@ -63,22 +64,23 @@ impl Replica {
     }
 
     /// Puts aside a frame that can't be used now.
-    pub fn put_aside<O: Outside>(&self, outside: &O, frames: &Frames, frame: Frame) {
+    pub fn put_aside<O: Outside>(&self, pager: &Pager<O>, frame: Frame) {
         if self.aside.first().is_some_and(|log| log.push(frame)) {
             return;
         }
-        match self.empty_log(outside, frames) {
+        match self.empty_log(pager) {
             Some(log) => {
                 log.push(frame);
                 self.aside.push(log);
             }
-            None => frames.give_run(frame, 1),
+            None => pager.life.frames.give_run(frame, 1),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn refill<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<Frame> {
+    fn refill<O: Outside>(&self, pager: &Pager<O>) -> Option<Frame> {
+        let frames = &pager.life.frames;
         loop {
             while let Some(log) = self.stock.first() {
                 if let Some(frame) = log.pop() {
@@ -97,7 +99,7 @@ impl Replica {
         }
         let log = match self.empty.pop() {
             Some(log) => log,
-            None => self.new_log(outside, frames, || frames.take_run(1))?,
+            None => self.new_log(pager, || frames.take_run(1))?,
         };
         self.stock.push(log);
         // Those that were in use come last, and once more.
@@ -127,56 +129,43 @@ impl Replica {
     /// A log made of one of the frames that `take` has. Those that somebody still maps are passed over.
     fn new_log<O: Outside>(
         &self,
-        outside: &O,
-        frames: &Frames,
+        pager: &Pager<O>,
         mut take: impl FnMut() -> Option<Frame>,
     ) -> Option<&'static Log> {
         const TRIES: usize = 8;
         let mut tried = [None; TRIES];
         let made = tried.iter_mut().find_map(|place| {
             let frame = take()?;
-            let made = Log::make(outside, frame, self.cpu());
+            let made = Log::make(&pager.outside, frame, self.cpu());
             *place = Some(frame).filter(|_| made.is_none());
             made
         });
-        tried.into_iter().flatten().for_each(|frame| frames.give_run(frame, 1));
+        tried.into_iter().flatten().for_each(|frame| pager.life.frames.give_run(frame, 1));
         made
     }
 
     /// A log without frames.
-    pub fn empty_log<O: Outside>(&self, outside: &O, frames: &Frames) -> Option<&'static Log> {
+    pub fn empty_log<O: Outside>(&self, pager: &Pager<O>) -> Option<&'static Log> {
         match self.empty.pop() {
             Some(log) => Some(log),
-            None => self.new_log(outside, frames, || self.take(outside, frames)),
+            None => self.new_log(pager, || self.take(pager)),
         }
     }
 
     /// Takes down that `region` was given `frame`.
     #[inline(always)]
-    pub fn record<O: Outside>(
-        &self,
-        outside: &O,
-        frames: &Frames,
-        region: usize,
-        frame: Frame,
-    ) -> Option<()> {
+    pub fn record<O: Outside>(&self, pager: &Pager<O>, region: usize, frame: Frame) -> Option<()> {
         let chain = self.given.get(region)?;
         if chain.first().is_some_and(|log| log.push(frame)) {
             return Some(());
         }
-        self.record_in_new_log(outside, frames, chain, frame)
+        self.record_in_new_log(pager, chain, frame)
     }
 
     #[cold]
     #[inline(never)]
-    fn record_in_new_log<O: Outside>(
-        &self,
-        outside: &O,
-        frames: &Frames,
-        chain: &Chain,
-        frame: Frame,
-    ) -> Option<()> {
-        let log = self.empty_log(outside, frames)?;
+    fn record_in_new_log<O: Outside>(&self, pager: &Pager<O>, chain: &Chain, frame: Frame) -> Option<()> {
+        let log = self.empty_log(pager)?;
         log.push(frame);
         chain.push(log);
         Some(())

@@ -53,7 +53,7 @@ impl api::memory::Memory for Memory {
         length: u64,
     ) -> Result<(), Errno> {
         let process = caller(turn).subject(process_object >> 32)?;
-        self.0.map(caller(turn), process, process_object as u32, address, length)
+        self.0.map(caller(turn), process, process_object & u64::from(u32::MAX), address, length)
     }
 
     fn release(&self, turn: &Turn<'_, Self>, process: u64, address: u64) -> Result<(), Errno> {
@@ -70,11 +70,11 @@ impl api::memory::Memory for Memory {
     }
 
     fn destroy(&self, turn: &Turn<'_, Self>, object: u64) -> Result<(), Errno> {
-        self.0.destroy(caller(turn), number(object)?)
+        self.0.destroy(caller(turn), object)
     }
 
     fn share(&self, turn: &Turn<'_, Self>, object: u64) -> Result<(), Errno> {
-        self.0.share(caller(turn), number(object)?)
+        self.0.share(caller(turn), object)
     }
 
     fn show_objects(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
@@ -102,22 +102,18 @@ impl api::memory::Memory for Memory {
     }
 
     fn copy(&self, turn: &Turn<'_, Self>, object: u64) -> Result<u64, Errno> {
-        self.0.copy(caller(turn), number(object)?)
+        self.0.copy(caller(turn), object)
     }
 
     fn name(&self, turn: &Turn<'_, Self>, object: u64, name: Name) -> Result<(), Errno> {
-        self.0.name(caller(turn), number(object)?, name)
+        self.0.name(caller(turn), object, name)
     }
 
     fn find(&self, _: &Turn<'_, Self>, name: Name) -> Result<u64, Errno> {
         self.0.find(name)
     }
 
-    fn next_object(&self, turn: &Turn<'_, Self>, number: u64) -> Result<u64, Errno> {
-        self.0.next_object(caller(turn), number)
+    fn next_object(&self, turn: &Turn<'_, Self>, last: u64) -> Result<u64, Errno> {
+        self.0.next_object(caller(turn), last)
     }
-}
-
-fn number(object: u64) -> Result<u32, Errno> {
-    u32::try_from(object).map_err(|_| Errno::NoEntry)
 }

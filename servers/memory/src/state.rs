@@ -85,10 +85,10 @@ pub struct State {
     pub processes: [Process; PROCESSES],
     /// By the index in their badges.
     pub regions: [Region; REGIONS],
-    /// By number; none has number 0.
+    /// By place; none has place 0.
     pub objects: [Object; OBJECTS],
-    /// Where to look for the next free object: one that ended is used anew as late as can be.
-    pub next_object: Kept32,
+    /// Where to look for the next free window: the place of one that ended is used anew as late as can be.
+    pub next_window: Kept32,
     /// In no order.
     pub names: [Named; NAMES],
     /// In no order.
@@ -98,5 +98,5 @@ pub struct State {
 // SAFETY: atomic words all through; zeroes are valid, and so is whatever an earlier life of the same program left. Pointers in it
 // lead to logs, which that life left mapped.
 unsafe impl rt::saved::Saved for State {
-    const VERSION: u64 = 2;
+    const VERSION: u64 = 3;
 }

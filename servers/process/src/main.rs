@@ -29,9 +29,9 @@ use api::files::FileClient;
 use api::memory::MemoryClient;
 use api::process::Processes as _;
 use rt::call::{self, Message};
-use rt::layout::{OBJECT, OBJECTS};
+use rt::layout::object_address;
 use rt::server::{Server, Turn};
-use rt::service::Answer;
+use rt::service::{Answer, until_answered};
 use rt::start::Block;
 
 use image::Program;
@@ -159,10 +159,10 @@ impl Server for Processes {
     fn window(&self, _: &Turn<'_, Self>, badge: u64) -> Option<u64> {
         let object = if badge < FIRST_USER {
             // Root, which asks once; nobody else below the first user calls this server.
-            self.memory.window_of(badge).ok()?
+            until_answered(|| self.memory.window_of(badge)).ok()?
         } else {
             self.tables.find(badge)?.window()
         };
-        (object != 0).then_some(OBJECTS + object * OBJECT)
+        (object != 0).then_some(object_address(object))
     }
 }

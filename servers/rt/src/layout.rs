@@ -14,10 +14,20 @@ pub const WINDOW: u64 = 0x2000_0000_0000;
 pub const HEAP: u64 = 0x3000_0000_0000;
 /// Bytes of addresses of one CPU's arena.
 pub const ARENA: u64 = 1 << 32;
-/// The memory objects that a server may use, by number.
+/// The memory objects that a server may use, by place.
 pub const OBJECTS: u64 = 0x4000_0000_0000;
 /// Bytes of addresses of one object, and so its largest size.
 pub const OBJECT: u64 = 64 << 20;
+/// Places for objects. The number of an object is its place, and above that how often the place was used before.
+pub const OBJECT_PLACES: u64 = 8192;
+
+/// Where a server sees the object of this number.
+#[must_use]
+#[inline(always)]
+pub const fn object_address(number: u64) -> u64 {
+    OBJECTS + number % OBJECT_PLACES * OBJECT
+}
+
 /// What a server keeps over its own death: see [`crate::saved`]. First the part that all replicas share, then one a CPU.
 pub const SAVED: u64 = 0x5000_0000_0000;
 /// Bytes of addresses of a part of [`SAVED`].

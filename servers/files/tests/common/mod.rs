@@ -107,8 +107,8 @@ impl Outside for Host {
         self.0.contents.lock().unwrap().get_mut(&number).expect("it was not ended").as_mut_ptr()
     }
 
-    fn next_content(&self, from: u64) -> Option<u64> {
-        self.0.contents.lock().unwrap().range(from..).next().map(|(number, _)| *number)
+    fn next_content(&self, last: u64) -> Option<u64> {
+        self.0.contents.lock().unwrap().range(last + 1..).next().map(|(number, _)| *number)
     }
 
     fn shared_part(&self) -> &'static SharedPart {

@@ -69,6 +69,16 @@ const STEPS: &[Step] = {
         Dismiss(FIRST),
         Read(SECOND, 0x40_0000 + 25 * PAGE, 22),
         Destroy(SECOND, 2),
+        Release(SECOND, 0x40_0000),
+        Create(SECOND, 3, 5),
+        DestroyAgain(SECOND, 2),
+        Create(SECOND, 4, 5),
+        DestroyAgain(FIRST, 1),
+        Map(SECOND, 3, 0x50_0000, 5),
+        Write(SECOND, 0x50_0000, 31),
+        Map(SECOND, 4, 0x60_0000, 5),
+        Read(SECOND, 0x60_0000, 0),
+        Destroy(SECOND, 4),
         Dismiss(SECOND),
         Dismiss(ROOT),
     ]
@@ -96,7 +106,7 @@ fn all_steps() -> u64 {
 fn nothing_is_lost_by_an_end_at_any_step() {
     let _alone = alone();
     let steps = all_steps();
-    assert!(steps > 1000, "{steps} steps are not all");
+    assert!(steps > 10 * STEPS.len() as u64, "{steps} steps are not all");
     (0..steps).for_each(|life| {
         play(vec![life]);
     });

@@ -24,6 +24,8 @@ pub enum Step {
     Map(u64, usize, u64, u64),
     Release(u64, u64),
     Destroy(u64, usize),
+    /// Of an object that was ended by [`Step::Destroy`], whoever has its place now.
+    DestroyAgain(u64, usize),
     Renew(u64, u64),
     Contiguous(u64, u64),
     Window(u64),
@@ -42,6 +44,8 @@ pub struct Play {
     pub server: Server,
     cpu: u32,
     objects: BTreeMap<usize, u64>,
+    /// Objects that were ended.
+    ended: BTreeMap<usize, u64>,
     /// Regions that were acknowledged, and whether they are of fresh memory: length.
     regions: BTreeMap<(u64, u64), (u64, bool)>,
     /// What was written in pages that are mapped.
@@ -69,8 +73,7 @@ impl Play {
                 break server;
             }
         };
-        let (objects, regions, written) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { world, server, cpu: 0, objects, regions, written, lives, is_again: false }
+        Self::of(world, server, 0, lives)
     }
 
     /// Does a step, whatever becomes of the server; each on the other CPU.
@@ -96,9 +99,13 @@ impl Play {
 
     /// Clients of CPU `cpu` alone, of the same server.
     pub fn on(&self, cpu: u32) -> Self {
-        let (objects, regions, written) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        let (world, server) = (self.world, self.server.clone());
-        Self { world, server, cpu, objects, regions, written, lives: Vec::new(), is_again: false }
+        Self::of(self.world, self.server.clone(), cpu, Vec::new())
+    }
+
+    fn of(world: &'static World, server: Server, cpu: u32, lives: Vec<u64>) -> Self {
+        let (objects, ended) = (BTreeMap::new(), BTreeMap::new());
+        let (regions, written) = (BTreeMap::new(), BTreeMap::new());
+        Self { world, server, cpu, objects, ended, regions, written, lives, is_again: false }
     }
 
     /// Does a step; false if the server ended in it.
@@ -142,12 +149,12 @@ impl Play {
                 self.objects.insert(which, made.expect("an object"));
             }
             Step::Copy(process, which, original) => {
-                let original = self.object(original) as u32;
+                let original = self.object(original);
                 let made = crash::serve(|| server.copy(caller(process), original))?;
                 self.objects.insert(which, made.expect("a copy"));
             }
             Step::Name(process, which, name) => {
-                let (number, name) = (self.object(which) as u32, Name::new(name).unwrap());
+                let (number, name) = (self.object(which), Name::new(name).unwrap());
                 crash::serve(|| server.name(caller(process), number, name))?.expect("a name");
             }
             Step::Find(name, which) => {
@@ -157,7 +164,7 @@ impl Play {
                 assert_eq!(found, wanted, "the object of the name");
             }
             Step::Map(process, which, start, pages) => {
-                let (number, length) = (self.object(which) as u32, pages * abi::PAGE);
+                let (number, length) = (self.object(which), pages * abi::PAGE);
                 let made = crash::serve(|| server.map(caller(process), process, number, start, length))?;
                 // A copy is shown by the region that was asked for.
                 let made = done(made, is_again, Errno::Busy);
@@ -179,11 +186,16 @@ impl Play {
         let caller = |process| Caller { process, replica };
         match step {
             Step::Destroy(process, which) => {
-                let number = self.object(which) as u32;
+                let number = self.object(which);
                 let ended = crash::serve(|| self.server.destroy(caller(process), number))?;
-                let ended = done(ended, is_again, Errno::NotPermitted);
                 done(ended, is_again, Errno::NoEntry).expect("the object's end");
                 self.objects.remove(&which);
+                self.ended.insert(which, number);
+            }
+            Step::DestroyAgain(process, which) => {
+                let number = self.ended[&which];
+                let ended = crash::serve(|| self.server.destroy(caller(process), number))?;
+                assert_eq!(ended, Err(Errno::NoEntry), "object {number} is gone");
             }
             Step::Renew(process, start) => {
                 let region = self.regions[&(process, start)];
