@@ -294,6 +294,10 @@ impl PageMap {
     #[must_use]
     pub fn next_leaf(&self, from: u64) -> Option<u64> {
         let mut number = from & !(LEAF as u64 - 1);
+        // What is unmapped is mostly there.
+        if number >> PAGE_BITS == 0 && self.find(number).is_some() {
+            return Some(number);
+        }
         while number >> PAGE_BITS == 0 {
             let node = self.root(number).load(Ordering::Acquire);
             if let Some(leaf) = Self::next_below(node, LEVELS, number) {
