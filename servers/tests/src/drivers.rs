@@ -98,7 +98,7 @@ fn clock_interrupts_come(ports: Handle, notification: Handle, cpu: u32) {
     assert_eq!(bind(), Err(Error::Busy), "a line is bound once");
     set_rtc(ports, rtc::A, rtc::RATE);
     set_rtc(ports, rtc::B, rtc::PERIODIC | 2);
-    let soon = || call::now() + 2000 * MILLISECOND;
+    let soon = || crate::count::patience();
     for _ in 0..INTERRUPTS {
         assert_eq!(call::wait(notification, soon()), Ok(1 << BIT), "no interrupt from the clock");
         served(ports);
@@ -137,7 +137,7 @@ fn timer_interrupts_come(notification: Handle, cpu: u32) {
     assert_eq!(write(ports, pit::COUNTER, pit::DIVISOR & 0xff), Ok(()));
     assert_eq!(write(ports, pit::COUNTER, pit::DIVISOR >> 8), Ok(()));
     for _ in 0..INTERRUPTS {
-        let bits = call::wait(notification, call::now() + 2000 * MILLISECOND);
+        let bits = call::wait(notification, crate::count::patience());
         assert_eq!(bits, Ok(1), "no interrupt from the timer");
         assert_eq!(io::acknowledge(timer), Ok(()));
     }
@@ -148,7 +148,7 @@ fn timer_interrupts_come(notification: Handle, cpu: u32) {
     assert_eq!(call::destroy(other), Ok(()));
     let again = io::bind_interrupt(initial::INTERRUPTS, source, notification, cpu, 1).expect("free again");
     assert_ne!(io::acknowledge(lost), Ok(()));
-    let wait = || call::wait(notification, call::now() + 2000 * MILLISECOND);
+    let wait = || call::wait(notification, crate::count::patience());
     // One that came before the first binding's end may still be there.
     let bits = wait().and_then(|bits| if bits & 2 == 0 { wait() } else { Ok(bits) });
     assert_eq!(bits.map(|bits| bits & 2), Ok(2));

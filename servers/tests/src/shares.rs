@@ -18,6 +18,8 @@ static STACKS: Stacks = Stacks::new(WORKERS as usize);
 static mut CLIENT_STACKS: [[u8; STACK]; CLIENTS] = [[0; STACK]; CLIENTS];
 /// Where workers wait: 1 lets them go on.
 static GATE: AtomicU32 = AtomicU32::new(0);
+/// How many wait there.
+static HELD: AtomicU32 = AtomicU32::new(0);
 /// How the clients' calls ended.
 static RESULTS: [AtomicU64; CLIENTS] = [const { AtomicU64::new(WAITING) }; CLIENTS];
 static ENDPOINT: AtomicU64 = AtomicU64::new(0);
@@ -27,6 +29,7 @@ fn server(mut message: Message) -> ! {
     loop {
         let [command, word, ..] = message.words;
         if command == BLOCK {
+            HELD.fetch_add(1, Ordering::Release);
             while call::address_wait(&GATE, 0, 0) == Ok(()) {}
         }
         message = call::reply_wait(0, [word + 1, 0, 0, 0]).expect("a worker waits for calls");
@@ -47,6 +50,7 @@ extern "C" fn client(index: u64) -> ! {
 /// through with it.
 fn hold(endpoint: Handle, clients: usize, refused: usize) -> [Handle; CLIENTS] {
     ENDPOINT.store(endpoint.0, Ordering::Relaxed);
+    HELD.store(0, Ordering::Relaxed);
     let mut threads = [Handle(0); CLIENTS];
     for (index, thread) in threads.iter_mut().enumerate().take(clients) {
         RESULTS[index].store(WAITING, Ordering::Relaxed);
@@ -60,6 +64,8 @@ fn hold(endpoint: Handle, clients: usize, refused: usize) -> [Handle; CLIENTS] {
     }
     let ended = || results(clients).filter(|&result| result != WAITING).count();
     count::wait_until("clients were refused", || ended() >= refused);
+    let held = (clients - refused) as u32;
+    count::wait_until("the others hold workers", || HELD.load(Ordering::Acquire) >= held);
     call::sleep_until(call::now() + 5 * MILLISECOND).expect("a pause");
     assert_eq!(ended(), refused, "clients that were refused");
     let share_used = Error::ShareUsed.to_raw();
