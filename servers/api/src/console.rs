@@ -60,14 +60,17 @@ rt::interface! {
         /// Writes bytes from the slot; returns how many were taken. Waits while there is no room; 0 says that there is
         /// some again.
         1 write(data: Data) -> u64;
-        /// Shows `prompt` and lets the user edit a line, to its end.
+        /// Shows `prompt` and lets the user edit a line, to its end. A line that the caller did not take is given again.
         2 edit(prompt: Text) -> Line;
-        /// Puts the line that the caller's last edit ended with into the slot; returns its length.
+        /// Puts the line that the caller's last edit ended with into the slot; returns its length. It is there until the
+        /// caller's next line.
         3 take(data: Data) -> u64;
         /// Puts a process into the foreground; 0: nobody is there any more.
         4 foreground(process: u64) -> ();
         /// Waits for Ctrl-C.
         5 interrupt() -> ();
+        /// Waits until all that was written before was sent.
+        6 drain() -> ();
     }
 }
 

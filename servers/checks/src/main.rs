@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod console;
 mod files;
 mod left;
 mod load;
@@ -22,6 +23,7 @@ type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 const CHECKS: &[Check] = &[
     ("process/kill", process::kill),
     ("process/limits", process::limits),
+    ("restart/console", console::restart),
     ("restart/echo", restart::echo),
     ("restart/files", files::restart),
     ("restart/memory", memory::restart),

@@ -19,7 +19,8 @@ const PATIENCE: u64 = 60_000_000_000;
 /// Between two looks.
 const REST: u64 = 500_000;
 
-fn lookup(block: &Block, name: &str) -> Result<abi::Handle, &'static str> {
+/// The capability to call the server `name`.
+pub fn lookup(block: &Block, name: &str) -> Result<abi::Handle, &'static str> {
     until_answered(|| ProcessClient(block.processes).lookup(name.as_bytes()))
         .map_err(|_| "a server can't be looked up")
 }
@@ -50,9 +51,14 @@ fn wait_until(
     Ok(())
 }
 
+/// How often a server is killed.
+fn kills(block: &'static Block) -> u64 {
+    crate::value(block, "kills").and_then(|text| text.parse().ok()).unwrap_or(KILLS)
+}
+
 /// Kills the server `name` again and again at random moments under a load of `step` on each CPU.
 pub fn under_load(block: &'static Block, name: &str, step: Step) -> Result<(), &'static str> {
-    let kills = crate::value(block, "kills").and_then(|text| text.parse().ok()).unwrap_or(KILLS);
+    let kills = kills(block);
     let root = supervisor(block)?;
     let (index, before) = find(root, name)?;
     let load = Load::start(block, step)?;

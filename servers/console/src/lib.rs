@@ -1,5 +1,5 @@
 //! What the console does with keys and text, apart from the device: [`editor`] edits a line, [`keys`] takes
-//! keys from bytes, [`history`] remembers lines. Tested on the host.
+//! keys from bytes, [`history`] remembers lines, [`saved`] is what outlives the server. Tested on the host.
 #![no_std]
 
 extern crate alloc;
@@ -7,3 +7,4 @@ extern crate alloc;
 pub mod editor;
 pub mod history;
 pub mod keys;
+pub mod saved;

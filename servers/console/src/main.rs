@@ -15,8 +15,12 @@
 //!
 //! # Restart
 //!
-//! The driver keeps nothing that anybody has to save: readers and writers learn that their server died and ask again;
-//! a line that was half edited is typed again.
+//! What was acknowledged outlives the server ([`console::saved`]): bytes that it took are sent once, in their order, but for
+//! the byte that was on its way to the device when it died, which may be sent twice; a line is its reader's until that ends
+//! its next one; a line that is half edited is there again at the next prompt, but for a byte that was on its way from the
+//! device; who owns the terminal, and who is in the foreground. A write that was under way when it died was taken wholly or
+//! not at all. Readers and writers learn that their server died and ask again: who waits is not kept, nor the lines before
+//! the last one for the editor.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
@@ -41,6 +45,8 @@ use rt::start::{self, Block};
 use rt::thread::{Job, Stack};
 use smp::Cpu;
 
+use console::saved::Kept;
+use rt::saved::Part;
 use terminal::{Terminal, keep};
 use uart::Uart;
 
@@ -51,7 +57,8 @@ struct Console {
 
 rt::server!(Console, 1);
 
-static TERMINAL: Mutex<Terminal> = Mutex::new(Terminal::new(Uart::NONE));
+/// Made with the server, before anybody is served.
+static TERMINAL: Mutex<Option<Terminal>> = Mutex::new(None);
 
 /// The thread that waits for the device.
 static DRIVER: Job = Job { work: drive, argument: 0, slot: 0 };
@@ -61,7 +68,9 @@ fn drive(_: u64) {
     let uart = device(start::block());
     loop {
         let told = call::wait(uart.notification, 0).and_then(|_| {
-            TERMINAL.lock().attend();
+            if let Some(terminal) = TERMINAL.lock().as_mut() {
+                terminal.attend();
+            }
             io::acknowledge(uart.interrupt)
         });
         match told {
@@ -91,12 +100,23 @@ impl Server for Console {
 
     fn new(block: &'static Block) -> Self {
         let uart = device(block);
-        *TERMINAL.lock() = Terminal::new(uart);
+        // SAFETY: the manifest says that there is saved memory; this part is a `Kept` and nothing else.
+        let Some(opened) = (unsafe { rt::saved::open::<Kept>(Part::Shared) }) else {
+            rt::log!("console: what was saved is of another version");
+            call::exit(1);
+        };
+        opened.keep();
+        opened.saved.recover();
+        *TERMINAL.lock() = Some(Terminal::new(uart, opened.saved));
         let stack = Stack { cpu: rt::here::get().cpu, index: 0 };
         // SAFETY: the program's only thread that is no worker; its job is static.
         let started = uart.begin().and_then(|()| unsafe { rt::thread::start(stack, &DRIVER, None) });
         if let Err(error) = started {
             rt::log!("console: the serial port can't be driven: {error:?}");
+        }
+        // What an earlier life did not get to.
+        if let Some(terminal) = TERMINAL.lock().as_mut() {
+            terminal.flush();
         }
         Self { memory: MemoryClient(block.memory) }
     }
@@ -120,6 +140,7 @@ impl api::console::Console for Console {
         // do.
         unsafe { ptr::copy_nonoverlapping(data.start, bytes.as_mut_ptr(), data.length) };
         let mut terminal = TERMINAL.lock();
+        let terminal = made(&mut terminal)?;
         if terminal.has_room() {
             terminal.write(&bytes);
             return Ok(data.length as u64);
@@ -130,8 +151,13 @@ impl api::console::Console for Console {
 
     fn edit(&self, turn: &Turn<'_, Self>, prompt: Text) -> Result<Line, Errno> {
         let mut terminal = TERMINAL.lock();
+        let terminal = made(&mut terminal)?;
         if !terminal.may_read(turn.badge) {
             return Err(Errno::NotPermitted);
+        }
+        // It was not told of that one: this server died, or the caller did not take it.
+        if let Some(length) = terminal.kept.fresh_line(turn.badge) {
+            return Ok(Line::Complete(length));
         }
         terminal.edit(keep(turn.badge).map_err(|_| Errno::NoMemory)?, prompt.bytes());
         // Nobody hears it: the caller is kept.
@@ -139,7 +165,7 @@ impl api::console::Console for Console {
     }
 
     fn take(&self, turn: &Turn<'_, Self>, data: Data) -> Result<u64, Errno> {
-        let line = TERMINAL.lock().take_line(turn.badge).ok_or(Errno::NoEntry)?;
+        let line = made(&mut TERMINAL.lock())?.kept.take_line(turn.badge).ok_or(Errno::NoEntry)?;
         let length = line.len().min(data.length).min(LINE_BYTES);
         // SAFETY: within the caller's slot, as in `write`.
         unsafe { ptr::copy_nonoverlapping(line.as_ptr(), data.start, length) };
@@ -147,14 +173,29 @@ impl api::console::Console for Console {
     }
 
     fn foreground(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
-        if TERMINAL.lock().set_foreground(turn.badge, process) { Ok(()) } else { Err(Errno::NotPermitted) }
+        made(&mut TERMINAL.lock())?.set_foreground(turn.badge, process)
     }
 
     fn interrupt(&self, turn: &Turn<'_, Self>) -> Result<(), Errno> {
         let mut terminal = TERMINAL.lock();
+        let terminal = made(&mut terminal)?;
         if !terminal.take_interrupt(turn.badge) {
             terminal.wait_for_interrupt(keep(turn.badge).map_err(|_| Errno::NoMemory)?);
         }
         Ok(())
     }
+
+    fn drain(&self, turn: &Turn<'_, Self>) -> Result<(), Errno> {
+        let mut terminal = TERMINAL.lock();
+        let terminal = made(&mut terminal)?;
+        if !terminal.kept.output.is_empty() {
+            terminal.wait_until_sent(keep(turn.badge).map_err(|_| Errno::NoMemory)?);
+        }
+        Ok(())
+    }
+}
+
+/// The terminal, which was made with the server.
+fn made(terminal: &mut Option<Terminal>) -> Result<&mut Terminal, Errno> {
+    terminal.as_mut().ok_or(Errno::Busy)
 }

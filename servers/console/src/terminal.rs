@@ -1,18 +1,25 @@
 //! The terminal: what is typed and what is shown, for everybody who uses it. One thread at a time has it.
 
-use alloc::collections::VecDeque;
 use alloc::vec::Vec;
+
+use core::sync::atomic::Ordering;
 
 use abi::Handle;
 use api::console::{LINE_BYTES, Line};
 use console::editor::{Editor, Event};
 use console::keys::INTERRUPT;
+use console::saved::Kept;
 use rt::call;
+use rt::errno::Errno;
 
 use crate::uart::Uart;
 
-/// Bytes that wait for being sent, at most; a little more where the terminal itself has something to show.
+/// Bytes that wait for being sent, at most, before a write is taken. The ring has room for that write and for what the
+/// terminal itself has to show.
 const OUTPUT: usize = 16 << 10;
+const _: () = assert!(
+    OUTPUT + 2 * rt::service::DATA_BYTES + 4 * (LINE_BYTES + rt::service::TEXT) < console::saved::RING
+);
 /// Bytes that were typed before anybody read them, at most.
 const AHEAD: usize = 4 << 10;
 
@@ -34,22 +41,22 @@ impl Waiter {
 #[derive(Debug)]
 pub struct Terminal {
     uart: Uart,
-    output: VecDeque<u8>,
-    /// Who waits for room in it.
+    /// What outlives the server.
+    pub kept: &'static Kept,
+    /// What is to be shown next: it goes into the output as a whole.
+    shown: Vec<u8>,
+    /// Who waits for room in the output.
     writers: Vec<Waiter>,
+    /// Who waits for all of it to be sent.
+    drainers: Vec<Waiter>,
     /// Whether the row that the cursor is in has something in it.
     in_row: bool,
     editor: Editor,
     reader: Option<Waiter>,
-    ahead: VecDeque<u8>,
-    /// The lines that readers did not take yet.
-    lines: Vec<(u64, Vec<u8>)>,
-    owner: u64,
-    foreground: Vec<u64>,
+    /// The number of the typed byte that the editor gets next.
+    next: u64,
     /// Who waits for Ctrl-C.
     waiting: Vec<Waiter>,
-    /// It came when the owner did not wait.
-    is_interrupted: bool,
 }
 
 /// Keeps the caller of the running worker.
@@ -58,21 +65,19 @@ pub fn keep(badge: u64) -> Result<(u64, Handle), abi::Error> {
 }
 
 impl Terminal {
-    /// The terminal on a device.
-    pub const fn new(uart: Uart) -> Self {
+    /// The terminal on a device, with what an earlier life left.
+    pub fn new(uart: Uart, kept: &'static Kept) -> Self {
         Self {
             uart,
-            output: VecDeque::new(),
+            kept,
+            shown: Vec::new(),
             writers: Vec::new(),
-            in_row: false,
+            drainers: Vec::new(),
+            in_row: kept.output.last().is_some_and(|byte| byte != b'\n'),
             editor: Editor::new(LINE_BYTES),
             reader: None,
-            ahead: VecDeque::new(),
-            lines: Vec::new(),
-            owner: 0,
-            foreground: Vec::new(),
+            next: kept.input.first(),
             waiting: Vec::new(),
-            is_interrupted: false,
         }
     }
 
@@ -88,7 +93,7 @@ impl Terminal {
 
     /// Whether there is room for output.
     pub fn has_room(&self) -> bool {
-        self.output.len() < OUTPUT
+        self.kept.output.len() < OUTPUT
     }
 
     /// Shows what a program writes; if somebody edits a line, before it.
@@ -97,7 +102,7 @@ impl Terminal {
         if is_editing {
             let mut hide = Vec::new();
             self.editor.hide(&mut hide);
-            self.output.extend(hide);
+            self.shown.extend(hide);
             self.in_row = false;
         }
         self.show(bytes);
@@ -117,19 +122,26 @@ impl Terminal {
         self.writers.push(Waiter { badge, reply });
     }
 
+    /// Has a caller wait until all output was sent.
+    pub fn wait_until_sent(&mut self, (badge, reply): (u64, Handle)) {
+        self.drainers.push(Waiter { badge, reply });
+    }
+
     /// Whether a process may read.
     pub fn may_read(&self, badge: u64) -> bool {
-        self.owner == 0 || self.owner == badge || self.foreground.contains(&badge)
+        let owner = self.kept.owner();
+        owner == 0 || owner == badge || self.kept.is_in_foreground(badge)
     }
 
     /// Lets a kept caller edit a line.
     pub fn edit(&mut self, (badge, reply): (u64, Handle), prompt: &[u8]) {
         if let Some(before) = self.reader.replace(Waiter { badge, reply }) {
             self.show(b"\n");
+            self.kept.input.drop_below(self.next);
             before.answer(Line::Interrupted.to_words());
         }
-        if badge == self.owner {
-            self.is_interrupted = false;
+        if badge == self.kept.owner() {
+            self.kept.is_interrupted.store(false, Ordering::Release);
         }
         let mut shown = Vec::new();
         if self.in_row {
@@ -137,40 +149,40 @@ impl Terminal {
         }
         self.editor.begin(prompt, &mut shown);
         self.show(&shown);
-        while self.reader.is_some()
-            && let Some(byte) = self.ahead.pop_front()
-        {
-            self.edited(byte);
-        }
+        self.edit_on();
         self.flush();
     }
 
-    /// The line that a reader's edit ended with.
-    pub fn take_line(&mut self, badge: u64) -> Option<Vec<u8>> {
-        let place = self.lines.iter().position(|(reader, _)| *reader == badge)?;
-        Some(self.lines.swap_remove(place).1)
+    /// Gives the editor what was typed, while there is a reader.
+    fn edit_on(&mut self) {
+        while self.reader.is_some()
+            && let Some(byte) = self.kept.input.byte(self.next)
+        {
+            self.next += 1;
+            self.edited(byte);
+        }
     }
 
-    /// Puts a process into the foreground; 0 empties it. False if `badge` may not say so.
-    pub fn set_foreground(&mut self, badge: u64, process: u64) -> bool {
-        if self.owner == 0 {
-            self.owner = badge;
+    /// Puts a process into the foreground; 0 empties it. Refused if `badge` may not say so.
+    pub fn set_foreground(&mut self, badge: u64, process: u64) -> Result<(), Errno> {
+        if self.kept.owner() == 0 {
+            self.kept.set_owner(badge);
         }
-        if self.owner != badge {
-            return false;
+        if self.kept.owner() != badge {
+            return Err(Errno::NotPermitted);
         }
         if process == 0 {
-            self.is_interrupted = false;
-            self.foreground.clear();
-        } else {
-            self.foreground.push(process);
+            self.kept.is_interrupted.store(false, Ordering::Release);
+            self.kept.clear_foreground();
+        } else if !self.kept.put_in_foreground(process) {
+            return Err(Errno::NoSpace);
         }
-        true
+        Ok(())
     }
 
     /// Whether Ctrl-C came already for a process that is about to wait for it.
     pub fn take_interrupt(&mut self, badge: u64) -> bool {
-        badge == self.owner && core::mem::take(&mut self.is_interrupted)
+        badge == self.kept.owner() && self.kept.is_interrupted.swap(false, Ordering::AcqRel)
     }
 
     /// Has a kept caller wait for Ctrl-C.
@@ -179,15 +191,23 @@ impl Terminal {
     }
 
     fn typed(&mut self, byte: u8) {
+        let input = &self.kept.input;
         if byte == INTERRUPT {
-            self.ahead.clear();
-        }
-        if self.reader.is_some() {
-            self.edited(byte);
-        } else if byte == INTERRUPT {
-            self.interrupt();
-        } else if self.ahead.len() < AHEAD {
-            self.ahead.push_back(byte);
+            input.drop_below(input.end());
+            self.next = input.end();
+            match self.reader {
+                Some(_) => self.edited(byte),
+                None => self.interrupt(),
+            }
+        } else if self.reader.is_some() {
+            if !input.add(&[byte]) {
+                // Of a line with that many keys the beginning is not kept.
+                input.drop_below(self.next);
+                input.add(&[byte]);
+            }
+            self.edit_on();
+        } else if input.len() < AHEAD {
+            input.add(&[byte]);
         }
     }
 
@@ -195,9 +215,9 @@ impl Terminal {
     fn interrupt(&mut self) {
         self.show(b"^C\n");
         let mut told = false;
-        let foreground = &self.foreground;
+        let kept = self.kept;
         self.waiting.retain(|waiter| {
-            let is_meant = foreground.contains(&waiter.badge);
+            let is_meant = kept.is_in_foreground(waiter.badge);
             if is_meant {
                 waiter.answer([0; 4]);
                 told = true;
@@ -207,9 +227,9 @@ impl Terminal {
         if told {
             return;
         }
-        match self.waiting.iter().position(|waiter| waiter.badge == self.owner) {
+        match self.waiting.iter().position(|waiter| waiter.badge == kept.owner()) {
             Some(owner) => self.waiting.swap_remove(owner).answer([0; 4]),
-            None => self.is_interrupted = true,
+            None => kept.is_interrupted.store(true, Ordering::Release),
         }
     }
 
@@ -225,35 +245,42 @@ impl Terminal {
             Some(Event::Line(line)) => {
                 let length = line.len();
                 if let Some(reader) = self.reader {
-                    self.lines.retain(|(badge, _)| *badge != reader.badge);
-                    self.lines.push((reader.badge, line));
+                    self.kept.add_line(reader.badge, &line, self.next);
                 }
                 Line::Complete(length)
             }
         };
+        self.kept.input.drop_below(self.next);
         if let Some(reader) = self.reader.take() {
             reader.answer(line.to_words());
         }
     }
 
-    /// Adds to the output; `\n` ends a line.
+    /// Adds to what is to be shown; `\n` ends a line.
     fn show(&mut self, bytes: &[u8]) {
         for &byte in bytes {
             if byte == b'\n' {
-                self.output.push_back(b'\r');
+                self.shown.push(b'\r');
             }
-            self.output.push_back(byte);
+            self.shown.push(byte);
             self.in_row = byte != b'\n';
         }
     }
 
-    fn flush(&mut self) {
-        if let Err(error) = self.uart.send(&mut self.output) {
+    /// Takes what is to be shown into the output, and sends what the device takes.
+    pub fn flush(&mut self) {
+        // There is always room for a write; echoes of more keys than that are left out.
+        self.kept.output.add(&self.shown);
+        self.shown.clear();
+        if let Err(error) = self.uart.send(&self.kept.output) {
             rt::log!("console: the serial port can't be written: {error:?}");
-            self.output.clear();
+            self.kept.output.drop_below(self.kept.output.end());
         }
         if self.has_room() {
             self.writers.drain(..).for_each(|writer| writer.answer([0; 4]));
+        }
+        if self.kept.output.is_empty() {
+            self.drainers.drain(..).for_each(|waiter| waiter.answer([0; 4]));
         }
     }
 }

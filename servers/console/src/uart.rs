@@ -1,7 +1,7 @@
 //! The first serial port, a 16550 (National Semiconductor, PC16550D data sheet), by its capabilities.
 
 use abi::{Error, Handle};
-use alloc::collections::VecDeque;
+use console::saved::Ring;
 use rt::io;
 
 /// Its first port, where data is read and written; the other registers count from here.
@@ -43,9 +43,6 @@ pub struct Uart {
 }
 
 impl Uart {
-    /// None.
-    pub const NONE: Self = Self { ports: Handle(0), interrupt: Handle(0), notification: Handle(0) };
-
     fn read(self, register: u16) -> Result<u32, Error> {
         io::read_port(self.ports, COM1 + register, 1)
     }
@@ -78,13 +75,16 @@ impl Uart {
     }
 
     /// Sends what the device has room for, and has it interrupt when it wants more, if there is more.
-    pub fn send(self, bytes: &mut VecDeque<u8>) -> Result<(), Error> {
+    pub fn send(self, bytes: &Ring) -> Result<(), Error> {
         while !bytes.is_empty() {
             if self.read(STATUS)? & TRANSMITTER_EMPTY == 0 {
                 return self.write(INTERRUPTS, RECEIVED | WANTS_DATA);
             }
-            for byte in bytes.drain(..bytes.len().min(BURST)) {
+            for _ in 0..BURST {
+                let Some(byte) = bytes.byte(bytes.first()) else { break };
                 self.write(DATA, byte.into())?;
+                // Between the two, a death makes the next life send it once more.
+                bytes.drop_below(bytes.first() + 1);
             }
         }
         self.write(INTERRUPTS, RECEIVED)

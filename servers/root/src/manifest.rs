@@ -85,6 +85,7 @@ pub const SERVERS: [Entry; 5] = [
         number: badge::CONSOLE,
         workers: 4,
         sees_objects: true,
+        saves: true,
         drives_serial_port: true,
         ..COMMON
     },

@@ -115,11 +115,8 @@ fn work(shell: &mut Shell) -> u64 {
             }
             Ok(Line::Interrupted) => {}
             Ok(Line::End) => return 0,
-            // The console was started anew, and does not know its owner.
-            Err(Failure::Kernel(_)) => {
-                pause();
-                let _ = shell.console.foreground(0);
-            }
+            // The console is being started anew; it knows its owner, and what was typed.
+            Err(Failure::Kernel(_)) => pause(),
             Err(error) => {
                 rt::log!("shell: nothing can be read: {error:?}");
                 return 1;

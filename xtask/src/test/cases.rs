@@ -14,7 +14,7 @@ use super::guest::{Expect, Guest, Lab};
 use super::repeat::{self, Repeat};
 use super::schedule::Weight;
 use super::summary::Report;
-use super::{dashboard, fixtures, host, instrument, measuring, null_call, results};
+use super::{console, dashboard, fixtures, host, instrument, measuring, null_call, results};
 use super::{seeded, servers, session, terminal};
 use crate::run::default_memory;
 use crate::toolchain::Toolchain;
@@ -101,6 +101,8 @@ pub enum Kind {
     Gate(seeded::Trial),
     /// The count of a null call by QEMU alone.
     NullCall,
+    /// The console under kills.
+    Console(console::Check),
     /// The scripted session with the shell.
     Session,
     /// The command on a terminal.
@@ -142,6 +144,7 @@ impl Case {
             Kind::Trial(trial) => trial.run(&self.name, lab),
             Kind::Gate(trial) => trial.run(&self.name),
             Kind::NullCall => null_call::run(&self.name, lab),
+            Kind::Console(check) => check.run(&self.name, lab),
             Kind::Session => session::run(&self.name, lab),
             Kind::Terminal(end) => terminal::run(&self.name, *end, lab),
             Kind::Dashboard { install } => dashboard::run(&self.name, lab, *install),

@@ -149,7 +149,8 @@ fn judge(guest: &Guest, outcome: Outcome, console: &Console) -> (u64, u64, Vec<S
     }
 }
 
-fn judge_tests(outcome: Outcome, console: &Console) -> (u64, u64, Vec<String>) {
+/// Passed tests, failed tests, and why, of a guest that runs tests.
+pub fn judge_tests(outcome: Outcome, console: &Console) -> (u64, u64, Vec<String>) {
     let (mut passed, mut failed) = (0, 0);
     let mut why = Vec::new();
     // What was said since the test before.

@@ -5,6 +5,7 @@
 mod busy;
 mod cases;
 mod command;
+mod console;
 mod dashboard;
 mod figures;
 mod fixtures;

@@ -2,7 +2,8 @@
 //! [`MANY_KILLS`] times where the filter asks for `servers-long`.
 use std::time::Duration;
 
-use super::cases::Case;
+use super::cases::{Case, Kind};
+use super::console::Check;
 use super::guest::{Expect, Guest};
 
 /// What the names of the cases with many kills begin with: they run only where the filter holds it.
@@ -21,6 +22,18 @@ const RESTARTS: &[&str] = &["echo", "files", "memory", "process"];
 /// Its other checks, and their CPUs.
 const CHECKS: &[(&str, u32)] = &[("process/kill", 4), ("process/limits", 4)];
 
+/// The console's: what comes to the serial port is judged, too.
+fn console() -> impl Iterator<Item = Case> {
+    let counts = [("servers", KILLS, TIMEOUT), (LONG, MANY_KILLS, LONG_TIMEOUT)];
+    counts.into_iter().map(|(prefix, kills, timeout)| {
+        let cmdline = format!("program=checks check=restart/console kills={kills}");
+        let guest = Guest { cpus: CPUS, cmdline, timeout, expect: Expect::Tests };
+        let mut case = Case::guest(format!("{prefix}/restart/console"), guest.clone());
+        case.kind = Kind::Console(Check { guest, kills });
+        case
+    })
+}
+
 /// All of them.
 pub fn cases() -> Vec<Case> {
     let case = |name: String, check: &str, cpus, kills, timeout| {
@@ -36,5 +49,5 @@ pub fn cases() -> Vec<Case> {
     });
     let others =
         CHECKS.iter().map(|&(check, cpus)| case(format!("servers/{check}"), check, cpus, KILLS, TIMEOUT));
-    restarts.chain(others).collect()
+    restarts.chain(others).chain(console()).collect()
 }

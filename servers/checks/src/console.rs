@@ -1,0 +1,134 @@
+//! The console is killed under load: all CPUs but one write pieces of text, one reads lines. What the console took is for whoever
+//! reads the serial port to judge (`xtask/src/test/console.rs`): this program tells it, by lines of the kernel's, what it asked
+//! for and what it was not told the end of.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+
+use api::console::{ConsoleClient, LINE_BYTES, Line};
+use rt::call;
+use rt::layout::MAX_CPUS;
+use rt::service::{Failure, Fate, until_answered, until_served};
+use rt::start::{self, Block};
+use rt::window::{DATA, Slot};
+
+static CONSOLE: AtomicU64 = AtomicU64::new(0);
+/// Pieces that each CPU asked for.
+static ASKED: [AtomicU64; MAX_CPUS as usize] = [const { AtomicU64::new(0) }; MAX_CPUS as usize];
+/// Lines that came, and those of them that are not what was typed.
+static LINES: AtomicU64 = AtomicU64::new(0);
+static DAMAGED: AtomicU64 = AtomicU64::new(0);
+
+/// Digits of the CPU and of the number of a piece, and most that follow.
+const CPU_DIGITS: u32 = 2;
+const NUMBER_DIGITS: u32 = 8;
+const MOST_MORE: u64 = 61;
+/// Longest piece: with its braces.
+const PIECE: usize = (CPU_DIGITS + NUMBER_DIGITS) as usize + MOST_MORE as usize + 2;
+
+fn console() -> ConsoleClient {
+    ConsoleClient(abi::Handle(CONSOLE.load(Ordering::Relaxed)))
+}
+
+/// A piece of text: no two neighbours are the same, so that a byte that comes twice is seen; it says what it is, and how long.
+struct Piece {
+    bytes: [u8; PIECE],
+    length: usize,
+}
+
+impl Piece {
+    fn new(cpu: u32, number: u64) -> Self {
+        let mut piece = Self { bytes: [0; PIECE], length: 0 };
+        piece.add(b'{');
+        (0..CPU_DIGITS).rev().for_each(|place| piece.add_digit(u64::from(cpu) >> (4 * place)));
+        (0..NUMBER_DIGITS).rev().for_each(|place| piece.add_digit(number >> (4 * place)));
+        (0..number % MOST_MORE).for_each(|place| piece.add_digit(number + place));
+        piece.add(b'}');
+        piece
+    }
+
+    fn add(&mut self, byte: u8) {
+        self.bytes[self.length] = byte;
+        self.length += 1;
+    }
+
+    /// The last hexadecimal digit of a number; those at even places are small letters, the others capital ones.
+    fn add_digit(&mut self, number: u64) {
+        let first = if self.length.is_multiple_of(2) { b'a' } else { b'A' };
+        self.add(first + (number & 0xf) as u8);
+    }
+}
+
+fn write(cpu: u32) -> Result<(), &'static str> {
+    let number = ASKED[cpu as usize].fetch_add(1, Ordering::Relaxed);
+    let piece = Piece::new(cpu, number);
+    let text = &piece.bytes[..piece.length];
+    Slot::own(rt::here::get().slot).write(DATA, text);
+    loop {
+        match until_served(|| console().write(text.len())) {
+            // There was no room, and is now.
+            Ok(0) => {}
+            Ok(taken) if taken == text.len() as u64 => return Ok(()),
+            Ok(_) => return Err("a write was taken in part"),
+            Err(failure) if failure.fate() == Some(Fate::Unknown) => {
+                rt::log!("console-check: unknown {cpu} {number}");
+                return Ok(());
+            }
+            Err(_) => return Err("a write is refused"),
+        }
+    }
+}
+
+/// Reads the next line, which somebody types who sees its number in the prompt.
+fn read() -> Result<(), &'static str> {
+    let next = LINES.load(Ordering::Relaxed) + 1;
+    let prompt = alloc::format!("ask {next}> ");
+    match until_answered(|| console().edit(prompt.as_bytes())) {
+        Ok(Line::Complete(_)) => {}
+        Ok(_) => return Err("a reader is sent away"),
+        Err(_) => return Err("a reader is refused"),
+    }
+    let told = |failure: Failure| {
+        rt::log!("console-check: {failure:?}");
+        "a line is lost"
+    };
+    let length = until_answered(|| console().take(LINE_BYTES)).map_err(told)? as usize;
+    let mut line = [0; LINE_BYTES];
+    let line = &mut line[..length.min(LINE_BYTES)];
+    Slot::own(rt::here::get().slot).read(DATA, line);
+    LINES.store(next, Ordering::Relaxed);
+    if line != alloc::format!("line {next}").as_bytes() {
+        rt::log!("console-check: line {next} is {:?}", core::str::from_utf8(line));
+        DAMAGED.fetch_add(1, Ordering::Relaxed);
+    }
+    Ok(())
+}
+
+/// For half of this time, in nanoseconds, all write as fast as there is room, and then each when all before was sent.
+const TIDE: u64 = 100_000_000;
+
+fn step(cpu: u32, _: u64) -> Result<(), &'static str> {
+    if cpu + 1 == start::block().cpus {
+        return read();
+    }
+    if call::now() % TIDE >= TIDE / 2 {
+        until_answered(|| console().drain()).map_err(|_| "what was written is not sent")?;
+    }
+    write(cpu)
+}
+
+/// Whoever writes and reads goes on after each kill; what came to the serial port is judged elsewhere.
+pub fn restart(block: &'static Block) -> Result<(), &'static str> {
+    CONSOLE.store(crate::restart::lookup(block, "console")?.0, Ordering::Relaxed);
+    crate::restart::under_load(block, "console", step)?;
+    until_answered(|| console().drain()).map_err(|_| "what was written is not sent")?;
+    for (cpu, asked) in ASKED.iter().enumerate().take(block.cpus as usize - 1) {
+        rt::log!("console-check: asked {cpu} {}", asked.load(Ordering::Relaxed));
+    }
+    let (lines, damaged) = (LINES.load(Ordering::Relaxed), DAMAGED.load(Ordering::Relaxed));
+    rt::log!("console-check: {lines} lines read, {damaged} damaged");
+    if lines == 0 {
+        return Err("no line was read");
+    }
+    // A byte that is being taken from the device may be lost with the server, which is rarely about that.
+    if damaged * 4 > lines { Err("lines are lost") } else { Ok(()) }
+}
