@@ -60,6 +60,13 @@ pub const SHOOTDOWN: &str = "smp_shootdown";
 /// that each costs, so that an access too many is found. With few CPUs it is at most c·n with c = 5 (see `smp::shootdown`).
 pub const LINES_OF_INITIATOR: f64 = 4.5;
 
+/// Calls a server on the CPU beside it. An operation of each of the two workers is a half of a call and its reply.
+pub const REMOTE_IPC: &str = "ipc_remote";
+/// Interrupts of such an operation: of a call, one there and one back.
+pub const INTERRUPTS_OF_REMOTE_IPC: f64 = 1.0;
+/// The most lines that it moves.
+pub const LINES_OF_REMOTE_IPC: f64 = 16.0;
+
 /// A local operation has fewer than this of each of [`EVENTS`].
 pub const EVENTS_BELOW: f64 = 0.01;
 /// The most that a local operation may slow down with more CPUs.
@@ -152,6 +159,35 @@ pub fn judge_primitives(records: &[Record]) -> Vec<Judged> {
         all.push(Judged { text, met: value.is_some_and(|value| value < limit) && !record.suspect });
     }
     all
+}
+
+/// Compares each of `records` that is of calls to another CPU with what those may disturb: as much at any number of CPUs.
+#[must_use]
+pub fn judge_remote_ipc(records: &[Record]) -> Vec<Judged> {
+    let of_record = |record: &Record| {
+        let point = format!("{} at {} CPUs", record.workload, record.cpus);
+        let is_one = |ipis: f64| (ipis - INTERRUPTS_OF_REMOTE_IPC).abs() < EVENTS_BELOW;
+        let judged = |what: &str, value: Option<f64>, met: bool, words: String| {
+            let figure = value.map_or("unknown".to_owned(), |value| format!("{value:.4}"));
+            Judged {
+                text: format!("{point}: {what} an operation {figure}; the goal is {words}"),
+                met: met && !record.suspect,
+            }
+        };
+        let (ipis, deliveries, lines) = (record.ipis_per_op, record.ipi_deliveries_per_op, transfers(record));
+        let exact = format!("{INTERRUPTS_OF_REMOTE_IPC}");
+        [
+            judged("IPIs", ipis, ipis.is_some_and(is_one), exact.clone()),
+            judged("IPI deliveries", deliveries, deliveries.is_some_and(is_one), exact),
+            judged(
+                "lines",
+                lines,
+                lines.is_some_and(|lines| lines <= LINES_OF_REMOTE_IPC),
+                format!("at most {LINES_OF_REMOTE_IPC}"),
+            ),
+        ]
+    };
+    records.iter().filter(|record| record.workload == REMOTE_IPC).flat_map(of_record).collect()
 }
 
 fn one(record: &Record, goal: &Goal) -> Vec<Judged> {
@@ -271,6 +307,25 @@ mod tests {
         assert_eq!(missed(with("thread_create", 501.0, 2000.0, 0.0)).len(), 1);
         assert_eq!(missed(with("page_fault", 201.0, 1000.0, 201.0)).len(), 1);
         assert!(missed(with("page_fault", 9999.0, 1000.0, 200.0)).is_empty());
+    }
+
+    #[test]
+    fn a_call_to_another_cpu_interrupts_once_each_way() {
+        let point = |ipis, deliveries, lines| Record {
+            ipis_per_op: Some(ipis),
+            ipi_deliveries_per_op: Some(deliveries),
+            transfers_user_per_op: Some(0.0),
+            transfers_kernel_per_op: Some(lines),
+            transfers_string_per_op: Some(0.0),
+            ..good(REMOTE_IPC, 8)
+        };
+        let missed = |record: Record| judge_remote_ipc(&[record]).iter().filter(|judged| !judged.met).count();
+        assert_eq!(missed(point(1.0, 0.9999, 14.5)), 0);
+        assert_eq!(missed(point(1.02, 1.0, 14.5)), 1);
+        assert_eq!(missed(point(1.0, 0.5, 14.5)), 1);
+        assert_eq!(missed(point(1.0, 1.0, 16.1)), 1);
+        assert_eq!(missed(Record { suspect: true, ..point(1.0, 1.0, 14.5) }), 3);
+        assert_eq!(judge_remote_ipc(&[good("ppc", 8)]), []);
     }
 
     #[test]

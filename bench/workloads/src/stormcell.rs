@@ -17,6 +17,7 @@ const PRESENT: &[(u8, &[Mode])] = &[
     (FSTAT_SHARED, BOTH),
     (THREAD_CREATE, BOTH),
     (MUNMAP, MT),
+    (IPC_REMOTE, MT),
     (FILE_OPEN, BOTH),
     (PROCESS_CREATE, MP),
     (PIPE, MP),

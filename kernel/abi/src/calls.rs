@@ -41,7 +41,8 @@ calls! {
     /// Invokes an object. Of an endpoint: calls its server on this CPU and waits for the reply, until `deadline`
     /// (nanoseconds, 0 never); returns the reply's label in `rdi` and its words. Of a reply capability: gives label
     /// (in the place of `deadline`) and words to the caller that it stands for, and returns at once; the capability
-    /// is gone then. Of I/O ports: [`crate::ports`]. Of an interrupt: lets it come again. [`crate::ITEMS`] added to
+    /// is gone then. Of an endpoint's replica on another CPU: as of an endpoint, but served there; only words go with
+    /// it. Of I/O ports: [`crate::ports`]. Of an interrupt: lets it come again. [`crate::ITEMS`] added to
     /// `deadline` or label says that the thread's message buffer describes items that go with the message.
     Call(object, word0, word1, word2, word3, deadline) = call;
     /// A worker's end of a call: replies, unless it has no caller, and waits for the next call. Returns with
@@ -58,6 +59,8 @@ calls! {
     /// range: `first` is the handle of the whole, `second` the range's first page in it, `third` the pages. An
     /// account takes `second` bytes of the account `first` (0: the caller's own); an address space pays by the
     /// account `first`, has one page table for every `second` CPUs (0: as the boot argument `tables` says), and is taken apart when it was destroyed and its last thread has ended.
+    /// A replica is derived from the endpoint `first`: that on CPU `second`, for who has the CPU control capability
+    /// `third`.
     Create(kind, first, second, third, fourth) = create;
     /// Destroys an object: whoever waits for it gets an error that names it.
     Destroy(handle) = destroy;

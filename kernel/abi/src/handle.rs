@@ -70,11 +70,13 @@ pub enum Kind {
     Interrupt = 9,
     /// A range of I/O ports.
     Ports = 10,
+    /// An endpoint's replica on a certain CPU: a call of it is served there, from whatever CPU it is made.
+    Replica = 11,
 }
 
 impl Kind {
     /// Numbers of kinds are below this.
-    pub const LIMIT: usize = 11;
+    pub const LIMIT: usize = 12;
 
     /// The kind with this number.
     #[must_use]
@@ -90,6 +92,7 @@ impl Kind {
             8 => Self::Reply,
             9 => Self::Interrupt,
             10 => Self::Ports,
+            11 => Self::Replica,
             _ => return None,
         })
     }
@@ -100,7 +103,7 @@ impl Kind {
 pub struct Rights(pub u16);
 
 impl Rights {
-    /// Endpoint: call. Notification: notify. Thread: join. Address space: make threads
+    /// Endpoint, also its replica on another CPU: call. Notification: notify. Thread: join. Address space: make threads
     /// in it, grant to it, map into it. Memory: map it. I/O ports: read them. Interrupt: acknowledge it; the first one, to all of them: bind them.
     pub const USE: Self = Self(1);
     /// Notification: wait for it. Thread: control it. Endpoint: make it the pager of regions, with a badge of one's

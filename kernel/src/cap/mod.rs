@@ -23,8 +23,10 @@ use abi::{Error, Handle, Kind, Rights};
 use core::sync::atomic::{Ordering, fence};
 
 use crate::cell::Cell;
+use crate::ipc::endpoint::Endpoint;
 use crate::object::{Object, Tag, first_capability_ended};
 use slot::{Parent, Slot, Validity};
+use smp::CpuId;
 use table::Table;
 
 /// A capability that was looked up: an object that was alive, and what may be done with it.
@@ -47,6 +49,15 @@ impl Capability<'_> {
     pub fn object<T: Object>(&self) -> Result<&'static T, Error> {
         // SAFETY: as in `pointer`.
         self.pointer().map(|object| unsafe { &*object })
+    }
+
+    /// The endpoint of which it names a replica, with its tag and the replica's CPU.
+    pub fn replica(&self) -> Result<(&'static Endpoint, Tag, CpuId), Error> {
+        let (tag, cpu) = self.tag.of_endpoint().ok_or(Error::WrongKind)?;
+        // SAFETY: a slot with a tag of a replica points to an endpoint (`derive_replica`), whose memory stays one's for
+        // good.
+        let endpoint = unsafe { &*self.object.cast::<Endpoint>() };
+        if endpoint.header().tag() == tag { Ok((endpoint, tag, cpu)) } else { Err(Error::Destroyed) }
     }
 
     /// The same as a pointer, for an object that only its own CPU refers to.
@@ -196,6 +207,19 @@ pub fn derive_value(
 ) -> Result<Handle, Error> {
     let parent = check_derivable(capability)?;
     to.part(cell)?.insert(first as *mut (), capability.tag, capability.rights, second, Some(parent))
+}
+
+/// Derives from `capability`, which names an endpoint, one to its replica on `cpu`.
+pub fn derive_replica(
+    cell: &mut Cell,
+    capability: &Capability<'_>,
+    to: &Table,
+    cpu: CpuId,
+) -> Result<Handle, Error> {
+    capability.object::<Endpoint>()?;
+    let tag = capability.tag.of_replica(cpu).ok_or(Error::NoMemory)?;
+    let parent = check_derivable(capability)?;
+    to.part(cell)?.insert(capability.object, tag, capability.rights, capability.badge, Some(parent))
 }
 
 fn check_derivable(capability: &Capability<'_>) -> Result<Parent<'static>, Error> {

@@ -39,12 +39,15 @@ pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u
 
 /// `Call(endpoint, word0 … word3, deadline)`.
 pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Return {
-    begin(cell, endpoint, words, deadline).unwrap_or_else(|error| {
-        let caller = cell.running();
-        // It may have waited for the replica until its deadline, and be refused now that it repeats the call.
-        end_limit(cell, caller);
-        Return::error(error)
-    })
+    begin(cell, endpoint, words, deadline).unwrap_or_else(|error| fail(cell, error))
+}
+
+/// The running thread's call is refused.
+pub(super) fn fail(cell: &mut Cell, error: Error) -> Return {
+    let caller = cell.running();
+    // It may have waited for the replica until its deadline, and be refused now that it repeats the call.
+    end_limit(cell, caller);
+    Return::error(error)
 }
 
 fn begin(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Result<Return, Error> {
@@ -53,6 +56,19 @@ fn begin(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Resu
         Err(Error::WrongKind) => return Ok(invoke::invoke(cell, endpoint, words, deadline)),
         found => found?,
     };
+    begin_at(cell, target, badge, endpoint, words, deadline)
+}
+
+/// Calls `target` on this CPU for the running thread, which names it by `endpoint`.
+pub(super) fn begin_at(
+    cell: &mut Cell,
+    target: &'static Endpoint,
+    badge: u64,
+    endpoint: Handle,
+    words: Words,
+    deadline: u64,
+) -> Result<Return, Error> {
+    let caller = cell.running();
     let Some(replica) = target.replica(cell) else {
         return first_call(cell, target, endpoint, words, deadline);
     };

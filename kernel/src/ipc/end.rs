@@ -5,7 +5,7 @@ use core::ptr;
 
 use super::replica::Replica;
 use super::turn::{go_on, leave_queue, release};
-use super::{address, reply};
+use super::{address, afar, reply};
 use crate::cell::Cell;
 use crate::sched::thread::Notes;
 use crate::sched::wait::Cause;
@@ -91,7 +91,12 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
 /// first one is told.
 fn refuse_first(cell: &mut Cell, replica: &mut Replica) {
     let own = ptr::from_mut(replica);
-    let Some(first) = replica.waiting.find(|thread| thread.replica != own) else { return };
+    // One that has an exception to tell goes on waiting: its handler may come back.
+    let is_caller = |thread: &Thread| thread.replica != own && !thread.notes.contains(Notes::RAISING);
+    let Some(first) = replica.waiting.find(is_caller) else { return };
+    if first.notes.contains(Notes::DEPUTY) {
+        return afar::end(cell, first, Err(Error::NoPeer));
+    }
     if !end_call(cell, first, Error::NoPeer) {
         // It repeats its access.
         detach(cell, first);
@@ -129,6 +134,9 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
 
 /// Nobody will reply to `caller` any more.
 pub fn peer_died(cell: &mut Cell, caller: &mut Thread) {
+    if caller.notes.contains(Notes::DEPUTY) {
+        return afar::end(cell, caller, Err(Error::PeerDied));
+    }
     end_limit(cell, caller);
     if caller.notes.intersects(Notes::BY_KERNEL) {
         // It repeats its access or instruction, until somebody answers or its patience ends.

@@ -3,6 +3,7 @@
 
 use abi::{Error, Handle, Rights, exception};
 
+use super::afar;
 use super::call::{Words, deliver};
 use super::endpoint::Endpoint;
 use super::replica::Replica;
@@ -19,11 +20,11 @@ use crate::sched::{State, Thread};
 /// Whom a thread's exceptions are told.
 #[derive(Clone, Copy, Debug)]
 pub struct Handler {
-    endpoint: &'static Endpoint,
-    tag: Tag,
+    pub(super) endpoint: &'static Endpoint,
+    pub(super) tag: Tag,
     /// The capability by which it was named.
-    via: Parent<'static>,
-    badge: u64,
+    pub(super) via: Parent<'static>,
+    pub(super) badge: u64,
 }
 
 impl Handler {
@@ -41,7 +42,7 @@ impl Handler {
         Ok(Some(Self { endpoint, tag, via, badge }))
     }
 
-    fn is_there(&self) -> bool {
+    pub(super) fn is_there(&self) -> bool {
         self.endpoint.header().tag() == self.tag && cap::is_valid(self.via)
     }
 }
@@ -159,7 +160,20 @@ pub(super) fn badge_of(thread: &Thread) -> u64 {
 #[cold]
 pub(super) fn tell_later(cell: &mut Cell, replica: &mut Replica, worker: &mut Thread, thread: &mut Thread) {
     thread.notes.remove(Notes::RAISING);
-    assign(replica, worker, thread, badge_of(thread), words_of(thread), Notes::EXCEPTION);
+    assign_later(cell, replica, worker, thread, words_of(thread), Notes::EXCEPTION);
+}
+
+/// Gives `worker`, whose replica is free, the call that the kernel makes for `thread` to its handler; it runs when its turn
+/// comes.
+pub(super) fn assign_later(
+    cell: &mut Cell,
+    replica: &mut Replica,
+    worker: &mut Thread,
+    thread: &mut Thread,
+    words: Words,
+    note: Notes,
+) {
+    assign(replica, worker, thread, badge_of(thread), words, note);
     cell.make_ready(worker);
 }
 
@@ -179,6 +193,10 @@ pub fn replied(cell: &mut Cell, worker: &Thread, caller: &mut Thread, label: u64
         // Refused, it repeats its access too, and that becomes an exception.
         caller.is_refused = !fault::replied(cell, worker, caller, label, words);
         return After::GoesOn;
+    }
+    if caller.notes.contains(Notes::DEPUTY) {
+        afar::replied(cell, caller, label, words);
+        return After::Ended;
     }
     handled(cell, caller, label, words)
 }

@@ -3,7 +3,7 @@
 use abi::{Error, Handle, Kind};
 
 use super::call::{self, Words};
-use super::reply;
+use super::{afar, reply};
 use crate::cap;
 use crate::cell::Cell;
 use crate::io::{interrupt, ports};
@@ -32,6 +32,8 @@ pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, last: u64) -> Retur
             Err(error) => Return::error(error),
         },
         Some(Kind::Reply) => reply::invoke(cell, handle, words, last),
+        Some(Kind::Replica) => afar::invoke(cell, &capability, handle, words, last)
+            .unwrap_or_else(|error| call::fail(cell, error)),
         _ => Return::error(Error::WrongKind),
     }
 }

@@ -5,6 +5,7 @@
 //! back. A [`notification`] is bits that one thread waits for.
 
 pub mod address;
+pub mod afar;
 pub mod call;
 pub mod end;
 pub mod endpoint;

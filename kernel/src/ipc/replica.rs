@@ -12,6 +12,7 @@ use core::ptr;
 use abi::Error;
 use x86_64::structures::paging::FrameAllocator;
 
+use super::afar;
 use super::endpoint::Endpoint;
 use super::share::Shares;
 use crate::cell::Cell;
@@ -112,7 +113,11 @@ impl Replica {
                 workers.push(thread);
             } else {
                 thread.queued_at = ptr::null_mut();
-                cell.make_ready(thread);
+                if thread.notes.contains(Notes::DEPUTY) {
+                    afar::end(cell, thread, Err(Error::Destroyed));
+                } else {
+                    cell.make_ready(thread);
+                }
             }
         }
         self.waiting = workers;

@@ -6,8 +6,8 @@ use core::ptr;
 use super::call::Words;
 use super::end::limit;
 use super::endpoint::Endpoint;
-use super::exception;
 use super::replica::Replica;
+use super::{afar, exception};
 use crate::cell::Cell;
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
@@ -85,6 +85,13 @@ pub(super) fn release(cell: &mut Cell, replica: &mut Replica) {
     replica.active = ptr::null_mut();
     let mut first_raising = ptr::null_mut();
     while let Some(next) = replica.waiting.pop() {
+        if next.notes.contains(Notes::DEPUTY) {
+            next.queued_at = ptr::null_mut();
+            if afar::take_turn(cell, replica, next) {
+                return;
+            }
+            continue;
+        }
         if next.notes.contains(Notes::RAISING) {
             let badge = exception::badge_of(next);
             if let Ok(Some(worker)) = replica.take_worker(badge) {

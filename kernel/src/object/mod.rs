@@ -19,6 +19,7 @@ use crate::mem::account::Account;
 use crate::mem::space::Space;
 use abi::Kind;
 use core::sync::atomic::{AtomicU64, Ordering};
+use smp::CpuId;
 use smp::chain::Node;
 
 /// Kind and generation of an object, as its header holds them and a capability remembers them.
@@ -44,6 +45,29 @@ impl Tag {
     #[must_use]
     pub const fn of_value(kind: Kind) -> Self {
         Self::first(kind)
+    }
+
+    /// Of the tag of a replica, bits of its CPU's number, which stands between kind and generation.
+    const CPU_BITS: u32 = 10;
+
+    /// The tag of capabilities to an endpoint's replica on `cpu`, where this is the endpoint's; none where that has had
+    /// more lives than such a tag can tell apart.
+    #[must_use]
+    pub fn of_replica(self, cpu: CpuId) -> Option<Self> {
+        const { assert!(crate::mem::layout::MAX_CPUS <= 1 << Self::CPU_BITS) };
+        let life = self.0 >> Self::KIND_BITS;
+        let fits = life.leading_zeros() >= Self::KIND_BITS + Self::CPU_BITS;
+        let place = life << Self::CPU_BITS | cpu.index() as u64;
+        fits.then_some(Self(place << Self::KIND_BITS | Kind::Replica as u64))
+    }
+
+    /// The endpoint's tag and the CPU, where this is a replica's.
+    #[must_use]
+    pub fn of_endpoint(self) -> Option<(Self, CpuId)> {
+        let place = self.0 >> Self::KIND_BITS;
+        let cpu = CpuId::new((place & ((1 << Self::CPU_BITS) - 1)) as usize)?;
+        let endpoint = Self(place >> Self::CPU_BITS << Self::KIND_BITS | Kind::Endpoint as u64);
+        self.is(Kind::Replica).then_some((endpoint, cpu))
     }
 
     /// The tag that was taken apart by [`Tag::raw`].
@@ -155,5 +179,19 @@ mod tests {
         assert_ne!(second, first);
         assert!(!header.kill(first), "a stale tag does not kill the new object");
         assert_eq!(header.tag(), second);
+    }
+
+    #[test]
+    fn the_tag_of_a_replica_tells_endpoint_and_cpu() {
+        let header = Header::new(Kind::Endpoint);
+        let (first, cpu) = (header.revive(), CpuId::new(77).expect("a CPU"));
+        let replica = first.of_replica(cpu).expect("few lives");
+        assert!(replica.is(Kind::Replica) && !replica.is(Kind::Endpoint));
+        assert_eq!(replica.of_endpoint(), Some((first, cpu)));
+        assert_eq!(first.of_endpoint(), None);
+        header.kill(first);
+        assert_ne!(header.revive().of_replica(cpu), Some(replica));
+        assert_eq!(Tag(u64::MAX >> 9).of_replica(cpu), None, "there is no place for so many lives");
+        assert!(Tag(u64::MAX >> 10).of_replica(cpu).is_some());
     }
 }

@@ -100,7 +100,9 @@ impl Pools {
             Kind::Endpoint => self.endpoints.balance(),
             Kind::Notification => self.notifications.balance(),
             Kind::Account => self.accounts.balance(),
-            Kind::CpuControl | Kind::Memory | Kind::Reply | Kind::Interrupt | Kind::Ports => 0,
+            Kind::CpuControl | Kind::Memory | Kind::Reply | Kind::Interrupt | Kind::Ports | Kind::Replica => {
+                0
+            }
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::arch::smp::cpu_count;
 use crate::arch::time;
 use crate::cap::Capability;
 use crate::cell::Cell;
+use crate::ipc::afar::{self, Afar};
 use crate::ipc::exception::Handler;
 use crate::ipc::{end, reply, turn};
 use crate::object::{Object, Tag};
@@ -70,6 +71,8 @@ pub enum Work {
     Handler(Option<Handler>),
     /// The reply for which a server kept it, when its reply capability had this tag.
     Reply(Tag, reply::Message),
+    /// A call to a server on another CPU.
+    Call(afar::Request),
 }
 
 /// What a thread asks for, and the answer.
@@ -81,7 +84,9 @@ pub struct Errand {
     value: u64,
     pub(super) result: AtomicU64,
     /// The error with which whoever has it is to answer at once, since the asker gave it up; 0 while it did not.
-    pub(super) withdrawn: AtomicU64,
+    pub(crate) withdrawn: AtomicU64,
+    /// What a call to a server on another CPU leaves here.
+    pub(crate) afar: Afar,
     envelope: UnsafeCell<Envelope>,
 }
 
@@ -96,13 +101,23 @@ impl Errand {
             value: 0,
             result: AtomicU64::new(0),
             withdrawn: AtomicU64::new(0),
+            afar: Afar::none(),
             envelope: UnsafeCell::new(Envelope::new()),
+        }
+    }
+
+    /// The CPU where it is done, as far as it is known: a target may move on.
+    pub(super) fn place(&self) -> CpuId {
+        match self.work {
+            Work::Call(request) => request.cpu,
+            // SAFETY: threads stay in memory for good; only its home is read.
+            _ => unsafe { (*self.target).home() },
         }
     }
 }
 
 /// Whether an operation is done.
-pub(super) enum Outcome {
+pub(crate) enum Outcome {
     Done(Result<u64, Error>),
     /// The asker will be answered when the target ends.
     Later,
@@ -147,8 +162,7 @@ impl Cell {
     }
 
     fn send(&mut self, asker: &Thread) {
-        // SAFETY: threads stay in memory for good; only its home is read.
-        let home = unsafe { (*asker.errand.target).home() };
+        let home = asker.errand.place();
         let about = ptr::from_ref(asker).cast_mut();
         // SAFETY: the asker waits for its answer; its one errand is in no mailbox when it sets out, or is sent on.
         unsafe { letter::about_thread(asker.errand.envelope.get(), about, Subject::Errand, home) };
@@ -172,7 +186,7 @@ impl Cell {
     }
 
     /// Tells `asker`, on whatever CPU, how its errand ended.
-    pub(super) fn answer(&mut self, asker: *mut Thread, result: Result<u64, Error>) {
+    pub(crate) fn answer(&mut self, asker: *mut Thread, result: Result<u64, Error>) {
         // SAFETY: an asker stays in memory until it is answered.
         let waiting = unsafe { &*asker };
         waiting.errand.result.store(result.unwrap_or_else(Error::to_raw), Ordering::Release);
@@ -196,6 +210,9 @@ impl Cell {
         }
         if asker.state == State::Waiting && matches!(asker.waits_for, Cause::Errand) {
             let result = asker.errand.result.load(Ordering::Acquire);
+            if matches!(asker.errand.work, Work::Call(_)) {
+                afar::take_reply(asker, abi::decode(result).is_ok());
+            }
             self.wake(asker, result);
         } else {
             self.release_if_reaped(asker);
@@ -204,6 +221,10 @@ impl Cell {
 
     fn perform(&mut self, asker: &Thread) -> Outcome {
         let Errand { work, target, tag, value, .. } = asker.errand;
+        if let Work::Call(request) = work {
+            let is_here = request.cpu == self.id();
+            return if is_here { afar::begin(self, asker, request) } else { Outcome::Elsewhere };
+        }
         {
             // SAFETY: threads stay in memory for good, and these are atomics.
             let seen = unsafe { &*target };
@@ -224,6 +245,7 @@ impl Cell {
                 Outcome::Done(Ok(0))
             }
             Work::Reply(tag, message) => Outcome::Done(reply::give(self, asker, target, tag, message)),
+            Work::Call(_) => Outcome::Elsewhere,
         }
     }
 

@@ -15,6 +15,7 @@ use super::remote::{Request, ask};
 use super::wait::Cause;
 use super::{State, Thread};
 use crate::cell::Cell;
+use crate::ipc::afar;
 use crate::object::Object;
 use crate::syscall::Return;
 use abi::ThreadOperation;
@@ -88,7 +89,7 @@ impl Cell {
     /// Ends the join that `asker`, a thread of this CPU, waits for with `error`: at once, or when the target's CPU has
     /// heard of it; unless the target ends before that. False if its errand is another one, which is over soon.
     pub fn give_join_up(&mut self, asker: &mut Thread, error: Error) -> bool {
-        if !matches!(asker.errand.work, Work::Control(ThreadOperation::Join)) {
+        if !matches!(asker.errand.work, Work::Control(ThreadOperation::Join) | Work::Call(_)) {
             return false;
         }
         if asker.is_owed_withdrawal || !asker.is_owed_answer {
@@ -106,6 +107,9 @@ impl Cell {
 
     /// Makes the target of `asker`'s join forget it, if that is a thread of this CPU that knows of it.
     fn withdraw(&mut self, asker: &Thread) -> bool {
+        if let Work::Call(request) = asker.errand.work {
+            return request.cpu == self.id() && afar::withdraw(self, asker);
+        }
         let target = asker.errand.target;
         // SAFETY: threads stay in memory for good, and these are atomics.
         let seen = unsafe { &*target };
@@ -122,8 +126,7 @@ impl Cell {
     }
 
     fn send_withdrawal(&mut self, asker: &Thread) {
-        // SAFETY: threads stay in memory for good; only its home is read.
-        let home = unsafe { (*asker.errand.target).home() };
+        let home = asker.errand.place();
         let about = ptr::from_ref(asker).cast_mut();
         // SAFETY: the asker keeps its errand and its memory until the withdrawal has come back; only one is under way.
         unsafe { letter::about_thread(asker.withdrawal.get(), about, Subject::Withdrawal, home) };
@@ -134,8 +137,7 @@ impl Cell {
     pub(super) fn serve_withdrawal(&mut self, asker: *mut Thread) {
         // SAFETY: an asker stays in memory, and leaves its errand as it is, until its withdrawal has come back.
         let thread = unsafe { &*asker };
-        // SAFETY: threads stay in memory for good; only its home is read.
-        if unsafe { (*thread.errand.target).home() } != self.id() {
+        if thread.errand.place() != self.id() {
             return self.send_withdrawal(thread);
         }
         if self.withdraw(thread) {

@@ -67,8 +67,10 @@ bitflags::bitflags! {
         const AWAY = 512;
         /// Its server has workers that are away: its reply looks after them.
         const COUNTED = 1024;
+        /// It calls for a thread of another CPU, and never runs.
+        const DEPUTY = 2048;
         /// The kernel made its call.
-        const BY_KERNEL = Self::FAULT.bits() | Self::EXCEPTION.bits();
+        const BY_KERNEL = Self::FAULT.bits() | Self::EXCEPTION.bits() | Self::DEPUTY.bits();
     }
 }
 
@@ -140,6 +142,8 @@ pub struct Thread {
     pub handler: Option<Handler>,
     /// What its server replies to, if it keeps it.
     pub reply: Reply,
+    /// The thread of another CPU for which it calls, if it is a deputy.
+    pub principal: *mut Thread,
     /// The list of kept callers that it is in.
     pub kept_at: *mut super::queue::Queue,
     /// Ended while another CPU was about to wake it.
@@ -254,6 +258,7 @@ impl Thread {
         thread.buffer = 0;
         thread.is_refused = false;
         thread.handler = None;
+        thread.principal = ptr::null_mut();
         thread.reply.prepare();
         thread.fault_deadline = 0;
         thread.is_owed_wake = false;

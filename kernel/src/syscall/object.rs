@@ -4,6 +4,7 @@ use super::{Return, memory};
 use crate::cap;
 use crate::cell::Cell;
 use crate::io::{interrupt, ports};
+use crate::ipc::afar;
 use crate::ipc::endpoint::{Endpoint, Template};
 use crate::ipc::notification::Notification;
 use crate::ipc::reply;
@@ -35,6 +36,7 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         Kind::Ports => ports::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Interrupt => interrupt::create(cell, arguments)?,
         Kind::Reply => reply::create(cell)?,
+        Kind::Replica => afar::create(cell, Handle(arguments[0]), arguments[1], Handle(arguments[2]))?,
         Kind::Thread | Kind::CpuControl => return Err(Error::BadArgument),
     };
     Ok(handle.0)

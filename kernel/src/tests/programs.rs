@@ -42,6 +42,10 @@ pub const TESTS: &[Test] = &[
     Test { name: "user_addresses", kind: Kind::Programs(|cell| start(cell, Part::Addresses), none_failed) },
     Test { name: "user_items", kind: Kind::Programs(|cell| with_rogue(cell, Part::Items), none_failed) },
     Test { name: "user_replies", kind: Kind::Programs(|cell| with_rogue(cell, Part::Kept), none_failed) },
+    Test {
+        name: "user_calls_afar",
+        kind: Kind::Programs(|cell| with_rogue(cell, Part::CallsAfar), none_failed),
+    },
     Test { name: "user_handlers", kind: Kind::Programs(|cell| start(cell, Part::Handlers), none_failed) },
     Test { name: "user_ill_will", kind: Kind::Programs(|cell| with_rogue(cell, Part::IllWill), none_failed) },
     Test { name: "user_ports", kind: Kind::Programs(|cell| start_here(cell, Part::Ports), none_failed) },
@@ -151,6 +155,7 @@ enum Part {
     PortsOfOthers = 71,
     AccountsGoBack = 72,
     MemoryTakenBack = 73,
+    CallsAfar = 74,
 }
 
 /// Exceptions that the test program can raise.

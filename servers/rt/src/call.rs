@@ -187,6 +187,12 @@ pub unsafe fn create_endpoint(
     raw(Call::Create, arguments).map(Handle)
 }
 
+/// Derives from `endpoint` a capability to its replica on `cpu`: calls by it are served there, wherever they are made. They
+/// carry no items. `control` is the right to place threads.
+pub fn create_replica(endpoint: Handle, cpu: u32, control: Handle) -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::Replica as u64, endpoint.0, cpu.into(), control.0]).map(Handle)
+}
+
 /// Makes a notification.
 pub fn create_notification() -> Result<Handle, Error> {
     raw(Call::Create, [Kind::Notification as u64]).map(Handle)

@@ -30,19 +30,19 @@ fn server(first: Message) -> ! {
 
 rt::worker!(serve, server);
 
-/// Makes the server and calls it from every CPU.
-pub fn to_one_server(cpus: u64) {
+/// Makes the server, of which a program has one at a time.
+pub fn make_server() -> Handle {
     // SAFETY: the stacks are used for nothing else.
     let endpoint = unsafe {
-        call::create_endpoint(
-            initial::ADDRESS_SPACE,
-            serve as *const () as u64,
-            stacks(),
-            STACK as u64,
-            WORKERS as u32,
-        )
+        let entry = serve as *const () as u64;
+        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks(), STACK as u64, WORKERS as u32)
     };
-    ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
+    endpoint.expect("an endpoint")
+}
+
+/// Makes the server and calls it from every CPU.
+pub fn to_one_server(cpus: u64) {
+    ENDPOINT.store(make_server().0, Ordering::Relaxed);
     super::threads::on_every_cpu(cpus, from_this_cpu);
     let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));
     assert_eq!(call::reply_wait(0, [0; 4]), Err(Error::NoCaller), "only workers reply");
@@ -54,12 +54,7 @@ pub fn to_one_server(cpus: u64) {
 /// were not joined; notifications.
 pub fn leave_all_behind(cpus: u64) {
     const NOTIFICATIONS: u32 = 20;
-    // SAFETY: the stacks are used for nothing else.
-    let endpoint = unsafe {
-        let entry = serve as *const () as u64;
-        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks(), STACK as u64, WORKERS as u32)
-    };
-    ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
+    ENDPOINT.store(make_server().0, Ordering::Relaxed);
     super::threads::on_every_cpu(cpus, call_once);
     for _ in 0..NOTIFICATIONS {
         assert!(call::create_notification().is_ok());

@@ -1,14 +1,14 @@
 //! What disturbs other CPUs, and how often: a remote start or join, and an unmapping. The counts are exact, on the side that
 //! sends and on each CPU that might be disturbed.
 
-use abi::{Fact, Handle, initial};
+use abi::{Fact, Handle, Kind, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Placement};
 
-use crate::count;
 use crate::memory::{OWN, PAGE, both, load, map, sent, unmap};
 use crate::stacks::Stacks;
 use crate::threads::{PRIORITY, child_stack};
+use crate::{calls, count};
 
 /// CPUs that take part at most: each has a thread that never rests, which many CPUs of a small host would be slow with.
 /// That the others are left alone shows on the sending side.
@@ -111,6 +111,7 @@ pub fn are_sent_once(cpus: u64) {
         assert_eq!(sent() - before, 1, "a thread starts on CPU {cpu}, which is idle");
     }
     remote_starts_and_joins(&stage);
+    remote_calls(&stage);
     unmappings(&stage);
     for cpu in stage.others() {
         COMMANDS[cpu].store(END, Ordering::Release);
@@ -128,6 +129,29 @@ fn remote_starts_and_joins(stage: &Stage) {
     let mut thread = Handle(0);
     stage.expect([0; MOST], "a start here", || thread = start(0, child, child_stack(0)));
     stage.expect([0; MOST], "a join here", || assert_eq!(call::join(thread, 0), Ok(0)));
+}
+
+/// One interrupt to the CPU that serves a call, and one back with the reply.
+fn remote_calls(stage: &Stage) {
+    let endpoint = calls::make_server();
+    for cpu in stage.others() {
+        let server = call::create_replica(endpoint, cpu as u32, initial::CPU_CONTROL).expect("a replica");
+        let ask = || assert!(call::call(server, [0; 4]).is_ok());
+        // The first one finds no worker.
+        for what in ["the first remote call", "a remote call", "another remote call"] {
+            let came = || call::fact(Fact::InterruptsTaken);
+            let before = came();
+            stage.expect(only(cpu), what, ask);
+            count::wait_until("the reply's interrupt came", || came() > before);
+            assert_eq!(came(), before + 1, "{what}");
+        }
+    }
+    let server = call::create_replica(endpoint, 0, initial::CPU_CONTROL).expect("a replica");
+    stage.expect([0; MOST], "a call here", || assert!(call::call(server, [0; 4]).is_ok()));
+    // Closing its replicas interrupts those that have one.
+    assert_eq!(call::destroy(endpoint), Ok(()));
+    count::wait_until("no replica is left", || count::objects(Kind::Endpoint) == 0);
+    stage.taken();
 }
 
 /// One interrupt to each CPU that used the page but the caller, and none to another one.

@@ -5,6 +5,7 @@
 
 mod accounts;
 mod addresses;
+mod afar;
 mod bad_calls;
 mod calls;
 mod capabilities;
@@ -72,6 +73,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         73 => pressure::takes_tables_back(cpus, degree),
         72 => accounts::go_back(companion),
         71 => drivers::use_ports_of_others(companion),
+        74 => afar::are_served_there(cpus, companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),

@@ -20,7 +20,8 @@ static DONE: AtomicU32 = AtomicU32::new(0);
 static WORK: AtomicUsize = AtomicUsize::new(0);
 
 /// The parts that threads may play; a thread is told its index.
-const PARTS: [fn(u32); 12] = [
+const PARTS: [fn(u32); 13] = [
+    super::afar::call_all,
     super::calls::call_once,
     super::null_calls,
     place_and_yield,

@@ -37,6 +37,9 @@ const PRIMITIVES_CPUS: &[u32] = &[32];
 /// Operations of a remote call, which nothing is deferred in.
 const REMOTE_CALLS: u64 = 500;
 
+/// CPUs at which calls to another CPU are measured.
+const REMOTE_IPC_CPUS: &[u32] = &[2, 8];
+
 /// A sweep whose points are judged.
 pub struct Figures {
     cpus: &'static [u32],
@@ -97,6 +100,13 @@ pub fn cases() -> Vec<Case> {
         let judge = goals::judge_primitives;
         Figures { cpus: PRIMITIVES_CPUS, workloads, ops: Some(ops), variants: BASELINE, judge }
     };
+    let remote_ipc = Figures {
+        cpus: REMOTE_IPC_CPUS,
+        workloads: vec![goals::REMOTE_IPC],
+        ops: None,
+        variants: BASELINE,
+        judge: goals::judge_remote_ipc,
+    };
     let ablations = ABLATIONS.iter().map(|&(name, variants, workload)| {
         let (workloads, judge) = (vec![workload], judge_ablation);
         case(name, Figures { cpus: ABLATION_CPUS, workloads, ops: Some(ABLATION_OPS), variants, judge })
@@ -104,6 +114,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case("figures/1-to-16-cpus", local(CPUS)),
         case(MANY, local(MANY_CPUS)),
+        case("figures/ipc-remote", remote_ipc),
         case("figures/smp-primitives", primitives(goals::PRIMITIVES.to_vec(), goals::PRIMITIVE_OPS)),
         case("figures/smp-remote-call", primitives(vec![goals::REMOTE_CALL], REMOTE_CALLS)),
         case("figures/smp-shootdown", primitives(vec![goals::SHOOTDOWN], REMOTE_CALLS)),

@@ -1,5 +1,6 @@
 //! What one operation of each workload is: a family a file.
 
+mod afar;
 mod calls;
 mod counters;
 pub mod files;
@@ -64,6 +65,7 @@ pub const fn worker(entry: Entry) -> Option<Worker> {
         number::MUTEX => work::<{ number::MUTEX }, counters::Locked>,
         number::MUNMAP => work::<{ number::MUNMAP }, Checked<memory::Mapped>>,
         number::THREAD_CREATE => work::<{ number::THREAD_CREATE }, threads::CreateJoin>,
+        number::IPC_REMOTE => work::<{ number::IPC_REMOTE }, afar::Pair>,
         number::PROCESS_CREATE => work::<{ number::PROCESS_CREATE }, processes::SpawnWait>,
         number::PIPE => work::<{ number::PIPE }, Checked<pipes::RoundTrip>>,
         number::NOTIFY => work::<{ number::NOTIFY }, kernel::Notify>,
