@@ -3,8 +3,8 @@
 //! A process is named by its number; 0 is the caller itself, and only servers may name others. Lengths and
 //! addresses are in bytes and whole pages.
 
-use abi::Handle;
-use rt::service::{Argument, Arguments, Request};
+use abi::{Handle, Rights};
+use rt::service::{Argument, Arguments, Failure, Request};
 
 /// The name of an object: up to 16 bytes, filled up with zeroes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -84,5 +84,33 @@ rt::interface! {
         17 name(object: u64, name: Name) -> ();
         /// The object of this name.
         18 find(name: Name) -> u64;
+        /// Makes an object of so many pages, each of which comes from a pager elsewhere when it is first touched: a fault on one
+        /// is a call to that pager, on the faulting CPU, as [`abi::fault`] says; its badge is [`paged_badge`], its offset the
+        /// page's in the object. The capability to the pager goes with the request: [`MemoryClient::paged_by`]. Servers are not
+        /// shown such an object, and there are no copies of it. Returns its number.
+        19 paged(pages: u64) -> u64;
+    }
+}
+
+/// The number of [`MemoryClient::paged`].
+pub const PAGED: u64 = 19;
+
+/// The badge of faults that a pager is asked to answer for the object of this number. Clients' badges are all lower.
+#[must_use]
+pub const fn paged_badge(object: u64) -> u64 {
+    /// Of a region of the memory server's, and that its pages do not come from there.
+    const ELSEWHERE: u64 = 1 << 63 | 3 << 60;
+    ELSEWHERE | (object % rt::layout::OBJECT_PLACES)
+}
+
+impl MemoryClient {
+    /// [`paged`](Self::paged) by `pager`, an endpoint of the caller's, with the right to receive.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn paged_by(&self, pages: u64, pager: Handle) -> Result<u64, Failure> {
+        let mut request = Request::new(PAGED);
+        request.word(pages);
+        rt::items::send(request, self.0, pager, Rights(Rights::USE.0 | Rights::RECEIVE.0))
     }
 }

@@ -10,6 +10,7 @@ mod files;
 mod left;
 mod load;
 mod memory;
+mod pager;
 mod process;
 mod restart;
 
@@ -21,6 +22,7 @@ rt::main!(run);
 type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
 const CHECKS: &[Check] = &[
+    ("memory/pager", pager::page_in),
     ("process/kill", process::kill),
     ("process/limits", process::limits),
     ("restart/console", console::restart),

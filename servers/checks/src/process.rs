@@ -10,6 +10,7 @@ use rt::start::Block;
 
 use crate::left::Left;
 use crate::load::Load;
+use crate::pager;
 
 /// This program, and what a process of it is to do: the lower half of its word.
 pub const PROGRAM: &[u8] = b"checks";
@@ -18,6 +19,10 @@ const GROW: u64 = 2;
 const KILL_OTHERS: u64 = 3;
 /// It ends at once with the upper half as its status.
 pub const END: u64 = 4;
+/// It maps the object of the upper half, whose pages come from its parent.
+pub const PAGED: u64 = 5;
+/// The same, and touches a page that its parent refuses.
+pub const REFUSED: u64 = 6;
 /// How a process ends that could do what it must not.
 const NOT_REFUSED: u64 = 77;
 
@@ -62,6 +67,8 @@ pub fn play(block: &'static Block) -> u64 {
             if others == [refused; 2] { 0 } else { NOT_REFUSED }
         }
         END => number,
+        PAGED => pager::play(block, number),
+        REFUSED => pager::play_refused(block, number),
         _ => 1,
     }
 }

@@ -58,6 +58,7 @@ impl Server for Memory {
     type Replica = &'static Replica;
 
     const IS_MADE_AT_ONCE: bool = true;
+    const TAKES_CAPABILITIES: bool = true;
 
     fn prepare(block: &Block, cpu: u32) {
         kernel::make_heap(block, cpu);
@@ -81,6 +82,17 @@ impl Server for Memory {
             let handle = |frame| self.0.outside.handle(frame).0;
             return self.0.fault(turn.replica, message.first, message.words, handle);
         }
-        self.dispatch(turn, message.words)
+        self.answer(turn, message.words)
+    }
+}
+
+impl Memory {
+    /// Answers what is no fault. Apart, so that faults have the registers to themselves.
+    #[inline(never)]
+    fn answer(&self, turn: &Turn<'_, Self>, words: [u64; 4]) -> Answer {
+        match rt::items::take() {
+            Some(capability) => self.with_capability(turn, words, capability),
+            None => self.dispatch(turn, words),
+        }
     }
 }

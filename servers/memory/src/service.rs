@@ -2,18 +2,21 @@
 
 use abi::Handle;
 use api::badge;
-use api::memory::Name;
+use api::memory::{Name, PAGED, paged_badge};
 use rt::errno::Errno;
 use rt::layout::{MAX_CPUS, OBJECT, OBJECTS};
 use rt::server::Turn;
+use rt::service::{Answer, OPERATION};
 use rt::window::WINDOW_BYTES;
 
 use crate::Memory;
 use crate::object::{self, Made, Sharing};
 use crate::operations::Caller;
+use crate::outside::Outside as _;
 use crate::region::{Kind, Shape};
 
 const _: () = assert!(WINDOW_BYTES <= OBJECT && MAX_CPUS <= 1024);
+const _: () = assert!(Kind::Other.badge(7) == paged_badge(7));
 
 fn caller<'a>(turn: &Turn<'a, Memory>) -> Caller<'a> {
     Caller { process: turn.badge, replica: turn.replica }
@@ -113,7 +116,34 @@ impl api::memory::Memory for Memory {
         self.0.find(name)
     }
 
+    fn paged(&self, _: &Turn<'_, Self>, _pages: u64) -> Result<u64, Errno> {
+        // No capability to a pager came with it, or [`Memory::paged_by`] would have it.
+        Err(Errno::Invalid)
+    }
+
     fn next_object(&self, turn: &Turn<'_, Self>, last: u64) -> Result<u64, Errno> {
         self.0.next_object(caller(turn), last)
+    }
+}
+
+impl Memory {
+    /// Answers a request that brought a capability.
+    #[cold]
+    #[inline(never)]
+    pub fn with_capability(&self, turn: &Turn<'_, Self>, words: [u64; 4], pager: Handle) -> Answer {
+        let made = match words {
+            [operation, pages, ..] if operation & OPERATION == PAGED => self.paged_by(turn, pages, pager),
+            _ => Err(Errno::Invalid),
+        };
+        if made.is_err() {
+            self.0.outside.delete(pager);
+        }
+        Answer::of(made, None)
+    }
+
+    fn paged_by(&self, turn: &Turn<'_, Self>, pages: u64, pager: Handle) -> Result<u64, Errno> {
+        let (caller, sharing) = (caller(turn), Sharing::Own);
+        let made = Made { owner: caller.process, pages, sharing, original: 0, pager: pager.0 };
+        self.0.make_object(caller, &made)
     }
 }

@@ -9,6 +9,8 @@ use crate::layout::STACK;
 
 /// Where a stack has the word that its thread waits at: behind [`Here`], on a line of its own.
 const PARKING_PLACE: u64 = 64;
+/// Where it has the thread's message buffer: see [`crate::items`].
+const BUFFER: usize = 512;
 
 /// What is at the start of each stack.
 #[derive(Clone, Copy, Debug)]
@@ -50,3 +52,11 @@ pub(crate) fn parking_place() -> &'static AtomicU32 {
     // stay mapped, or are mapped zeroed again.
     unsafe { &*place().cast::<u8>().add(PARKING_PLACE as usize).cast::<AtomicU32>() }
 }
+
+/// The calling thread's message buffer, where it has made it that. Far from what is in use of the stack.
+#[inline(always)]
+pub(crate) fn buffer() -> *mut abi::Buffer {
+    place().cast::<u8>().wrapping_add(BUFFER).cast()
+}
+
+const _: () = assert!(BUFFER.is_multiple_of(align_of::<abi::Buffer>()) && BUFFER > PARKING_PLACE as usize);

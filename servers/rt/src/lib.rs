@@ -4,7 +4,7 @@
 //! [`log!`] writes to the early console. A panic logs its message and ends the program.
 //!
 //! For clients: [`service`] (typed calls from one description of a service), [`window`] (what does not fit in a
-//! message), [`thread`], [`mutex`], [`pipe`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
+//! message), [`items`] (a capability that goes with one), [`thread`], [`mutex`], [`pipe`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
 //! (what outlives the server), [`archive`]. [`layout`] says where things
 //! are in every program.
 #![no_std]
@@ -17,6 +17,7 @@ pub mod errno;
 pub mod heap;
 pub mod here;
 pub mod io;
+pub mod items;
 pub mod layout;
 pub mod memory;
 pub mod mutex;

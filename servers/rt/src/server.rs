@@ -19,6 +19,7 @@ use smp::{Cpu, CpuId, Platform};
 
 use crate::call::{self, Message};
 use crate::here::{self, Here};
+use crate::items;
 use crate::service::{Answer, BEGIN, OPERATION, SLOT_SHIFT};
 use crate::start::{self, Block};
 use crate::window::{SLOTS, Slot};
@@ -31,6 +32,9 @@ pub trait Server: Sync + Sized + 'static {
     /// Whether making it calls nobody and waits for nothing. Workers of other CPUs keep their replicas then until it is made,
     /// and their callers wait for those, also where a CPU has one worker only.
     const IS_MADE_AT_ONCE: bool = false;
+
+    /// Whether a request to it may bring a capability: see [`crate::items`].
+    const TAKES_CAPABILITIES: bool = false;
 
     /// Makes what there is before anything else on CPU `cpu` of a server without a pager; others need nothing.
     fn prepare(_block: &Block, _cpu: u32) {}
@@ -157,6 +161,9 @@ pub fn work<S: Server, const ENTRIES: usize>(place: &'static Place<S, ENTRIES>) 
         S::prepare(block, cpu);
     }
     here::set(Here { cpu, slot: 0 });
+    if S::TAKES_CAPABILITIES && items::let_in().is_err() {
+        crate::log!("a worker's message buffer was refused");
+    }
     let mut message = next(Answer { label: 0, words: [0; 4] });
     if place.server.load(Ordering::Acquire).is_null() {
         message = begin(place, block, message);

@@ -175,7 +175,16 @@ impl Request {
     /// [`Failure`].
     #[inline(always)]
     pub fn send<R: Reply>(self, endpoint: Handle) -> Result<R, Failure> {
-        match call::call(endpoint, self.words) {
+        self.send_by(|words| call::call(endpoint, words))
+    }
+
+    /// The same by a call of another kind.
+    #[inline(always)]
+    pub(crate) fn send_by<R: Reply>(
+        self,
+        call: impl FnOnce([u64; 4]) -> Result<call::Message, abi::Error>,
+    ) -> Result<R, Failure> {
+        match call(self.words) {
             Ok(reply) if reply.first == 0 => Ok(R::take(reply.words, self.slot)),
             Ok(reply) => Err(Failure::Refused(Errno::from_number(reply.first))),
             Err(error) => Err(Failure::Kernel(error)),

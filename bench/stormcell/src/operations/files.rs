@@ -142,13 +142,16 @@ impl Operation<{ number::FILE_OPEN }> for Checked<OpenClose> {
 pub struct ReadPage {
     files: FileClient,
     descriptor: u32,
+    /// Where the server puts what was read: this worker's slot.
+    slot: Slot,
     buffer: [u8; PAGE as usize],
 }
 
 impl Operation<{ number::FILE_READ }> for Checked<ReadPage> {
     fn prepare(cpu: u32) -> Self {
         let buffer = [0; PAGE as usize];
-        let made = own_file(cpu, 1).map(|descriptor| ReadPage { files: server(), descriptor, buffer });
+        let slot = Slot::own(rt::here::get().slot);
+        let made = own_file(cpu, 1).map(|descriptor| ReadPage { files: server(), descriptor, slot, buffer });
         Self::of("own file", made)
     }
 
@@ -156,8 +159,7 @@ impl Operation<{ number::FILE_READ }> for Checked<ReadPage> {
     fn run(&mut self) -> bool {
         self.get().is_some_and(|own| {
             let read = own.files.pread(own.descriptor, 0, PAGE as usize);
-            let slot = Slot::own(rt::here::get().slot);
-            let copied = slot.read(rt::window::DATA, &mut own.buffer);
+            let copied = own.slot.read(rt::window::DATA, &mut own.buffer);
             core::hint::black_box(&own.buffer);
             read == Ok(PAGE) && copied as u64 == PAGE
         })
