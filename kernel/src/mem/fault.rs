@@ -99,13 +99,18 @@ fn fill(cell: &mut Cell, space: &Space, address: u64, access: Access) -> Result<
     Ok(fits)
 }
 
-/// The same when the account had nothing left for a table: others are discarded for it. A program that needs more tables for
-/// one instruction than its account can pay at a time ends.
+/// The same when the account had nothing left for a table: others are discarded for it, those of this CPU before those of other
+/// CPUs, which are for where this CPU's do not suffice together. A program that needs more tables for one instruction than its
+/// account can pay at a time ends.
 #[cold]
 fn make_room(cell: &mut Cell, thread: &mut Thread, address: u64, access: Access) -> *mut Thread {
     let space = thread.space;
     let gets_on = space.local(cell).is_ok_and(|local| local.gets_on(thread.registers.rip));
-    let filled = gets_on && space.retry_with_room(cell, &|cell| fill(cell, space, address, access)).is_ok();
+    let fill_it = |cell: &mut Cell| fill(cell, space, address, access);
+    let filled = match gets_on {
+        true => space.retry_with_room(cell, &fill_it).is_ok(),
+        false => space.take_tables_back(cell) && fill_it(cell).is_ok(),
+    };
     if filled { thread } else { exception::raise(cell, thread, address) }
 }
 

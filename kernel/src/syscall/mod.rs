@@ -196,7 +196,7 @@ mod shell {
         }
         fn destroy(cell, handle) { object::destroy(cell, Handle(handle)).into() }
         fn mint(cell, handle, mask, badge) {
-            capability::mint(cell, Handle(handle), rights(mask), badge).into()
+            with_room(cell, |cell| capability::mint(cell, Handle(handle), rights(mask), badge)).into()
         }
         fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
@@ -205,7 +205,8 @@ mod shell {
             with_room(cell, |cell| capability::grant(cell, handle, space, rights(mask), badge)).into()
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
-            thread::create(cell, Handle(space), placement, [entry, stack, argument], Handle(control)).into()
+            let start = [entry, stack, argument];
+            with_room(cell, |cell| thread::create(cell, Handle(space), placement, start, Handle(control))).into()
         }
         fn thread_exit(cell, status) { thread::exit(cell, status) }
         fn join(cell, thread, deadline) { thread::join(cell, Handle(thread), deadline) }

@@ -1,6 +1,6 @@
 //! An account that is nearly used up: page tables are discarded, and the program goes on.
 
-use abi::{Error, Handle, initial};
+use abi::{Error, Handle, Rights, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Placement};
 use rt::memory;
@@ -64,6 +64,9 @@ static WANTED: AtomicU64 = AtomicU64::new(0);
 static USED: AtomicU64 = AtomicU64::new(0);
 const END: u64 = u64::MAX;
 
+/// Handles for which this CPU's own tables do not pay: each frame has 64.
+const HANDLES: usize = 2000;
+
 /// Where the other CPU uses pages.
 const THEIRS: u64 = 0x40_0000_0000;
 
@@ -123,7 +126,15 @@ pub fn takes_tables_back(cpus: u64, degree: u64) {
     let rest = leave(0);
     let small = memory::create_account(Handle(0), 16 * PAGE).expect("paid by the other CPU's tables");
     assert_eq!(call::destroy(small), Ok(()));
+    // For handles.
     use_again();
+    let more = leave(0);
+    let minted = core::array::from_fn::<Handle, HANDLES, _>(|number| {
+        call::mint(thread, Rights::USE, 0).unwrap_or_else(|error| panic!("handle {number}: {error:?}"))
+    });
+    minted.into_iter().for_each(|handle| assert_eq!(call::delete(handle), Ok(())));
+    use_again();
+    assert_eq!(call::destroy(more), Ok(()));
     assert_eq!(call::destroy(rest), Ok(()));
     WANTED.store(END, Ordering::Release);
     assert_eq!(call::join(thread, 0), Ok(0));

@@ -46,6 +46,19 @@ pub fn is_charged(cpus: u64) {
     };
     ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
     (0..cpus as u32).for_each(servers_work_is_their_callers);
+    (0..cpus as u32).for_each(work_elsewhere_is_its_callers);
+}
+
+/// A server works for this thread on another CPU.
+fn work_elsewhere_is_its_callers(there: u32) {
+    let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));
+    let server = call::create_replica(endpoint, there, initial::CPU_CONTROL).expect("a replica");
+    let before = own_time();
+    // As for clients here: one call of all is enough.
+    count::wait_until("this thread was charged for the server's work on another CPU", || {
+        call::call(server, [8 * MILLISECOND, 0, 0, 0]).expect("a reply");
+        own_time() - before >= 4 * MILLISECOND
+    });
 }
 
 fn own_work_is_charged() {
