@@ -29,6 +29,8 @@ fn spin(time: u64) {
 
 fn server(mut message: Message) -> ! {
     loop {
+        // So that it is the worker that is chosen to run, for its caller.
+        call::yield_now();
         spin(message.words[0]);
         message = call::reply_wait(0, [0; 4]).expect("a worker waits for calls");
     }
