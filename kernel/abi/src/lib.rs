@@ -72,12 +72,33 @@ pub enum Fact {
     /// [`Kind`]'s number from bit [`Handle::BITS`] on. [`Error::StaleHandle`]: nothing. [`Error::NoCapability`]: there is no
     /// such slot, nor one behind it. So a server that was started anew finds what it was about to take down.
     OwnCapability = 10,
+    /// Frames that accounts pay, all together, for what [`Paid`] says; its number stands in the handle's place.
+    PaidFrames = 11,
     /// Interrupts of devices that the calling CPU took since boot.
     DeviceInterrupts = 32,
     /// Where a device has to write for an interrupt that comes by a message: see [`interrupt`].
     MessageAddress = 33,
     /// What it has to write there.
     MessageData = 34,
+}
+
+/// What an account pays whole frames for: each grows and shrinks with what a program does, not by objects that it makes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum Paid {
+    /// Page tables: a cache, which is discarded where an account has nothing left.
+    Tables = 0,
+    /// What says which pages a space maps, and who waits at which addresses.
+    Pages = 1,
+    /// Tables of capabilities, as large as they once had to be.
+    Capabilities = 2,
+    /// What finds a space's regions.
+    Regions = 3,
+}
+
+impl Paid {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Tables, Self::Pages, Self::Capabilities, Self::Regions];
 }
 
 /// What is done with a thread by [`Call::ThreadControl`], for which its capability needs [`Rights::RECEIVE`].

@@ -139,10 +139,11 @@ impl Part {
         let place = self.chunks.get(count as usize / CHUNK).ok_or(Error::NoMemory)?;
         // Chunks of former tables keep their generations; a zeroed frame is a chunk of slots of generation 0.
         let former = if self.local.starts_fresh { None } else { Public::of(cell::here()).chunks().take() };
-        let mut frames = Paid { account: self.local.account, node: self.local.node };
+        let mut frames =
+            Paid { account: self.local.account, node: self.local.node, purpose: super::table::PURPOSE };
         let frame = match former {
             // It is paid for as if it were new.
-            Some(former) => match self.local.account.pay(PAGE) {
+            Some(former) => match frames.pay() {
                 Ok(()) => former,
                 Err(error) => {
                     Public::of(cell::here()).chunks().give(former);

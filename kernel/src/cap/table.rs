@@ -26,6 +26,9 @@ pub struct Table {
     account: &'static Account,
 }
 
+/// What frames of tables are paid for.
+pub(super) const PURPOSE: abi::Paid = abi::Paid::Capabilities;
+
 impl Table {
     /// An empty table for a machine of `cpus` CPUs, its directory on `node`.
     pub fn new(cpus: u32, node: u32, account: &'static Account) -> Result<Self, Error> {
@@ -33,7 +36,7 @@ impl Table {
         if cpus as usize > PAGE as usize / size_of::<usize>() {
             return Err(Error::NoMemory);
         }
-        let frame = Paid { account, node }.take().ok_or(Error::NoMemory)?;
+        let frame = Paid { account, node, purpose: PURPOSE }.take().ok_or(Error::NoMemory)?;
         // A zeroed frame is an array of null pointers.
         let parts = memory_at(frame);
         Ok(Self { parts: AtomicPtr::new(parts), count: cpus, starts_fresh: AtomicBool::new(false), account })
@@ -47,7 +50,7 @@ impl Table {
     /// Ends all capabilities and gives the memory back. Nobody uses the table any more; what was derived from its
     /// capabilities finds them ended, for their memory stays capabilities.
     pub fn clear(&self, cell: &mut Cell) {
-        let mut frames = Paid { account: self.account, node: cell.node() };
+        let mut frames = Paid { account: self.account, node: cell.node(), purpose: PURPOSE };
         let chunks = Public::of(cell.id()).chunks();
         for index in 0..self.count as usize {
             let part = self.place(index).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
@@ -55,7 +58,7 @@ impl Table {
             let Some(all) = (unsafe { part.as_ref() }) else { continue };
             all.clear(cell, |chunk| {
                 chunks.give(chunk);
-                self.account.refund(PAGE);
+                frames.refund();
             });
             frames.give(address_of(part));
         }
@@ -94,7 +97,7 @@ impl Table {
 
     #[cold]
     fn make_part(&self, place: &AtomicPtr<Part>, cpu: CpuId, node: u32) -> Result<&Part, Error> {
-        let frame = Paid { account: self.account, node }.take().ok_or(Error::NoMemory)?;
+        let frame = Paid { account: self.account, node, purpose: PURPOSE }.take().ok_or(Error::NoMemory)?;
         let starts_fresh = self.starts_fresh.load(Ordering::Relaxed);
         // SAFETY: the frame is fresh, and parts are never unmapped.
         unsafe {

@@ -55,6 +55,8 @@ struct Own {
     look_at: AtomicU64,
     counts: Counts,
     interrupts_sent: AtomicU64,
+    /// Frames that accounts paid here less those given back here, wrapping.
+    paid_frames: [AtomicU64; abi::Paid::ALL.len()],
 }
 
 /// Where the public part lies in a CPU's area: on the page behind the private one.
@@ -88,6 +90,7 @@ impl Public {
             look_at: AtomicU64::new(0),
             counts: Counts::default(),
             interrupts_sent: AtomicU64::new(0),
+            paid_frames: [const { AtomicU64::new(0) }; abi::Paid::ALL.len()],
         };
         let public = Self {
             online: CachePadded::default(),
@@ -142,6 +145,11 @@ impl Public {
     /// Objects of `kind` that were taken on that CPU less those given back there: see [`crate::object::pool::alive`].
     pub fn objects(&self, kind: Kind) -> u64 {
         self.own.pools.balance(kind)
+    }
+
+    /// Frames that accounts paid on that CPU for `purpose`, less those given back there, wrapping. Only it writes them.
+    pub fn paid_frames(&self, purpose: abi::Paid) -> &AtomicU64 {
+        &self.own.paid_frames[purpose as usize]
     }
 
     /// Its table of clustered objects.

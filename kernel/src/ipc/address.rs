@@ -112,7 +112,7 @@ pub fn wait(cell: &mut Cell, address: u64, expected: u64, deadline: u64) -> Retu
     if let Err(error) = user::load_word(space, address) {
         return Return::error(error);
     }
-    let bucket = match space.waiters.bucket_or_make(address, &mut space.frames(cell)) {
+    let bucket = match space.waiters.bucket_or_make(address, &mut space.frames_for_pages(cell)) {
         Ok(bucket) => bucket,
         Err(error) => return Return::error(error),
     };

@@ -13,6 +13,7 @@ use smp::clustered::{Balance, Credit};
 use super::frames::FromNode;
 use super::layout::{PAGE, address_of, memory_at};
 use super::page_map::Frames;
+use crate::cell::Public;
 use crate::cell::{self, Cell};
 use crate::object::{Header, Object, Tag};
 use abi::{Error, Kind};
@@ -239,6 +240,8 @@ impl Account {
 pub struct Paid<'a> {
     /// Who pays.
     pub account: &'a Account,
+    /// What for.
+    pub purpose: abi::Paid,
     /// Where the frames come from.
     pub node: u32,
 }
@@ -247,14 +250,44 @@ impl Frames for Paid<'_> {
     fn take(&mut self) -> Option<u64> {
         self.account.pay(PAGE).ok()?;
         let frame = FromNode(self.node).take();
-        if frame.is_none() {
-            self.account.refund(PAGE);
+        match frame {
+            Some(_) => Self::count(self.purpose, 1),
+            None => self.account.refund(PAGE),
         }
         frame
     }
 
     fn give(&mut self, frame: u64) {
         FromNode(self.node).give(frame);
+        self.refund();
+    }
+}
+
+impl Paid<'_> {
+    /// Pays for a frame that somebody else has.
+    pub fn pay(&self) -> Result<(), Error> {
+        self.account.pay(PAGE)?;
+        Self::count(self.purpose, 1);
+        Ok(())
+    }
+
+    /// Gives back what a frame cost that stays with somebody else.
+    pub fn refund(&self) {
+        Self::count(self.purpose, -1);
         self.account.refund(PAGE);
+    }
+
+    fn count(purpose: abi::Paid, change: i64) {
+        let count = Public::of(cell::here()).paid_frames(purpose);
+        // Its own CPU's alone.
+        count.store(count.load(Ordering::Relaxed).wrapping_add_signed(change), Ordering::Relaxed);
+    }
+
+    /// Frames that accounts pay for `purpose`. Exact while none is paid or given back.
+    #[must_use]
+    pub fn frames(purpose: abi::Paid) -> u64 {
+        let counts =
+            crate::arch::smp::cpus().map(|id| Public::of(id).paid_frames(purpose).load(Ordering::Relaxed));
+        counts.fold(0, u64::wrapping_add)
     }
 }

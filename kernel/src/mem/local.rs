@@ -291,7 +291,8 @@ impl Space {
     /// `here` is the calling CPU, whose table no other uses.
     fn discard_tables_of(&self, here: CpuId) -> bool {
         let Some(tables) = self.tables_of(here) else { return false };
-        let mut frames = Paid { account: self.account, node: node_of(here.index() as u32) };
+        let mut frames =
+            Paid { account: self.account, node: node_of(here.index() as u32), purpose: abi::Paid::Tables };
         tables.discard(|| shootdown::flush_here(here, self), &mut frames)
     }
 

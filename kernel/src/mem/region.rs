@@ -184,17 +184,23 @@ static RECORDS: Pool<Slabs<Fresh>, Areas> =
 #[derive(Clone, Copy, Debug)]
 pub struct Paying(&'static Account);
 
+impl Paying {
+    const fn paid(&self, node: u32) -> Paid<'static> {
+        Paid { account: self.0, node, purpose: abi::Paid::Regions }
+    }
+}
+
 // SAFETY: a node is a frame (`Node` of the map is a page), which is nobody else's until it is given back.
 unsafe impl Backing for Paying {
     fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
         debug_assert!(layout.size() as u64 <= PAGE && layout.align() as u64 <= PAGE);
         let node = node_of(near.index() as u32);
-        let frame = Paid { account: self.0, node }.take().ok_or(Exhausted)?;
+        let frame = self.paid(node).take().ok_or(Exhausted)?;
         NonNull::new(memory_at(frame)).ok_or(Exhausted)
     }
 
     unsafe fn give(&self, memory: NonNull<u8>, _: Layout) {
-        Paid { account: self.0, node: 0 }.give(address_of(memory.as_ptr()));
+        self.paid(0).give(address_of(memory.as_ptr()));
     }
 }
 
@@ -205,7 +211,7 @@ unsafe impl Deferred for Paying {
         // SAFETY: the caller's: nobody finds the node any more, and it is retired once.
         unsafe { Frame::retire(cpu, address_of(memory.as_ptr())) };
         // Now already: the space, and its account, may be gone by then.
-        self.0.refund(PAGE);
+        self.paid(0).refund();
     }
 }
 

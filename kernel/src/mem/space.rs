@@ -81,7 +81,7 @@ impl Space {
         degree: u32,
     ) -> Result<&'static Self, Error> {
         let table = Table::new(cpu_count(), cell.node(), account)?;
-        let mut frames = Paid { account, node: cell.node() };
+        let mut frames = Paid { account, node: cell.node(), purpose: abi::Paid::Tables };
         let locals = match Locals::new(degree, &mut frames) {
             Ok(locals) => locals,
             Err(error) => {
@@ -133,11 +133,18 @@ impl Space {
         }
     }
 
-    /// Frames that its account pays.
+    /// Frames that its account pays for page tables.
     #[inline]
     #[must_use]
     pub fn frames(&self, cell: &Cell) -> Paid<'static> {
-        Paid { account: self.account, node: cell.node() }
+        Paid { account: self.account, node: cell.node(), purpose: abi::Paid::Tables }
+    }
+
+    /// Frames that its account pays for what it knows of pages.
+    #[inline]
+    #[must_use]
+    pub fn frames_for_pages(&self, cell: &Cell) -> Paid<'static> {
+        Paid { purpose: abi::Paid::Pages, ..self.frames(cell) }
     }
 
     /// The program's name.
@@ -150,7 +157,7 @@ impl Space {
     /// The page of this number, made if need be.
     #[inline]
     pub fn page(&self, cell: &Cell, number: u64) -> Result<&'static Page, Error> {
-        self.pages.find_or_make(number, &mut self.frames(cell), |leaf, first| {
+        self.pages.find_or_make(number, &mut self.frames_for_pages(cell), |leaf, first| {
             let frame = Frame::at(leaf);
             frame.space.store(ptr::from_ref(self).cast_mut(), Ordering::Relaxed);
             frame.first_page.store(first, Ordering::Relaxed);
@@ -335,7 +342,7 @@ impl Space {
     pub fn take_apart(&'static self, cell: &mut Cell) {
         self.header.kill(self.tag);
         mapping::remove_all(cell, self);
-        let mut frames = self.frames(cell);
+        let mut frames = self.frames_for_pages(cell);
         self.pages.clear(&mut frames);
         // SAFETY: a space is taken apart once a life.
         unsafe { self.regions.clear(cell.token()) };
@@ -348,7 +355,7 @@ impl Space {
                 cell.reap(thread);
             }
         }
-        self.locals.free(&mut frames);
+        self.locals.free(&mut self.frames(cell));
         self.table.clear(cell);
         self.account.let_go(cell);
         let place = ptr::NonNull::from(self);

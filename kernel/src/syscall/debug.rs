@@ -4,6 +4,7 @@ use crate::arch::{smp, time};
 use crate::cap;
 use crate::cell::Cell;
 use crate::io::interrupt;
+use crate::mem::account::Paid;
 use crate::mem::frames;
 use crate::mem::mapping::{self, Memory};
 use crate::object::{pool, retire};
@@ -45,6 +46,10 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
         }
         what if what == Fact::InterruptsTaken as u64 => Ok(cell.cpu_interrupts),
         what if what == Fact::OwnCapability as u64 => cap::describe(&cell.running().space.table, handle),
+        what if what == Fact::PaidFrames as u64 => {
+            let purpose = abi::Paid::ALL.into_iter().find(|purpose| *purpose as u64 == handle.0);
+            purpose.map(Paid::frames).ok_or(Error::BadArgument)
+        }
         what if what == Fact::DeviceInterrupts as u64 => Ok(cell.device_interrupts),
         what if what == Fact::MessageAddress as u64 => message(cell, handle).map(|message| message.address),
         what if what == Fact::MessageData as u64 => message(cell, handle).map(|message| message.data),

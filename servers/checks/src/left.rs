@@ -1,6 +1,6 @@
 //! What there is besides processes: it must be the same when they are gone.
 
-use abi::{Call, Fact, Handle, Kind};
+use abi::{Call, Fact, Handle, Kind, Paid};
 use api::memory::MemoryClient;
 use rt::call;
 use rt::start::Block;
@@ -12,6 +12,41 @@ const PAGES_SLACK: u64 = 512;
 /// How long is waited for objects that are about to be freed, in nanoseconds, and the time between two looks.
 const PATIENCE: u64 = 5_000_000_000;
 const REST: u64 = 1_000_000;
+
+/// Frames that programs may have more of after kills than before. They are page tables, a cache that is discarded where an
+/// account has nothing left, and what says which pages a space maps, which stays until the space ends; both follow from the
+/// addresses that were ever used (a list of the memory server's lies where the number of its frame says, a window at the place
+/// of its object), of which there are only so many: after a hundred kills, a hundred more add next to none.
+const MORE_FRAMES: u64 = 128;
+
+/// What the account has that pays for all servers and this program, and frames that are paid for, by purpose.
+#[derive(Clone, Copy, Debug)]
+pub struct Books {
+    credit: u64,
+    frames: [u64; Paid::ALL.len()],
+}
+
+impl Books {
+    /// What stands in them now.
+    pub fn now() -> Result<Self, &'static str> {
+        let credit = rt::memory::balance(Handle(0)).map_err(|_| "the account tells no balance")?;
+        Ok(Self { credit, frames: Paid::ALL.map(rt::memory::paid_frames) })
+    }
+
+    /// Whether they balance: to the byte, but for frames of which it is known what they are, and which are few.
+    pub fn compare(&self) -> Result<(), &'static str> {
+        let now = Self::now()?;
+        rt::log!("{self:?} before, {now:?} after");
+        let frames = |books: &Self| books.frames.iter().sum::<u64>() * abi::PAGE;
+        if now.credit + frames(&now) != self.credit + frames(self) {
+            return Err("the account does not balance");
+        }
+        if frames(&now) > frames(self) + MORE_FRAMES * abi::PAGE {
+            return Err("page tables, or other tables, grow with kills");
+        }
+        Ok(())
+    }
+}
 
 /// Kernel objects by kind that processes consist of, what the account has that pays for them, and free pages.
 #[derive(Clone, Copy, Debug)]

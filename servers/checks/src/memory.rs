@@ -7,6 +7,7 @@ use rt::errno::Errno;
 use rt::service::{Failure, until_answered, until_done};
 use rt::start::Block;
 
+use crate::left::Books;
 use crate::restart::{end_once, under_load};
 
 /// Where each CPU's worker has its regions.
@@ -18,10 +19,6 @@ const KEPT: u64 = 512 << 20;
 /// Pages of each.
 const PAGES: u64 = 16;
 const OBJECT_PAGES: u64 = 4;
-
-/// Bytes that page tables may take of the account, which is also the server's: those for where its lists of frames lie stay,
-/// and they come to lie elsewhere.
-const TABLES: u64 = 256 << 10;
 
 static MEMORY: AtomicU64 = AtomicU64::new(0);
 
@@ -125,24 +122,20 @@ fn free_pages(block: &Block) -> Result<u64, &'static str> {
     told(until_answered(|| memory().free_pages()), "free pages are not told")
 }
 
-fn balance() -> Result<u64, &'static str> {
-    rt::memory::balance(abi::Handle(0)).map_err(|_| "the account does not tell its balance")
-}
-
-/// Kills it under load; then all that was given is free again, to the page, and the account has what it had.
+/// Kills it under load; then all that was given is free again, to the page, and the account has what it had, to the byte, but
+/// for frames of which it is known what they are.
 pub fn restart(block: &'static Block) -> Result<(), &'static str> {
     MEMORY.store(block.memory.0, Ordering::Relaxed);
     // Tables that stay are made before anything is counted.
     under_load(block, "memory", round)?;
     release_all(block)?;
-    let (pages, credit) = (free_pages(block)?, balance()?);
+    let (pages, books) = (free_pages(block)?, Books::now()?);
     under_load(block, "memory", round)?;
     release_all(block)?;
-    let (pages_then, credit_then) = (free_pages(block)?, balance()?);
-    rt::log!("pages free: {pages}, then {pages_then}; credit: {credit}, then {credit_then}");
-    match (pages_then == pages, credit_then + TABLES >= credit) {
-        (true, true) => Ok(()),
-        (false, _) => Err("pages were lost, or found"),
-        (true, false) => Err("the account does not balance"),
+    let pages_then = free_pages(block)?;
+    rt::log!("pages free: {pages}, then {pages_then}");
+    if pages_then != pages {
+        return Err("pages were lost, or found");
     }
+    books.compare()
 }

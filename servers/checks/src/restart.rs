@@ -9,7 +9,7 @@ use rt::call;
 use rt::service::until_answered;
 use rt::start::Block;
 
-use crate::left::Left;
+use crate::left::{Books, Left};
 use crate::load::{Load, Step};
 
 /// Kills where the command line says nothing.
@@ -155,13 +155,12 @@ fn warm_up(block: &'static Block, step: Step) -> Result<(), &'static str> {
 }
 
 /// Processes outlive their server: those that it acknowledged are there, with their statuses, and of others no address space,
-/// thread or account is left. What the account has is told, not judged: it gets less by some pages a kill, as yet for an
-/// unknown reason.
+/// thread or account is left, and the account has what it had.
 pub fn process(block: &'static Block) -> Result<(), &'static str> {
     // Each CPU's stocks, and what the servers keep for good, are there after the first lives.
     under_load(block, "process", spawn_and_wait)?;
     warm_up(block, spawn_and_wait)?;
-    let before = Left::now(block)?;
+    let (before, books) = (Left::now(block)?, Books::now()?);
     under_load(block, "process", spawn_and_wait)?;
     warm_up(block, spawn_and_wait)?;
     let processes = ProcessClient(block.processes);
@@ -174,5 +173,6 @@ pub fn process(block: &'static Block) -> Result<(), &'static str> {
     if others != 0 {
         return Err("a process is left that nobody was told of");
     }
-    before.compare_objects(block)
+    before.compare_objects(block)?;
+    books.compare()
 }

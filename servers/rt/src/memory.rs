@@ -65,6 +65,11 @@ pub fn balance(account: Handle) -> Result<u64, Error> {
     raw(Call::Info, [Fact::AccountBalance as u64, account.0])
 }
 
+/// Frames that accounts pay, all together, for a purpose.
+pub fn paid_frames(purpose: abi::Paid) -> u64 {
+    raw(Call::Info, [Fact::PaidFrames as u64, purpose as u64]).unwrap_or_default()
+}
+
 /// Makes an address space that maps nothing; `account` (0: this program's) pays for what the kernel keeps of it.
 pub fn create_space(account: Handle) -> Result<Handle, Error> {
     raw(Call::Create, [Kind::AddressSpace as u64, account.0]).map(Handle)
