@@ -19,7 +19,7 @@ use super::call::{self, Words, deliver};
 use super::end::detach;
 use super::exception::{self, Handler, badge_of};
 use super::replica::Replica;
-use super::turn::{holder_of, new_worker, queue};
+use super::turn::{new_worker, queue};
 use crate::arch::smp::cpu_count;
 use crate::boot::program::CpuControl;
 use crate::cap::{self, Capability};
@@ -128,7 +128,7 @@ fn send_deputy(cell: &mut Cell, asker: &Thread, request: Request) -> Result<(), 
     deliver(deputy, 0, request.words);
     asker.errand.afar.deputy.store(deputy, Ordering::Relaxed);
     if !replica.active.is_null() {
-        wait_for_turn(cell, replica, deputy);
+        queue(cell, replica, deputy);
         return Ok(());
     }
     call_server(cell, replica, deputy).inspect_err(|_| {
@@ -149,7 +149,7 @@ fn call_server(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) -> R
             replica.active = worker;
             worker.priority = deputy.priority;
             cell.make_ready(worker);
-            queue(replica, deputy);
+            queue(cell, replica, deputy);
         }
     }
     Ok(())
@@ -159,20 +159,6 @@ fn call_server(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) -> R
 pub(super) fn take_turn(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) -> bool {
     let called = call_server(cell, replica, deputy);
     called.inspect_err(|&error| end(cell, deputy, Err(error))).is_ok()
-}
-
-/// The replica is taken: queues `deputy`, and has the worker on which it waits run as soon as the caller would.
-fn wait_for_turn(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) {
-    // Nobody waits for a deputy, so it can't wait for itself.
-    if let Ok(Some(holder)) = holder_of(replica, deputy)
-        && holder.state == State::Ready
-        && holder.priority < deputy.priority
-    {
-        cell.take_from_ready(holder);
-        holder.priority = deputy.priority;
-        cell.make_ready(holder);
-    }
-    queue(replica, deputy);
 }
 
 /// The server replied to `deputy`.

@@ -250,7 +250,7 @@ fn return_slowly(cell: &mut Cell, caller: &mut Thread) -> Return {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { caller.replica.as_mut() } {
         if !replica.active.is_null() && !ptr::eq(replica.active, caller) {
-            queue(replica, caller);
+            queue(cell, replica, caller);
             return Return::switch(cell.next_thread());
         }
         replica.active = caller;

@@ -71,12 +71,12 @@ fn begin(
     };
     if !replica.active.is_null() {
         let holder = holder_of(replica, caller)?;
-        queue(replica, caller);
+        queue(cell, replica, caller);
         return Ok(Begun::Queued(help(cell, holder)));
     }
     let Some(worker) = replica.take_worker(badge)? else {
         let worker = new_worker(cell, replica)?;
-        queue(replica, caller);
+        queue(cell, replica, caller);
         return Ok(Begun::Queued(start_worker(cell, replica, worker, caller)));
     };
     assign(replica, worker, caller, badge, words, note);

@@ -79,9 +79,41 @@ pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
     }
 }
 
+/// Hands a free replica on, to who runs with at least the priority of those who wait behind.
+pub(super) fn release(cell: &mut Cell, replica: &mut Replica) {
+    hand_on(cell, replica);
+    if let Some(priority) = replica.waiting.highest_priority() {
+        lend(cell, replica, priority);
+    }
+}
+
+/// Lets the worker that has the replica, and whom that one is calling, run with `priority` if theirs is lower, until their
+/// next call gives them another one: else a thread that waits for the replica would wait for all threads between the two
+/// (Sha, Rajkumar, Lehoczky, "Priority Inheritance Protocols", 1990).
+fn lend(cell: &mut Cell, replica: &Replica, priority: u8) {
+    let mut holder = replica.active;
+    // SAFETY: as in `holder_of`.
+    while let Some(thread) = unsafe { holder.as_mut() } {
+        if thread.priority < priority {
+            let is_ready = thread.state == State::Ready;
+            if is_ready {
+                cell.take_from_ready(thread);
+            }
+            thread.priority = priority;
+            if is_ready {
+                cell.make_ready(thread);
+            }
+        }
+        if thread.state != State::Calling {
+            return;
+        }
+        holder = thread.callee;
+    }
+}
+
 /// Hands a free replica to the next worker that comes back to it; all others that wait before it repeat their calls or
 /// accesses. (One alone would be enough, if it were sure to repeat it: it may end first.)
-pub(super) fn release(cell: &mut Cell, replica: &mut Replica) {
+fn hand_on(cell: &mut Cell, replica: &mut Replica) {
     replica.active = ptr::null_mut();
     let mut first_raising = ptr::null_mut();
     while let Some(next) = replica.waiting.pop() {
@@ -146,7 +178,7 @@ fn wait_to_repeat(
 ) {
     let [word0, word1, word2, word3] = words;
     caller.restart_call(Call::Call, [endpoint.0, word0, word1, word2, word3, deadline]);
-    queue(replica, caller);
+    queue(cell, replica, caller);
     if deadline & !ITEMS != 0 {
         limit(cell, caller, deadline & !ITEMS);
     }
@@ -185,11 +217,12 @@ pub fn leave_queue(thread: &mut Thread) {
     }
 }
 
-/// Puts a thread behind those that want the replica.
-pub(super) fn queue(replica: &mut Replica, thread: &mut Thread) {
+/// Puts a thread behind those that want the replica, which lends its priority to whoever has it.
+pub(super) fn queue(cell: &mut Cell, replica: &mut Replica, thread: &mut Thread) {
     thread.state = State::Queued;
     thread.queued_at = replica;
     replica.waiting.push(thread);
+    lend(cell, replica, thread.priority);
 }
 
 /// Makes a thread ready whose call or wait ended; a worker gets its replica back first.
@@ -201,7 +234,7 @@ pub fn go_on(cell: &mut Cell, caller: &mut Thread) {
     // SAFETY: as in `leave_own_replica`.
     if let Some(replica) = unsafe { caller.replica.as_mut() } {
         if !replica.active.is_null() && !ptr::eq(replica.active, caller) {
-            return queue(replica, caller);
+            return queue(cell, replica, caller);
         }
         replica.active = caller;
     }

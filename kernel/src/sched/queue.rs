@@ -71,6 +71,16 @@ impl Queue {
         None
     }
 
+    /// The highest priority of its threads.
+    #[must_use]
+    pub fn highest_priority(&self) -> Option<u8> {
+        let first = self.head;
+        // SAFETY: threads in the queue are alive and ours.
+        let threads =
+            core::iter::successors(unsafe { first.as_ref() }, |thread| unsafe { thread.next.as_ref() });
+        threads.map(|thread| thread.priority).max()
+    }
+
     /// Takes the first thread out.
     #[inline]
     pub fn pop(&mut self) -> Option<&'static mut Thread> {

@@ -100,6 +100,7 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start_here(cell, Part::Execute), none_failed),
     },
     Test { name: "user_shares", kind: Kind::Programs(|cell| start_here(cell, Part::Shares), none_failed) },
+    Test { name: "user_turns", kind: Kind::Programs(|cell| start_here(cell, Part::Turns), none_failed) },
     Test { name: "user_inside", kind: Kind::Programs(|cell| start_here(cell, Part::Inside), none_failed) },
     Test {
         name: "user_isolation",
@@ -156,6 +157,7 @@ enum Part {
     AccountsGoBack = 72,
     MemoryTakenBack = 73,
     CallsAfar = 74,
+    Turns = 75,
 }
 
 /// Exceptions that the test program can raise.

@@ -35,6 +35,7 @@ mod stacks;
 mod threads;
 mod time;
 mod torture;
+mod turns;
 
 use rt::call;
 
@@ -73,6 +74,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         73 => pressure::takes_tables_back(cpus, degree),
         72 => accounts::go_back(companion),
         71 => drivers::use_ports_of_others(companion),
+        75 => turns::are_not_held_up(),
         74 => afar::are_served_there(cpus, companion),
         32 => memory::by_pager(),
         33 => memory::refuses(),
