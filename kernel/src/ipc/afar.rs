@@ -72,6 +72,13 @@ impl Afar {
         let reply = Reply { label: 0, words: [0; 4], stamps: 0 };
         Self { deputy: AtomicPtr::new(ptr::null_mut()), reply: UnsafeCell::new(reply) }
     }
+
+    /// No call, for the next errand. A message is written before it is read; the time is added whether one came or not.
+    #[inline]
+    pub(crate) fn begin(&mut self) {
+        *self.deputy.get_mut() = ptr::null_mut();
+        self.reply.get_mut().stamps = 0;
+    }
 }
 
 /// `Call(replica, word0 … word3, deadline)`.

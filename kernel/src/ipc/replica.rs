@@ -116,6 +116,8 @@ impl Replica {
                 if thread.notes.contains(Notes::DEPUTY) {
                     afar::end(cell, thread, Err(Error::Destroyed));
                 } else {
+                    // One that was to tell of an exception raises it again by going on, and nobody is there then.
+                    thread.notes.remove(Notes::RAISING);
                     cell.make_ready(thread);
                 }
             }

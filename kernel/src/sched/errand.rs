@@ -106,6 +106,17 @@ impl Errand {
         }
     }
 
+    /// Makes it the next one; what it leaves as it is, nobody reads before it was written.
+    fn begin(&mut self, work: Work, target: *mut Thread, tag: Tag, value: u64) {
+        self.work = work;
+        self.target = target;
+        self.tag = Some(tag);
+        self.value = value;
+        *self.result.get_mut() = 0;
+        *self.withdrawn.get_mut() = 0;
+        self.afar.begin();
+    }
+
     /// The CPU where it is done, as far as it is known: a target may move on.
     pub(super) fn place(&self) -> CpuId {
         match self.work {
@@ -134,7 +145,7 @@ impl Cell {
         let asker = self.running();
         debug_assert!(!asker.is_owed_answer && !asker.is_owed_withdrawal, "its wait ended before its errand");
         let Target { thread: target, tag } = target;
-        asker.errand = Errand { work, target, tag: Some(tag), value, ..Errand::none() };
+        asker.errand.begin(work, target, tag, value);
         match self.perform(asker) {
             Outcome::Done(result) if asker.notes.contains(Notes::STOPPED) => {
                 // It stopped itself.

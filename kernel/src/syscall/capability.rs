@@ -9,6 +9,7 @@ use crate::mem::revoke;
 use abi::{Call, Error, Handle, Rights};
 
 /// `Mint(handle, rights, badge)`.
+#[inline(always)]
 pub fn mint(cell: &mut Cell, handle: Handle, rights: Rights, badge: u64) -> Result<u64, Error> {
     let table = &cell.running().space.table;
     cap::derive(cell, table, handle, table, rights, Some(badge)).map(|handle| handle.0)

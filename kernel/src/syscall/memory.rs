@@ -42,6 +42,7 @@ pub struct Range {
 }
 
 /// Does `work` with the space that `handle` names (0: the caller's own), which is kept from ending meanwhile.
+#[inline(always)]
 pub fn with_space<R>(
     cell: &mut Cell,
     handle: Handle,

@@ -13,7 +13,6 @@ mod thread;
 use abi::{Call, Error};
 use core::ptr;
 
-use crate::cell::Cell;
 use crate::sched::Thread;
 
 /// What a handler leaves to the entry code: the thread to go on with, or none to return to the caller with
@@ -55,14 +54,16 @@ impl From<Result<u64, Error>> for Return {
     }
 }
 
-/// Does `work` of a call that is not among the fastest; where the caller's account had nothing left for it, again with the
-/// memory of its program's page tables.
-#[inline]
-fn with_room<T>(cell: &mut Cell, work: impl Fn(&mut Cell) -> Result<T, Error>) -> Result<T, Error> {
-    match work(cell) {
-        Err(Error::NoMemory) => cell.running().space.retry_with_room(cell, &work),
-        result => result,
-    }
+/// Does the work of a call; where the caller's account had nothing left for it, again with the memory of its program's page
+/// tables. The work is written out twice, so that the first time it is in line, and nothing is kept for a second one.
+macro_rules! with_room {
+    ($cell:ident, $work:expr) => {
+        match $work {
+            Err(Error::NoMemory) => $cell.running().space.retry_with_room($cell, &|$cell| $work),
+            result => result,
+        }
+        .into()
+    };
 }
 
 /// A handler: takes the argument registers.
@@ -81,10 +82,11 @@ mod hooked {
 
 /// The unsafe shell's inner side: one function a call, from raw registers to typed values.
 mod shell {
-    use super::{Return, capability, debug, memory, object, thread, with_room};
+    use super::{Return, capability, debug, memory, object, thread};
     use crate::arch::entry;
     use crate::cell::Cell;
     use crate::ipc;
+    use abi::Error;
     use abi::{Access, Handle, Rights};
 
     type Word = u64;
@@ -192,21 +194,21 @@ mod shell {
         fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }
         fn yield_now(cell) { thread::yield_now(cell) }
         fn create(cell, kind, first, second, third, fourth) {
-            with_room(cell, |cell| object::create(cell, kind, [first, second, third, fourth])).into()
+            with_room!(cell, object::create(cell, kind, [first, second, third, fourth]))
         }
         fn destroy(cell, handle) { object::destroy(cell, Handle(handle)).into() }
         fn mint(cell, handle, mask, badge) {
-            with_room(cell, |cell| capability::mint(cell, Handle(handle), rights(mask), badge)).into()
+            with_room!(cell, capability::mint(cell, Handle(handle), rights(mask), badge))
         }
         fn delete(cell, handle, from) { capability::delete(cell, Handle(handle), from) }
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
         fn grant(cell, handle, space, mask, badge) {
             let (handle, space) = (Handle(handle), Handle(space));
-            with_room(cell, |cell| capability::grant(cell, handle, space, rights(mask), badge)).into()
+            with_room!(cell, capability::grant(cell, handle, space, rights(mask), badge))
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             let start = [entry, stack, argument];
-            with_room(cell, |cell| thread::create(cell, Handle(space), placement, start, Handle(control))).into()
+            with_room!(cell, thread::create(cell, Handle(space), placement, start, Handle(control)))
         }
         fn thread_exit(cell, status) { thread::exit(cell, status) }
         fn join(cell, thread, deadline) { thread::join(cell, Handle(thread), deadline) }
@@ -220,7 +222,7 @@ mod shell {
         fn region(cell, space, address, length, access, pager, badge) {
             let range = memory::Range { start: address, length };
             let (space, access, pager) = (Handle(space), Access(access), Handle(pager));
-            with_room(cell, |cell| memory::region(cell, space, range, access, pager, badge)).into()
+            with_room!(cell, memory::region(cell, space, range, access, pager, badge))
         }
         fn thread_control(cell, thread, operation, value, control) {
             thread::control(cell, Handle(thread), operation, value, Handle(control))

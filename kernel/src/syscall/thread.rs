@@ -35,6 +35,7 @@ impl Placement {
 }
 
 /// `ThreadCreate(space, placement, entry, stack, argument, control)`.
+#[inline(always)]
 pub fn create(
     cell: &mut Cell,
     space: Handle,
@@ -50,6 +51,7 @@ pub fn create(
     memory::with_space(cell, space, |cell, target| create_in(cell, target, placement, start, control))
 }
 
+#[inline(always)]
 fn create_in(
     cell: &mut Cell,
     target: &'static Space,
