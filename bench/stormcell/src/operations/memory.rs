@@ -17,7 +17,8 @@ const PAGE: u64 = abi::PAGE;
 const OWN: Handle = Handle(0);
 /// Where the workers' addresses begin, and how many each has.
 const AREA: u64 = 0x1000_0000_0000;
-const WORKER: u64 = 1 << 36;
+const WORKER: u64 = 1 << 33;
+const _: () = assert!(AREA + rt::layout::MAX_CPUS * WORKER <= rt::layout::THREAD_STACKS);
 /// Pages of a leaf.
 const LEAF: u64 = 64;
 const BOTH: Access = Access::READ.with(Access::WRITE);
