@@ -57,12 +57,15 @@ pub fn run(block: &'static Block, task: Task) {
         // SAFETY: each CPU's worker has its own stack, and there is one; the jobs live until all are joined.
         unsafe { thread::start(stack, job, Some(block.cpu_control)) }
     };
-    let started: Vec<_> = jobs.iter().enumerate().rev().map(start).collect();
+    // Those that did start would wait for the others for good.
+    let started: Result<Vec<_>, _> = jobs.iter().enumerate().rev().map(start).collect();
+    let Ok(started) = started.inspect_err(|error| rt::log!("a worker did not start: {error:?}")) else {
+        fail("it needs all of them")
+    };
     control::get().started.arrive();
     for thread in started {
-        match thread.and_then(thread::Thread::join) {
-            Ok(0) => {}
-            _ => fail("a worker did not start, or failed"),
+        if thread.join() != Ok(0) {
+            fail("a worker failed");
         }
     }
 }

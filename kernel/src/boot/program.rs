@@ -285,9 +285,10 @@ pub fn share_memory() {
     /// The kernel's part where nothing else is said; and where tests start many programs of its memory.
     const PART: u64 = 16;
     const PART_FOR_TESTS: u64 = 2;
-    /// What the kernel keeps at least, and at least for each CPU, in bytes.
+    /// What the kernel keeps at least, and at least for each CPU, in bytes. At 200 CPUs 3 MiB for each were not enough for the
+    /// page tables of the first servers and a program that are there on every CPU.
     const LEAST: u64 = 16 << 20;
-    const LEAST_A_CPU: u64 = 512 << 10;
+    const LEAST_A_CPU: u64 = 8 << 20;
     let arguments = CommandLine::get();
     let part = match arguments.value("reserve").map(str::parse) {
         Some(Ok(part)) if part > 1 => part,
