@@ -4,6 +4,8 @@
 //! tree of almost empty nodes costs little, and nothing has to be kept beside them (a count or a bitmap would be written by
 //! whoever fills a place, and so be shared by those who fill different ones).
 //!
+//! **Source.** The search of a bitmap by whole words, a level up: what are bits there are words here, and its words are lines.
+//!
 //! **Cost in lines moved.** Reads each line once; writes nothing.
 //!
 //! ```

@@ -229,7 +229,7 @@ mod tests {
         }
         assert!(added <= RING && added + piece.len() > RING && kept.output.len() == added);
         kept.output.drop_below(600);
-        assert!(kept.output.add(&[8; 1000][..RING + 600 - added]) && kept.output.len() == RING);
+        assert!(kept.output.add(&[8; 1600][..RING + 600 - added]) && kept.output.len() == RING);
         assert_eq!(
             (kept.output.byte(599), kept.output.byte(600), kept.output.last()),
             (None, Some(7), Some(8))
