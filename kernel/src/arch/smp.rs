@@ -31,6 +31,13 @@ pub fn cpu_count() -> u32 {
     CPU_COUNT.load(Ordering::Relaxed)
 }
 
+/// The CPU of this number, if the machine has so many.
+#[inline]
+#[must_use]
+pub fn cpu_numbered(number: u64) -> Option<CpuId> {
+    if number < cpu_count().into() { CpuId::new(number as usize) } else { None }
+}
+
 /// The machine's CPUs.
 pub fn cpus() -> impl Iterator<Item = CpuId> {
     (0..cpu_count() as usize).filter_map(CpuId::new)

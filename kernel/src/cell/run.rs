@@ -47,6 +47,18 @@ impl Cell {
         self.ready.push(thread);
     }
 
+    /// Gives `thread`, which is this CPU's, another priority; if it is ready, it goes behind those of that one.
+    pub fn prioritise(&mut self, thread: &mut Thread, priority: u8) {
+        let is_ready = thread.state == State::Ready;
+        if is_ready {
+            self.take_from_ready(thread);
+        }
+        thread.priority = priority;
+        if is_ready {
+            self.make_ready(thread);
+        }
+    }
+
     /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
     /// the running thread's system call returns.
     #[inline]

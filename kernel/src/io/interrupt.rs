@@ -16,7 +16,7 @@ use spin::mutex::SpinMutex;
 
 use crate::arch::idt::vector::{DEVICES, FIRST_DEVICE};
 use crate::arch::io_apic::{self, Line};
-use crate::arch::smp::{APIC_IDS, cpu_count};
+use crate::arch::smp::{APIC_IDS, cpu_numbered};
 use crate::cap::{self, Capability};
 use crate::cell::Cell;
 use crate::ipc::notification::Notification;
@@ -108,10 +108,9 @@ impl Wish {
             line => Source::Line(io_apic::global_line(line).ok_or(Error::BadArgument)?),
         };
         let (cpu, bit) = (target & ((1 << BIT_AT) - 1), target >> BIT_AT);
-        if cpu >= cpu_count().into() || bit >= NOTIFICATION_BITS {
+        let Some(cpu) = cpu_numbered(cpu).filter(|_| bit < NOTIFICATION_BITS) else {
             return Err(Error::BadArgument);
-        }
-        let cpu = CpuId::new(cpu as usize).ok_or(Error::BadArgument)?;
+        };
         Ok(Self { source, cpu, bits: 1 << bit })
     }
 }

@@ -20,7 +20,7 @@ use super::end::detach;
 use super::exception::{self, Handler, badge_of};
 use super::replica::Replica;
 use super::turn::{new_worker, queue};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::cpu_numbered;
 use crate::boot::program::CpuControl;
 use crate::cap::{self, Capability};
 use crate::cell::Cell;
@@ -35,8 +35,7 @@ pub fn create(cell: &mut Cell, endpoint: Handle, cpu: u64, control: Handle) -> R
     let table = &cell.running().space.table;
     let capability = cap::lookup(table, endpoint)?;
     cap::object::<CpuControl>(table, control, Rights::USE)?;
-    let cpu = usize::try_from(cpu).ok().and_then(CpuId::new).filter(|id| id.index() < cpu_count() as usize);
-    cap::derive_replica(cell, &capability, table, cpu.ok_or(Error::BadArgument)?)
+    cap::derive_replica(cell, &capability, table, cpu_numbered(cpu).ok_or(Error::BadArgument)?)
 }
 
 /// A call on its way to another CPU.
@@ -121,10 +120,7 @@ fn send_deputy(cell: &mut Cell, asker: &Thread, request: Request) -> Result<(), 
         return Err(Error::Destroyed);
     }
     let endpoint = request.server.endpoint;
-    let replica = match endpoint.replica(cell) {
-        Some(replica) => replica,
-        None => endpoint.make_replica(cell)?,
-    };
+    let replica = endpoint.replica_or_make(cell)?;
     let place = cell.pools().threads.allocate()?;
     let start = Start { entry: 0, stack: 0, arguments: [0; 3] };
     // SAFETY: the memory was just taken from this CPU's pool.

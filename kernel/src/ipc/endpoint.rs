@@ -167,6 +167,15 @@ impl Endpoint {
         }
     }
 
+    /// The same, made if there is none.
+    #[inline]
+    pub fn replica_or_make(&'static self, cell: &mut Cell) -> Result<&'static mut Replica, Error> {
+        match self.replica(cell) {
+            Some(replica) => Ok(replica),
+            None => self.make_replica(cell),
+        }
+    }
+
     /// Makes the replica on the calling CPU: the first call there.
     #[cold]
     #[expect(

@@ -65,10 +65,7 @@ fn begin(
     words: Words,
     note: Notes,
 ) -> Result<Begun, Error> {
-    let replica = match server.replica(cell) {
-        Some(replica) => replica,
-        None => server.make_replica(cell)?,
-    };
+    let replica = server.replica_or_make(cell)?;
     if !replica.active.is_null() {
         let holder = holder_of(replica, caller)?;
         queue(cell, replica, caller);

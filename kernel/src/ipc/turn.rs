@@ -95,14 +95,7 @@ fn lend(cell: &mut Cell, replica: &Replica, priority: u8) {
     // SAFETY: as in `holder_of`.
     while let Some(thread) = unsafe { holder.as_mut() } {
         if thread.priority < priority {
-            let is_ready = thread.state == State::Ready;
-            if is_ready {
-                cell.take_from_ready(thread);
-            }
-            thread.priority = priority;
-            if is_ready {
-                cell.make_ready(thread);
-            }
+            cell.prioritise(thread, priority);
         }
         if thread.state != State::Calling {
             return;

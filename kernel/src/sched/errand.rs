@@ -18,7 +18,7 @@ use super::thread::Notes;
 use super::wait::Cause;
 use super::{State, Thread};
 use crate::arch::extended::{self, Base};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::cpu_numbered;
 use crate::arch::time;
 use crate::cap::Capability;
 use crate::cell::Cell;
@@ -322,23 +322,13 @@ impl Cell {
 
     fn set_priority(&mut self, target: &mut Thread, value: u64) -> Result<u64, Error> {
         let priority = u8::try_from(value).ok().filter(|&p| p <= HIGHEST).ok_or(Error::BadArgument)?;
-        let is_ready = target.state == State::Ready;
-        if is_ready {
-            self.take_from_ready(target);
-        }
-        target.priority = priority;
-        if is_ready {
-            self.make_ready(target);
-        }
+        self.prioritise(target, priority);
         Ok(0)
     }
 
     /// Moves a thread that is ready, or asked for it itself, to CPU `value`.
     fn migrate(&mut self, target: &mut Thread, is_itself: bool, value: u64) -> Outcome {
-        let there = usize::try_from(value).ok().and_then(CpuId::new);
-        let Some(there) = there.filter(|id| id.index() < cpu_count() as usize) else {
-            return Outcome::Done(Err(Error::BadArgument));
-        };
+        let Some(there) = cpu_numbered(value) else { return Outcome::Done(Err(Error::BadArgument)) };
         if there == self.id() {
             return Outcome::Done(Ok(0));
         }

@@ -1,7 +1,7 @@
 //! Threads: make, end, join, give way.
 
 use super::{Return, memory};
-use crate::arch::smp::cpu_count;
+use crate::arch::smp::cpu_numbered;
 use crate::boot::program::CpuControl;
 use crate::cap;
 use crate::cell::Cell;
@@ -25,12 +25,9 @@ struct Placement {
 impl Placement {
     /// From the lowest bit: CPU (16 bits), priority.
     fn decode(raw: u64) -> Result<Self, Error> {
-        let cpu = (raw & 0xffff) as usize;
-        let priority = u8::try_from(raw >> 16).map_err(|_| Error::BadArgument)?;
-        if cpu >= cpu_count() as usize || priority > HIGHEST {
-            return Err(Error::BadArgument);
-        }
-        Ok(Self { cpu: CpuId::new(cpu).ok_or(Error::BadArgument)?, priority })
+        let cpu = cpu_numbered(raw & 0xffff).ok_or(Error::BadArgument)?;
+        let priority = u8::try_from(raw >> 16).ok().filter(|&p| p <= HIGHEST).ok_or(Error::BadArgument)?;
+        Ok(Self { cpu, priority })
     }
 }
 
