@@ -58,7 +58,9 @@ calls! {
     /// Makes a kernel object of `kind`, paid by the caller's account. Returns its handle. Of memory it derives a
     /// range: `first` is the handle of the whole, `second` the range's first page in it, `third` the pages. An
     /// account takes `second` bytes of the account `first` (0: the caller's own); an address space pays by the
-    /// account `first`, has one page table for every `second` CPUs (0: as the boot argument `tables` says), and is taken apart when it was destroyed and its last thread has ended.
+    /// account `first`, has one page table for every `second` CPUs (0: as the boot argument `tables` says) and at most
+    /// `third` threads (0: any number), though no more than the caller's own space may have, and is taken apart when it was
+    /// destroyed and its last thread has ended.
     /// A replica is derived from the endpoint `first`: that on CPU `second`, for who has the CPU control capability
     /// `third`.
     Create(kind, first, second, third, fourth) = create;

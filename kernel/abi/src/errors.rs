@@ -67,7 +67,7 @@ errors! {
     TooDeep = 18;
     /// A third: who may control the thread ended its call or wait.
     Cancelled = 19;
-    /// The caller: it holds its share of the server's workers on this CPU.
+    /// The caller: it has its share: of the server's workers on this CPU, or of threads of a program.
     ShareUsed = 20;
     /// The receiver: its window does not let in what the message brings.
     NoWindow = 21;

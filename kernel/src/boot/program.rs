@@ -140,7 +140,7 @@ fn load_program(cell: &mut Cell, name: &str, stacks: core::ops::Range<u64>) -> R
     let file = file.ok_or(LoadError::BadProgram("it is not in the boot archive"))?;
     account::root().hold();
     let space =
-        Space::create(cell, name, account::root(), 0).inspect_err(|_| account::root().let_go(cell))?;
+        Space::create(cell, name, account::root(), 0, 0).inspect_err(|_| account::root().let_go(cell))?;
     space.table.start_fresh();
     let entry = load(cell, file, space)?;
     for page in stacks.step_by(PAGE as usize) {

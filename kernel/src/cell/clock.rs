@@ -28,6 +28,11 @@ impl Cell {
         }
     }
 
+    /// Charges who pays for the time until now, for somebody who asks what was used.
+    pub fn charge_until_now(&mut self) {
+        self.charge(self.payer);
+    }
+
     /// Charges nobody for the time since the last choice of a thread if it was chosen for `thread`, which ended.
     #[inline]
     pub fn forget_payer(&mut self, thread: &Thread) {

@@ -27,10 +27,7 @@ pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, last: u64) -> Retur
             Ok(value) => cell.reschedule(value),
             Err(error) => Return::error(error),
         },
-        Some(Kind::AddressSpace) => match watch::operate(cell, &capability, words) {
-            Ok(()) => call::answer(cell, [0; 4]),
-            Err(error) => Return::error(error),
-        },
+        Some(Kind::AddressSpace) => watch::operate(cell, &capability, words),
         Some(Kind::Reply) => reply::invoke(cell, handle, words, last),
         Some(Kind::Replica) => afar::invoke(cell, &capability, handle, words, last)
             .unwrap_or_else(|error| call::fail(cell, error)),

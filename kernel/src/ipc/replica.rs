@@ -12,9 +12,9 @@ use core::ptr;
 use abi::Error;
 use x86_64::structures::paging::FrameAllocator;
 
+use super::afar;
 use super::endpoint::Endpoint;
 use super::share::Shares;
-use super::{exception, turn};
 use crate::cell::Cell;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{address_of, physical_to_virtual};
@@ -113,10 +113,12 @@ impl Replica {
                 workers.push(thread);
             } else {
                 thread.queued_at = ptr::null_mut();
-                if thread.notes.intersects(Notes::DEPUTY | Notes::RAISING) {
-                    exception::refuse(cell, thread, Error::Destroyed);
+                if thread.notes.contains(Notes::DEPUTY) {
+                    afar::end(cell, thread, Err(Error::Destroyed));
                 } else {
-                    turn::go_on(cell, thread);
+                    // One that was to tell of an exception raises it again by going on, and nobody is there then.
+                    thread.notes.remove(Notes::RAISING);
+                    cell.make_ready(thread);
                 }
             }
         }
@@ -272,7 +274,8 @@ impl Replica {
             Ok(worker) => worker,
             Err(error) => {
                 self.stacks[usize::from(own) / 64] &= !(1 << (own % 64));
-                return Err(error);
+                // Not the client's limit, but its server's.
+                return Err(if error == Error::ShareUsed { Error::NoWorker } else { error });
             }
         };
         worker.stack = own;

@@ -6,9 +6,11 @@
 //! entered, so an unmapping then reaches all CPUs of each cluster in which the page was used.
 
 use core::cell::UnsafeCell;
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 use smp::CpuId;
+use smp::clustered::Credit;
 use smp::cpu_set::CpuSet;
 use smp::shootdown::Root;
 
@@ -35,6 +37,10 @@ use abi::Error;
 pub struct Local {
     /// The space's threads on this CPU, linked by `sibling`. Only that CPU touches them.
     pub(super) threads: *mut crate::sched::Thread,
+    /// Time stamps that its threads used here which ended.
+    pub(super) past: u64,
+    /// Threads that this CPU may make of it without asking, where it has a limit.
+    pub(super) room: Credit,
     /// Its threads that ended here and that nobody has joined.
     pub(super) ended: Queue,
     /// Callers on this CPU that its workers keep, to reply to them later.
@@ -207,6 +213,16 @@ fn pcid_for(tables: Tables) -> u16 {
 }
 
 impl Local {
+    /// The part that `root` is the page table's of.
+    ///
+    /// # Safety
+    /// It is that of a part of the calling CPU's, to which no other reference is used meanwhile.
+    #[inline(always)]
+    pub(super) unsafe fn of_root(root: *const Root) -> &'static mut Self {
+        // SAFETY: the caller's.
+        unsafe { &mut *root.byte_sub(offset_of!(Self, root)).cast::<Self>().cast_mut() }
+    }
+
     /// Where that CPU is told that the program died. Once a life.
     #[must_use]
     pub fn envelope(&self) -> *mut Envelope {
@@ -262,6 +278,8 @@ impl Space {
             local.write(Local {
                 ended: Queue::new(),
                 threads: ptr::null_mut(),
+                past: 0,
+                room: Credit::new(),
                 kept: Queue::new(),
                 tables,
                 root: Root::new(tables.root(), pcid_for(tables)),

@@ -8,12 +8,13 @@ use crossbeam_utils::CachePadded;
 
 use super::account::{Account, Paid};
 use super::frame::Frame;
-use super::local::Locals;
+use super::local::{Local, Locals};
 use super::mapping;
 use super::page_map::{Page, PageMap};
 use super::region::Regions;
 use super::watch::Watcher;
 use crate::arch::smp::{cpu_count, cpus};
+use crate::arch::time;
 use crate::boot::program;
 use crate::cap::table::Table;
 use crate::cell::Cell;
@@ -22,9 +23,14 @@ use crate::ipc::reply;
 use crate::object::{Header, Object, Tag};
 use crate::sched::queue::Queue;
 use crate::sched::{Thread, life};
+use abi::program::Tally;
 use abi::{Error, Kind};
+use smp::backing::Exhausted;
+use smp::clustered::Balance;
 use spin::mutex::SpinMutex;
 
+/// Threads that a CPU may make of a program with a limit without asking, or up to twice as many.
+const ROOM: u64 = 4;
 /// Longest name of a program.
 const NAME: usize = 24;
 
@@ -53,6 +59,10 @@ pub struct Space {
     /// Whether it counts as a program of the machine's first ones.
     pub is_counted: AtomicBool,
     is_held_by_maker: AtomicBool,
+    /// Threads that it may have at a time, those that ended and were not joined among them; 0: no limit.
+    pub thread_limit: u32,
+    /// Those that it does not have, less the [`Local::room`] of each CPU.
+    room: Balance,
     /// Link in the list of those that a CPU is about to take apart.
     pub next_ended: AtomicPtr<Space>,
     dead: CachePadded<AtomicBool>,
@@ -73,12 +83,14 @@ unsafe impl Object for Space {
 impl Space {
     /// Makes a space named `name`, which maps nothing and has no threads yet. `degree` CPUs share a page table of it,
     /// or as many as the boot argument says if it is 0. Its maker holds it; that ends by [`Space::leave_to_its_threads`].
-    /// The caller holds `account`: that becomes the space's hold.
+    /// It has at most `thread_limit` threads, 0 for as many as it likes. The caller holds `account`: that becomes the space's
+    /// hold.
     pub fn create(
         cell: &mut Cell,
         name: &str,
         account: &'static Account,
         degree: u32,
+        thread_limit: u32,
     ) -> Result<&'static Self, Error> {
         let table = Table::new(cpu_count(), cell.node(), account)?;
         let mut frames = Paid { account, node: cell.node(), purpose: abi::Paid::Tables };
@@ -123,6 +135,8 @@ impl Space {
             (&raw mut (*place).account).write(account);
             (&raw mut (*place).is_counted).write(AtomicBool::new(false));
             (&raw mut (*place).is_held_by_maker).write(AtomicBool::new(true));
+            (&raw mut (*place).thread_limit).write(thread_limit);
+            (&raw mut (*place).room).write(Balance::new(thread_limit.into(), ROOM));
             (&raw mut (*place).next_ended).write(AtomicPtr::new(ptr::null_mut()));
             (&raw mut (*place).dead).write(CachePadded::new(AtomicBool::new(false)));
             (&raw mut (*place).watcher).write(SpinMutex::new(None));
@@ -186,6 +200,44 @@ impl Space {
         self.status.load(Ordering::Acquire) != 0
     }
 
+    /// Takes room for one more thread.
+    ///
+    /// # Errors
+    /// [`Error::ShareUsed`] if it has as many as it may.
+    #[inline]
+    pub fn take_room(&self, cell: &mut Cell) -> Result<(), Error> {
+        if self.thread_limit == 0 { Ok(()) } else { self.take_limited_room(cell) }
+    }
+
+    #[cold]
+    fn take_limited_room(&self, cell: &mut Cell) -> Result<(), Error> {
+        let own = self.local(cell)?;
+        let all = || cpus().filter_map(|id| self.local_of(id)).map(|local| &local.room);
+        self.room.pay(cell.id(), &own.room, 1, all).map_err(|Exhausted| Error::ShareUsed)
+    }
+
+    /// Gives the room of a thread back that is over.
+    #[inline]
+    pub fn give_room(&self, cell: &mut Cell) {
+        if self.thread_limit != 0 {
+            match self.local(cell) {
+                Ok(local) => self.room.refund(&local.room, 1),
+                Err(_) => self.room.deposit(1),
+            }
+        }
+    }
+
+    /// What its threads do on this CPU.
+    pub fn tally(&self, cell: &Cell) -> Tally {
+        let Some(local) = self.local_of(cell.id()) else { return Tally::default() };
+        let (mut threads, mut stamps, mut next) = (0, local.past, local.threads);
+        // SAFETY: threads in the list are alive and this CPU's.
+        while let Some(thread) = unsafe { next.as_ref() } {
+            (threads, stamps, next) = (threads + 1, stamps + thread.stamps, thread.sibling);
+        }
+        Tally { threads, micros: time::nanos_of_stamps(stamps) / 1000 }
+    }
+
     /// Counts `thread` as one of its threads on this CPU, whose page table it will run on.
     pub fn add_thread(&self, cell: &mut Cell, thread: &mut Thread) -> Result<(), Error> {
         let local = self.local(cell)?;
@@ -200,7 +252,9 @@ impl Space {
 
     /// Counts `thread`, which is one of its threads on this CPU, no more. True when it was the program's last.
     pub fn remove_thread(&self, cell: &mut Cell, thread: &mut Thread) -> bool {
-        let Ok(local) = self.local(cell) else { return false };
+        // SAFETY: a thread's root is that of its CPU's part of its space, which this CPU alone uses, in one kernel entry.
+        let local = unsafe { Local::of_root(thread.root) };
+        local.past += thread.stamps;
         let mut place: *mut *mut Thread = &raw mut local.threads;
         // SAFETY: `place` is the list's start or the link of a thread in it, all alive and this CPU's.
         unsafe {
@@ -234,6 +288,7 @@ impl Space {
         if let Ok(local) = self.local(cell) {
             local.ended.remove(thread);
         }
+        self.give_room(cell);
     }
 
     /// Keeps it from ending. The caller knows that it has not ended: it runs in it, or holds it already.

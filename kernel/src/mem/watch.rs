@@ -5,11 +5,15 @@
 use abi::{Error, Handle, Rights, program};
 
 use super::space::Space;
+use crate::arch::smp::cpu_numbered;
 use crate::cap::{self, Capability};
 use crate::cell::Cell;
+use crate::ipc::call;
 use crate::ipc::notification::Notification;
 use crate::object::{Object, Tag};
+use crate::sched::errand::{Target, Work};
 use crate::sched::life;
+use crate::syscall::Return;
 
 /// Exit status of a program that was ended from outside.
 const KILLED: u64 = 255;
@@ -37,7 +41,36 @@ impl Space {
 }
 
 /// `Call` of an address space: see [`abi::program`].
-pub fn operate(cell: &mut Cell, capability: &Capability<'_>, words: [u64; 4]) -> Result<(), Error> {
+pub fn operate(cell: &mut Cell, capability: &Capability<'_>, words: [u64; 4]) -> Return {
+    match words {
+        [program::TALLY, cpu, ..] => tally(cell, capability, cpu).unwrap_or_else(Return::error),
+        _ => match change(cell, capability, words) {
+            Ok(()) => call::answer(cell, [0; 4]),
+            Err(error) => Return::error(error),
+        },
+    }
+}
+
+/// Asks the CPU of this number, unless it has nothing to do with the program.
+fn tally(cell: &mut Cell, capability: &Capability<'_>, cpu: u64) -> Result<Return, Error> {
+    let space = capability.object::<Space>()?;
+    if !capability.rights.contain(Rights::DESTROY) {
+        return Err(Error::NoRight);
+    }
+    let cpu = cpu_numbered(cpu).ok_or(Error::BadArgument)?;
+    if !space.try_hold(cell, capability.tag) {
+        return Err(Error::Destroyed);
+    }
+    let is_there = space.local_of(cpu).is_some();
+    space.let_go(cell);
+    if !is_there {
+        return Ok(Return::value(0));
+    }
+    let asker = Target::of(cell.running());
+    Ok(cell.run_errand(Work::Tally(space, capability.tag, cpu), asker, 0, 0))
+}
+
+fn change(cell: &mut Cell, capability: &Capability<'_>, words: [u64; 4]) -> Result<(), Error> {
     let space = capability.object::<Space>()?;
     if !capability.rights.contain(Rights::DESTROY) {
         return Err(Error::NoRight);

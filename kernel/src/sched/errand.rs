@@ -25,6 +25,7 @@ use crate::cell::Cell;
 use crate::ipc::afar::{self, Afar};
 use crate::ipc::exception::Handler;
 use crate::ipc::{end, reply, turn};
+use crate::mem::space::Space;
 use crate::object::{Object, Tag};
 use crate::syscall::Return;
 
@@ -73,6 +74,8 @@ pub enum Work {
     Reply(Tag, reply::Message),
     /// A call to a server on another CPU.
     Call(afar::Request),
+    /// What a program, of which this is meant to be the life, does on a CPU.
+    Tally(&'static Space, Tag, CpuId),
 }
 
 /// What a thread asks for, and the answer.
@@ -121,6 +124,7 @@ impl Errand {
     pub(super) fn place(&self) -> CpuId {
         match self.work {
             Work::Call(request) => request.cpu,
+            Work::Tally(_, _, cpu) => cpu,
             // SAFETY: threads stay in memory for good; only its home is read.
             _ => unsafe { (*self.target).home() },
         }
@@ -147,12 +151,7 @@ impl Cell {
         let Target { thread: target, tag } = target;
         asker.errand.begin(work, target, tag, value);
         match self.perform(asker) {
-            Outcome::Done(result) if asker.notes.intersects(Notes::STOPPED.union(Notes::DYING)) => {
-                if asker.notes.contains(Notes::DYING) {
-                    // It killed itself, or its program ended by this.
-                    self.end_thread(asker, value);
-                    return Return::switch(self.next_thread());
-                }
+            Outcome::Done(result) if asker.notes.contains(Notes::STOPPED) => {
                 // It stopped itself.
                 asker.set_result(result.unwrap_or_else(Error::to_raw));
                 asker.state = State::Stopped;
@@ -241,6 +240,10 @@ impl Cell {
             let is_here = request.cpu == self.id();
             return if is_here { afar::begin(self, asker, request) } else { Outcome::Elsewhere };
         }
+        if let Work::Tally(space, tag, cpu) = work {
+            let is_here = cpu == self.id();
+            return if is_here { Outcome::Done(self.tally(space, tag)) } else { Outcome::Elsewhere };
+        }
         {
             // SAFETY: threads stay in memory for good, and these are atomics.
             let seen = unsafe { &*target };
@@ -261,8 +264,18 @@ impl Cell {
                 Outcome::Done(Ok(0))
             }
             Work::Reply(tag, message) => Outcome::Done(reply::give(self, asker, target, tag, message)),
-            Work::Call(_) => Outcome::Elsewhere,
+            Work::Call(_) | Work::Tally(..) => Outcome::Elsewhere,
         }
+    }
+
+    fn tally(&mut self, space: &'static Space, tag: Tag) -> Result<u64, Error> {
+        if !space.try_hold(self, tag) {
+            return Err(Error::Destroyed);
+        }
+        self.charge_until_now();
+        let tally = space.tally(self).to_word();
+        space.let_go(self);
+        Ok(tally)
     }
 
     fn control(
@@ -273,7 +286,10 @@ impl Cell {
         value: u64,
     ) -> Outcome {
         match operation {
-            ThreadOperation::Time => Outcome::Done(Ok(time::nanos_of_stamps(target.stamps))),
+            ThreadOperation::Time => {
+                self.charge_until_now();
+                Outcome::Done(Ok(time::nanos_of_stamps(target.stamps)))
+            }
             ThreadOperation::Kill => {
                 // One that is on its way here ends as soon as it has arrived.
                 let is_coming = matches!((target.state, target.waits_for), (State::Waiting, Cause::Start));
@@ -328,7 +344,6 @@ impl Cell {
     fn set_priority(&mut self, target: &mut Thread, value: u64) -> Result<u64, Error> {
         let priority = u8::try_from(value).ok().filter(|&p| p <= HIGHEST).ok_or(Error::BadArgument)?;
         self.prioritise(target, priority);
-        turn::lend_on(self, target);
         Ok(0)
     }
 

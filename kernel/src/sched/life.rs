@@ -33,18 +33,22 @@ impl Cell {
         priority: u8,
         start: Start,
     ) -> Result<&'static mut Thread, Error> {
-        let place = self.pools().threads.allocate()?;
+        space.take_room(self)?;
+        let place = match self.pools().threads.allocate() {
+            Ok(place) => place,
+            Err(error) => return self.without_thread(space, error),
+        };
         // SAFETY: the memory was just taken from this CPU's pool.
         let thread = unsafe { Thread::initialise(place, space, self.id(), priority, start) };
-        self.adopt(thread)?;
+        if let Err(error) = self.adopt(thread) {
+            thread.kill_capabilities();
+            self.release(thread);
+            return self.without_thread(space, error);
+        }
         Ok(thread)
     }
 
     /// Makes a thread that will run on CPU `home`; it does not run before [`Cell::start_thread`].
-    #[expect(
-        clippy::mut_from_ref,
-        reason = "what is returned is memory of its own, not a part of an argument"
-    )]
     pub fn prepare_thread(
         &mut self,
         home: CpuId,
@@ -55,9 +59,37 @@ impl Cell {
         if home == self.id() {
             return self.make_thread(space, priority, start);
         }
-        let place = self.pools().threads.allocate()?;
+        self.prepare_elsewhere(home, space, priority, start)
+    }
+
+    #[cold]
+    #[inline(never)]
+    #[expect(
+        clippy::mut_from_ref,
+        reason = "what is returned is memory of its own, not a part of an argument"
+    )]
+    fn prepare_elsewhere(
+        &mut self,
+        home: CpuId,
+        space: &'static Space,
+        priority: u8,
+        start: Start,
+    ) -> Result<&'static mut Thread, Error> {
+        space.take_room(self)?;
+        let place = match self.pools().threads.allocate() {
+            Ok(place) => place,
+            Err(error) => return self.without_thread(space, error),
+        };
         // SAFETY: the memory was just taken from this CPU's pool.
         Ok(unsafe { Thread::initialise(place, space, home, priority, start) })
+    }
+
+    /// Gives the room back that was taken for a thread which could not be made.
+    #[cold]
+    #[inline(never)]
+    fn without_thread<T>(&mut self, space: &Space, error: Error) -> Result<T, Error> {
+        space.give_room(self);
+        Err(error)
     }
 
     /// Lets a prepared thread run, on its CPU. It is no longer the caller's.
@@ -73,8 +105,9 @@ impl Cell {
     /// Gives up a prepared thread.
     pub fn discard_thread(&mut self, thread: &'static mut Thread) {
         thread.kill_capabilities();
+        let space = thread.space;
+        space.give_room(self);
         if thread.home() == self.id() {
-            let space = thread.space;
             // The caller runs, so its program does not end by this; another one, that was not started yet,
             // stays.
             let _ = space.remove_thread(self, thread);
@@ -139,6 +172,7 @@ impl Cell {
             // No memory to count it here: it ends without having run.
             thread.state = State::Ended;
             thread.status = NEVER_RAN;
+            space.give_room(self);
             self.give_status(thread);
             return space.let_go(self);
         }
@@ -177,8 +211,7 @@ impl Cell {
     /// calling goes on, and its reply will be dropped.
     pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
         let mut has_errand = false;
-        // It is in no state any more from which somebody else lets it go on.
-        match core::mem::replace(&mut thread.state, State::Ended) {
+        match thread.state {
             State::Ended => return,
             State::Ready => self.take_from_ready(thread),
             State::Calling | State::Queued => end::detach(self, thread),
@@ -200,6 +233,7 @@ impl Cell {
         }
         extended::forget(self, thread);
         end::abandon(self, thread);
+        thread.state = State::Ended;
         thread.status = status;
         if has_errand {
             // So that another one can join whom it wanted to.
@@ -211,6 +245,8 @@ impl Cell {
         let is_kept = !is_dead && thread.joiner.is_null();
         if is_kept {
             space.keep_ended(self, thread);
+        } else {
+            space.give_room(self);
         }
         let was_last = space.remove_thread(self, thread);
         if !is_kept {

@@ -247,12 +247,15 @@ pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Han
     inserted
 }
 
-/// `Create(AddressSpace, account, degree)`.
-pub fn create_space(cell: &mut Cell, payer: Handle, degree: u64) -> Result<Handle, Error> {
+/// `Create(AddressSpace, account, degree, threads)`. A program with a limit makes none that may have more threads.
+pub fn create_space(cell: &mut Cell, payer: Handle, degree: u64, threads: u64) -> Result<Handle, Error> {
     let degree = u32::try_from(degree).map_err(|_| Error::BadArgument)?;
+    let threads = u32::try_from(threads).map_err(|_| Error::BadArgument)?;
     let own = cell.running().space;
+    let limits = [threads, own.thread_limit].into_iter().filter(|&limit| limit != 0);
+    let limit = limits.min().unwrap_or(0);
     let payer = hold_account(cell, payer)?;
-    let made = Space::create(cell, own.name(), payer, degree).inspect_err(|_| payer.let_go(cell))?;
+    let made = Space::create(cell, own.name(), payer, degree, limit).inspect_err(|_| payer.let_go(cell))?;
     let inserted = cap::insert(cell, &own.table, made, made.tag);
     if inserted.is_err() {
         made.destroy(cell, made.tag)?;

@@ -32,7 +32,7 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         }
         Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Account => memory::create_account(cell, Handle(arguments[0]), arguments[1])?,
-        Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]), arguments[1])?,
+        Kind::AddressSpace => memory::create_space(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Ports => ports::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Interrupt => interrupt::create(cell, arguments)?,
         Kind::Reply => reply::create(cell)?,

@@ -1,6 +1,6 @@
 //! Processes, and the names of the servers that were started.
 
-use abi::Handle;
+use abi::{Handle, Rights};
 use rt::errno::Errno;
 use rt::service::{Failure, Reply, Text, until_answered};
 use rt::window::Slot;
@@ -17,7 +17,8 @@ pub struct ProcessState {
     pub parent: u64,
     /// The CPU that its first thread was started on.
     pub cpu: u32,
-    /// CPU time of its first thread, servers that it called included, in nanoseconds.
+    /// CPU time of its first thread, servers that it called included, in nanoseconds; [`ProcessClient::tally`] tells that of
+    /// all.
     pub time: u64,
     /// Whether its first thread has ended; it stays for whoever waits for it.
     pub has_ended: bool,
@@ -78,15 +79,38 @@ rt::interface! {
         6 next(number: u64) -> ProcessState;
         /// Starts a program with arguments of its own, as the first program is started; otherwise as `begin`.
         7 begin_with(program: Text, placing: u64, text: Text) -> u64;
-        /// Processes that the caller starts from now on, and those that they start, may each use so many bytes of kernel
-        /// memory, which every page that they map takes a part of; 0: no limit of their own. One that needs more ends.
-        8 limit(bytes: u64) -> ();
+        /// Processes that the caller starts from now on, and those that they start, may each use so many `bytes` of kernel
+        /// memory, which every page that they map takes a part of, and have so many `threads` at a time, those that ended and
+        /// were not joined among them; 0: no limit. One that needs more memory ends; of a thread more it is told
+        /// [`abi::Error::ShareUsed`]. A caller with a limit can only lower it.
+        8 limit(bytes: u64, threads: u64) -> ();
         /// Takes a process apart that the caller started and that has ended, and those that it started itself. Its number
         /// may be another's then.
         9 reap(process: u64) -> ();
         /// A capability of the caller's to the address space of a process that it started, to give it capabilities and
         /// memory. It ends with the process.
         10 space_of(process: u64) -> Handle;
+        /// Gives a process that the caller has begun as [`HELD`] the capability that it has as `handle`, as the `place`th that
+        /// it inherits.
+        11 hand(process: u64, place: u64, handle: Handle) -> ();
+        /// Lets such a process run.
+        12 start(process: u64) -> ();
+        /// What a process does on a CPU.
+        13 tally(process: u64, cpu: u64) -> Tally;
+    }
+}
+
+/// What a process does on a CPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tally(pub abi::program::Tally);
+
+impl Reply for Tally {
+    fn put(self, _: Option<Slot>) -> Option<[u64; 4]> {
+        Some([self.0.to_word(), 0, 0, 0])
+    }
+
+    fn take(words: [u64; 4], _: Slot) -> Self {
+        Self(abi::program::Tally::from_word(words[0]))
     }
 }
 
@@ -99,6 +123,8 @@ const _: () = assert!(rt::start::ENDING == 4);
 pub const MAY_PLACE: u64 = 1 << 16;
 /// In `placing`: the server died when it was asked before; if it made the process then, that one is meant.
 pub const REPEATED: u64 = 1 << 17;
+/// In `placing`: the process does not run before [`ProcessClient::start_with`].
+pub const HELD: u64 = 1 << 18;
 /// Where `placing` has the number by which the caller's processes on a CPU are told apart in this.
 pub const REQUEST_SHIFT: u32 = 32;
 
@@ -117,6 +143,36 @@ impl ProcessClient {
     /// [`Failure`].
     pub fn spawn_with(&self, program: &[u8], placing: u64, text: &[u8]) -> Result<u64, Failure> {
         once(placing, |placing| self.begin_with(program, placing, text))
+    }
+
+    /// Lets a process run that the caller has begun as [`HELD`], with these capabilities of the caller's and no others beside
+    /// those that every process has: it finds them in [`rt::start::Block::inherited`], each with those of the rights given
+    /// here that the caller has itself. They end with the caller's. Where this fails, the process is taken apart.
+    ///
+    /// # Errors
+    /// [`Failure`]: [`Errno::Invalid`] where these are more than [`rt::start::Block::INHERITED`], or one of them is none that
+    /// the caller may give.
+    pub fn start_with(&self, process: u64, inherited: &[(Handle, Rights)]) -> Result<(), Failure> {
+        let started = self.hand_all(process, inherited).and_then(|()| until_answered(|| self.start(process)));
+        started.inspect_err(|_| {
+            // Gone with the server, perhaps.
+            let _ = until_answered(|| self.reap(process));
+        })
+    }
+
+    fn hand_all(&self, process: u64, inherited: &[(Handle, Rights)]) -> Result<(), Failure> {
+        if inherited.is_empty() {
+            return Ok(());
+        }
+        let space = until_answered(|| self.space_of(process))?;
+        let given = inherited.iter().enumerate().try_for_each(|(place, &(handle, rights))| {
+            let theirs =
+                rt::call::grant(handle, space, rights).map_err(|_| Failure::Refused(Errno::Invalid))?;
+            until_answered(|| self.hand(process, place as u64, theirs))
+        });
+        // Gone with the process, perhaps.
+        let _ = rt::call::delete(space);
+        given
     }
 
     /// Waits for the end of a process that the caller started, and takes it apart. Returns its status.

@@ -23,8 +23,10 @@ type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
 const CHECKS: &[Check] = &[
     ("memory/pager", pager::page_in),
+    ("process/inherit", process::heirs),
     ("process/kill", process::kill),
     ("process/limits", process::limits),
+    ("process/threads", process::threads),
     ("restart/console", console::restart),
     ("restart/echo", restart::echo),
     ("restart/files", files::restart),

@@ -1,12 +1,17 @@
 //! Processes: they end when they are killed, wherever their threads are, and use no more than they may.
 
-use abi::Fact;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+use abi::program::Tally;
+use abi::{Error, Fact, Handle, Rights};
+use alloc::vec::Vec;
 use api::memory::MemoryClient;
-use api::process::{ENDED, MAY_PLACE, ProcessClient};
-use rt::call;
+use api::process::{ENDED, HELD, MAY_PLACE, ProcessClient};
+use rt::call::{self, Placement};
 use rt::errno::Errno;
 use rt::service::Failure;
 use rt::start::Block;
+use rt::thread::{self, Job, Stack};
 
 use crate::left::Left;
 use crate::load::Load;
@@ -23,6 +28,12 @@ pub const END: u64 = 4;
 pub const PAGED: u64 = 5;
 /// The same, and touches a page that its parent refuses.
 pub const REFUSED: u64 = 6;
+/// It makes as many threads as it can, which must be the upper half and one more with its first.
+const CROWD: u64 = 7;
+/// It tries to have more than it was given.
+const RAISE: u64 = 8;
+/// It looks what it inherited: so many capabilities as the upper half says, the first to a notification that it may only tell.
+const HEIR: u64 = 9;
 /// How a process ends that could do what it must not.
 const NOT_REFUSED: u64 = 77;
 
@@ -34,6 +45,8 @@ const FEW: u64 = 1024;
 const LIMIT: u64 = 1 << 20;
 /// How long processes run before they are killed, in nanoseconds.
 const WHILE: u64 = 5_000_000;
+/// How long is waited for what must come.
+const PATIENCE: u64 = 10_000_000_000;
 
 fn spin(_: u32, _: u64) -> Result<(), &'static str> {
     core::hint::spin_loop();
@@ -66,6 +79,14 @@ pub fn play(block: &'static Block) -> u64 {
             let others = [processes.kill(number), processes.lookup(b"root").map(drop)];
             if others == [refused; 2] { 0 } else { NOT_REFUSED }
         }
+        CROWD => crowd(block, number).map_or_else(failed, |()| 0),
+        RAISE => {
+            let processes = ProcessClient(block.processes);
+            let refused = [(0, 0), (2 * LIMIT, 0)].map(|(bytes, threads)| processes.limit(bytes, threads));
+            let is_refused = refused == [Err(Failure::Refused(Errno::NotPermitted)); 2];
+            if is_refused && processes.limit(LIMIT / 2, 0).is_ok() { 0 } else { NOT_REFUSED }
+        }
+        HEIR => inherit(block, number).map_or_else(failed, |()| 0),
         END => number,
         PAGED => pager::play(block, number),
         REFUSED => pager::play_refused(block, number),
@@ -113,7 +134,7 @@ pub fn limits(block: &'static Block) -> Result<(), &'static str> {
     if run(block, 0, GROW, PAGES) != Ok(0) {
         return Err("a process without a limit can't grow");
     }
-    processes.limit(LIMIT).map_err(|_| "no limit")?;
+    processes.limit(LIMIT, 0).map_err(|_| "no limit")?;
     let balance = || rt::memory::balance(abi::Handle(0)).map_err(|_| "the account tells no balance");
     let mut before = 0;
     for round in 0..6 {
@@ -131,6 +152,169 @@ pub fn limits(block: &'static Block) -> Result<(), &'static str> {
         }
         before = now;
     }
-    processes.limit(0).map_err(|_| "no limit")?;
+    if run(block, 0, RAISE, 0) != Ok(0) {
+        return Err("a process with a limit can raise it");
+    }
+    processes.limit(0, 0).map_err(|_| "no limit")?;
     if run(block, 0, GROW, PAGES) == Ok(0) { Ok(()) } else { Err("the limit is still there") }
+}
+
+fn failed(why: &'static str) -> u64 {
+    rt::log!("{why}");
+    1
+}
+
+/// What a thread of a crowd does: waits to be told to end.
+fn stay(_: u64) {
+    while !GO.load(Ordering::Acquire) {
+        call::yield_now();
+    }
+}
+
+static GO: AtomicBool = AtomicBool::new(false);
+static STAY: Job = Job { work: stay, argument: 0, slot: 0 };
+
+/// Makes threads on all CPUs in turn until it is refused.
+fn crowd(block: &Block, most: u64) -> Result<(), &'static str> {
+    for round in 0..2 {
+        GO.store(false, Ordering::Release);
+        let mut threads = Vec::new();
+        let refused = loop {
+            let made = threads.len() as u32;
+            let stack = Stack { cpu: made % block.cpus, index: made / block.cpus };
+            // SAFETY: each has a stack of its own, and the job stays.
+            match unsafe { thread::start(stack, &raw const STAY, Some(block.cpu_control)) } {
+                Ok(thread) => threads.push(thread),
+                Err(error) => break error,
+            }
+            if threads.len() as u64 > most {
+                return Err("a process can have more threads than it may");
+            }
+        };
+        if refused != Error::ShareUsed || threads.len() as u64 != most {
+            rt::log!("round {round}: {} threads, then {refused:?}", threads.len());
+            return Err("a process can't have as many threads as it may");
+        }
+        let space = rt::memory::create_space(Handle(0)).map_err(|_| "no address space")?;
+        // They don't run before the space ends.
+        let place = Placement { cpu: block.cpu, priority: thread::PRIORITY - 1 };
+        let crowded: Vec<_> = (0..=most + 1)
+            .map(|_| call::thread_create_in(space, place, [abi::PAGE, 0, 0], Handle(0)))
+            .collect();
+        if crowded.iter().filter(|made| made.is_ok()).count() as u64 != most + 1 {
+            return Err("an address space of a process with a limit has another one");
+        }
+        call::destroy(space).map_err(|_| "the address space stays")?;
+        GO.store(true, Ordering::Release);
+        // Those that ended count until they are joined.
+        for thread in threads {
+            if thread.join() != Ok(0) {
+                return Err("a thread of the crowd ended otherwise");
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A process has as many threads as it may, wherever they are, and is told why it has no more.
+pub fn threads(block: &'static Block) -> Result<(), &'static str> {
+    const THREADS: u64 = 13;
+    let processes = ProcessClient(block.processes);
+    processes.limit(0, THREADS).map_err(|_| "no limit")?;
+    let ended = run(block, MAY_PLACE, CROWD, THREADS - 1);
+    processes.limit(0, 0).map_err(|_| "no limit")?;
+    if ended != Ok(0) {
+        return Err("the limit of threads is another one");
+    }
+    let child = processes.spawn(PROGRAM, MAY_PLACE, SPIN).map_err(|_| "no process")?;
+    let end = call::now() + PATIENCE;
+    let tally =
+        |cpu: u32| processes.tally(child, cpu.into()).map_or_else(|_| Tally::default(), |tally| tally.0);
+    // The first thread is on CPU 0.
+    let is_there = |cpu: u32| tally(cpu).threads == if cpu == 0 { 2 } else { 1 } && tally(cpu).micros > 0;
+    while !(0..block.cpus).all(is_there) {
+        if call::now() > end {
+            (0..block.cpus).for_each(|cpu| rt::log!("CPU {cpu}: {:?}", tally(cpu)));
+            return Err("the threads of a process are not told");
+        }
+        call::sleep_until(call::now() + WHILE).map_err(|_| "sleep was refused")?;
+    }
+    processes.kill(child).map_err(|_| "a child can't be killed")?;
+    if processes.wait(child) == Ok(ENDED) { Ok(()) } else { Err("a killed process ended otherwise") }
+}
+
+/// Capabilities in this process's table.
+fn capabilities(block: &Block) -> u64 {
+    let of_cpu = |cpu| {
+        let slots = (0..Handle::SLOTS as u32).map(move |slot| call::own_capability(cpu, slot));
+        slots.take_while(|found| *found != Err(Error::NoCapability)).filter(Result::is_ok).count() as u64
+    };
+    (0..block.cpus).map(of_cpu).sum()
+}
+
+fn inherit(block: &Block, count: u64) -> Result<(), &'static str> {
+    /// To call the memory server, the file server and the process server.
+    const OWN: u64 = 3;
+    let inherited = block.inherited.iter().take_while(|handle| handle.0 != 0).count() as u64;
+    if inherited != count || block.inherited[count as usize..].iter().any(|handle| handle.0 != 0) {
+        return Err("other capabilities are named than were handed on");
+    }
+    if capabilities(block) != OWN + count {
+        rt::log!("{} capabilities, {count} of them inherited", capabilities(block));
+        return Err("a process has other capabilities than it is told");
+    }
+    if count == 0 {
+        return Ok(());
+    }
+    let told = block.inherited[0];
+    if call::notify(told, 1).is_err() {
+        return Err("an inherited capability is of no use");
+    }
+    let more = [
+        call::wait(told, call::now() + WHILE).map(drop),
+        call::mint(told, Rights::ALL, 0).map(drop),
+        call::destroy(told),
+    ];
+    if more == [Err(Error::NoRight); 3] { Ok(()) } else { Err("a process has more rights than it was given") }
+}
+
+/// A process inherits exactly the capabilities that its parent names, with no more rights than that gives and has.
+pub fn heirs(block: &'static Block) -> Result<(), &'static str> {
+    let processes = ProcessClient(block.processes);
+    let told = call::create_notification().map_err(|_| "no notification")?;
+    let few = call::mint(told, Rights(Rights::USE.0 | Rights::GRANT.0), 0).map_err(|_| "no capability")?;
+    let start = |list: &[(Handle, Rights)], count: u64| {
+        let child = processes.spawn(PROGRAM, HELD | u64::from(block.cpus - 1), HEIR | count << 32)?;
+        if processes.ended(child) != Err(Failure::Refused(Errno::Busy)) {
+            return Ok(NOT_REFUSED);
+        }
+        processes.start_with(child, list)?;
+        processes.wait(child)
+    };
+    // The first one fills the CPU's stocks.
+    let is_first_good = start(&[], 0) == Ok(0);
+    let before = Left::now(block)?;
+    // No more than is given; no more than the parent has itself; nothing.
+    let use_only = Rights::USE;
+    let cases: [&[(Handle, Rights)]; 4] = [
+        &[],
+        &[(told, use_only)],
+        &[(few, Rights(Rights::ALL.0 & !Rights::GRANT.0))],
+        &[(told, use_only); Block::INHERITED],
+    ];
+    for list in cases {
+        if !is_first_good || start(list, list.len() as u64) != Ok(0) {
+            return Err("a process inherits other things than its parent names");
+        }
+        if !list.is_empty() && call::wait(told, call::now() + PATIENCE) != Ok(1) {
+            return Err("the heir has told nothing");
+        }
+    }
+    let refused = Err(Failure::Refused(Errno::Invalid));
+    let too_many = [(told, use_only); Block::INHERITED + 1];
+    let own = call::mint(told, use_only, 0).map_err(|_| "no capability")?;
+    if start(&too_many, 0) != refused || start(&[(own, use_only)], 0) != refused {
+        return Err("a process inherits what it can't");
+    }
+    before.compare(block)
 }

@@ -35,6 +35,8 @@ pub struct Wish<'a> {
     pub cpu: u32,
     /// Whether it may place threads.
     pub may_place: bool,
+    /// Whether it waits to be started.
+    pub is_held: bool,
     /// A word for the program.
     pub word: u64,
     /// Its arguments; this server's own if there are none.
@@ -100,8 +102,10 @@ impl Processes {
         (index, program): (usize, &Program),
     ) -> Result<(), Errno> {
         self.enter(wish, entry)?;
+        entry.program.store(index as u16, Ordering::Relaxed);
         let account = entry.handle(|entry| &entry.account).unwrap_or(Handle(0));
-        let space = memory::create_space(account).map_err(refused)?;
+        let threads = entry.thread_limit.load(Ordering::Relaxed);
+        let space = memory::create_limited_space(account, threads).map_err(refused)?;
         entry.space.store(space.0, Ordering::Release);
         let draft = Draft { number, entry, space };
         let at = At { tables: &self.tables, cpu: turn.cpu.id().index() as u32, texts: &turn.replica.texts };
@@ -117,11 +121,44 @@ impl Processes {
         entry.window.store(window, Ordering::Release);
         ask(|| self.files_as_root.attach(number, window, wish.parent))?;
         self.write_block(at, draft, wish)?;
-        let place = Placement { cpu: wish.cpu, priority: PRIORITY };
+        if !wish.is_held {
+            self.run(wish.cpu, entry, program)?;
+        }
+        entry.set_state(State::Running);
+        Ok(())
+    }
+
+    /// Makes its first thread.
+    fn run(&self, cpu: u32, entry: &Entry, program: &Program) -> Result<(), Errno> {
+        let space = entry.handle(|entry| &entry.space).ok_or(Errno::NoProcess)?;
+        let place = Placement { cpu, priority: PRIORITY };
         let words = [program.entry, MAIN_STACK_END, 0];
         let thread = call::thread_create_in(space, place, words, self.block.cpu_control).map_err(refused)?;
         entry.thread.store(thread.0, Ordering::Release);
+        Ok(())
+    }
+
+    /// Lets a process run that was held until now.
+    pub fn start_held(&self, turn: &Turn<'_, Self>, number: u64, entry: &Entry) -> Result<(), Errno> {
+        let program = self.programs.get(usize::from(entry.program.load(Ordering::Relaxed)));
+        let program = program.ok_or(Errno::BadProgram)?;
+        let here = turn.cpu.id().index() as u32;
+        if !entry.exchange(State::Running, State::Made(here)) {
+            return Err(Errno::NoProcess);
+        }
+        let started = self.run(self.tables.home(number), entry, program);
         entry.set_state(State::Running);
+        started
+    }
+
+    /// Writes down a capability that a held process inherits.
+    pub fn bequeath(&self, entry: &Entry, place: u64, handle: Handle) -> Result<(), Errno> {
+        let place = usize::try_from(place).ok().filter(|&place| place < Block::INHERITED);
+        let place = place.ok_or(Errno::Invalid)?;
+        self.stock.change(entry.block.load(Ordering::Relaxed), |page| {
+            // SAFETY: the page has a block, as `write_block` made it.
+            unsafe { &mut *page.as_mut_ptr().cast::<Block>() }.inherited[place] = handle;
+        });
         Ok(())
     }
 
@@ -140,6 +177,9 @@ impl Processes {
         if parent.is_parent.load(Ordering::Relaxed) == 0 {
             parent.is_parent.store(1, Ordering::Relaxed);
         }
+        let threads = parent.thread_limit.load(Ordering::Relaxed);
+        entry.thread_limit.store(threads, Ordering::Relaxed);
+        entry.is_limited.store((threads != 0).into(), Ordering::Relaxed);
         let limit = parent.limit.load(Ordering::Relaxed);
         if limit != 0 {
             entry.limit.store(limit, Ordering::Relaxed);
@@ -231,6 +271,7 @@ impl Processes {
             block.text[..length].copy_from_slice(&text[..length]);
         });
         let page = page.ok_or(Errno::NoMemory)?;
+        entry.block.store(page, Ordering::Relaxed);
         self.stock.map(page, space, START_BLOCK, 1, Access::READ).map_err(refused)
     }
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering;
 
 use abi::{Handle, Rights, ThreadOperation};
 use api::badge;
-use api::process::{MAY_PLACE, NAME, ProcessState, REPEATED, REQUEST_SHIFT};
+use api::process::{HELD, MAY_PLACE, NAME, ProcessState, REPEATED, REQUEST_SHIFT, Tally};
 use rt::errno::Errno;
 use rt::server::Turn;
 use rt::service::Text;
@@ -23,7 +23,8 @@ impl<'a> Wish<'a> {
     /// A process of `program`, for `parent`, placed as [`api::process::ProcessClient::begin`] says.
     const fn new(program: &'a [u8], parent: u64, placing: u64) -> Self {
         let (cpu, request) = ((placing & CPU) as u32, (placing >> REQUEST_SHIFT) as u32);
-        Self { program, parent, request, cpu, may_place: placing & MAY_PLACE != 0, word: FIRST, text: None }
+        let (may_place, is_held) = (placing & MAY_PLACE != 0, placing & HELD != 0);
+        Self { program, parent, request, cpu, may_place, is_held, word: FIRST, text: None }
     }
 }
 
@@ -53,6 +54,12 @@ impl Processes {
         if is_child || caller == badge::ROOT { Ok(entry) } else { Err(Errno::NotPermitted) }
     }
 
+    /// The same of one that does not run yet.
+    fn held(&self, caller: u64, number: u64) -> Result<&'static Entry, Errno> {
+        let entry = self.child(caller, number)?;
+        if entry.handle(|entry| &entry.thread).is_none() { Ok(entry) } else { Err(Errno::Busy) }
+    }
+
     fn running(&self, number: u64) -> Result<&'static Entry, Errno> {
         let entry = self.tables.find(number).ok_or(Errno::NoProcess)?;
         if entry.state() == State::Running { Ok(entry) } else { Err(Errno::NoProcess) }
@@ -65,8 +72,11 @@ impl Processes {
     fn state_of(&self, number: u64, entry: &Entry) -> ProcessState {
         let [low, high] = [0, 1].map(|index: usize| u128::from(entry.name[index].load(Ordering::Relaxed)));
         let name: [u8; NAME] = (low | high << 64).to_le_bytes();
-        let thread = Handle(entry.thread.load(Ordering::Acquire));
-        let time = call::thread_control(thread, ThreadOperation::Time, 0, None);
+        let time = match entry.handle(|entry| &entry.thread) {
+            Some(thread) => call::thread_control(thread, ThreadOperation::Time, 0, None),
+            // It is held.
+            None => Ok(0),
+        };
         ProcessState {
             number,
             parent: entry.parent.load(Ordering::Relaxed),
@@ -119,14 +129,16 @@ impl api::process::Processes for Processes {
 
     fn ended(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {
         let entry = self.child(turn.badge, process)?;
-        wait_for(entry.handle(|entry| &entry.thread).ok_or(Errno::NoProcess)?)?;
+        wait_for(entry.handle(|entry| &entry.thread).ok_or(Errno::Busy)?)?;
         Ok(entry.status.load(Ordering::Acquire))
     }
 
     fn reap(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
         let entry = self.child(turn.badge, process)?;
-        let thread = entry.handle(|entry| &entry.thread).ok_or(Errno::NoProcess)?;
-        if call::thread_control(thread, ThreadOperation::Time, 0, None).is_ok() {
+        // One that is held has none.
+        if let Some(thread) = entry.handle(|entry| &entry.thread)
+            && call::thread_control(thread, ThreadOperation::Time, 0, None).is_ok()
+        {
             return Err(Errno::Busy);
         }
         self.reap(turn, process, entry)
@@ -145,9 +157,40 @@ impl api::process::Processes for Processes {
         call::grant(theirs, space(self.caller(turn)?)?, Rights::USE).map_err(refused)
     }
 
-    fn limit(&self, turn: &Turn<'_, Self>, bytes: u64) -> Result<(), Errno> {
-        self.caller(turn)?.limit.store(bytes, Ordering::Relaxed);
+    fn limit(&self, turn: &Turn<'_, Self>, bytes: u64, threads: u64) -> Result<(), Errno> {
+        let caller = self.caller(turn)?;
+        let threads = u32::try_from(threads).map_err(|_| Errno::Invalid)?;
+        // Who is limited gives no more than it was given.
+        let raises = |new: u64, now: u64| new == 0 || new > now;
+        let is_limited =
+            (caller.handle(|entry| &entry.account).is_some(), caller.is_limited.load(Ordering::Relaxed) != 0);
+        if is_limited.0 && raises(bytes, caller.limit.load(Ordering::Relaxed))
+            || is_limited.1 && raises(threads.into(), caller.thread_limit.load(Ordering::Relaxed).into())
+        {
+            return Err(Errno::NotPermitted);
+        }
+        caller.limit.store(bytes, Ordering::Relaxed);
+        caller.thread_limit.store(threads, Ordering::Relaxed);
         Ok(())
+    }
+
+    fn hand(&self, turn: &Turn<'_, Self>, process: u64, place: u64, handle: Handle) -> Result<(), Errno> {
+        self.bequeath(self.held(turn.badge, process)?, place, handle)
+    }
+
+    fn start(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {
+        match self.held(turn.badge, process) {
+            Ok(entry) => self.start_held(turn, process, entry),
+            // It was, before the server died.
+            Err(Errno::Busy) => Ok(()),
+            Err(why) => Err(why),
+        }
+    }
+
+    fn tally(&self, _: &Turn<'_, Self>, process: u64, cpu: u64) -> Result<Tally, Errno> {
+        let space = self.running(process)?.handle(|entry| &entry.space).ok_or(Errno::NoProcess)?;
+        let cpu = u32::try_from(cpu).map_err(|_| Errno::Invalid)?;
+        program::tally(space, cpu).map(Tally).map_err(refused)
     }
 
     fn next(&self, _: &Turn<'_, Self>, number: u64) -> Result<ProcessState, Errno> {

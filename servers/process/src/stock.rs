@@ -102,6 +102,12 @@ impl Stock {
         Some(page)
     }
 
+    /// Changes a page of a process that does not run.
+    pub fn change(&self, page: u32, change: impl FnOnce(&mut [u8; PAGE as usize])) {
+        // SAFETY: mapped there for good; the process's, which reads it when it runs, and whose server's turn this is.
+        change(unsafe { &mut *((PAGES + u64::from(page) * PAGE) as *mut [u8; PAGE as usize]) });
+    }
+
     fn fill(&self, page: u32, fill: impl FnOnce(&mut [u8; PAGE as usize])) {
         // SAFETY: mapped there for good; the page was just taken, so nobody else has to do with it.
         let memory = unsafe { &mut *((PAGES + u64::from(page) * PAGE) as *mut [u8; PAGE as usize]) };

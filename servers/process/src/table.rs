@@ -4,7 +4,7 @@
 //! takes one apart first says so, by one exchange, together with the CPU that it works on; so when this server was
 //! started anew, that CPU finds what was left half done, and takes it apart.
 
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 use abi::Handle;
 use alloc::vec::Vec;
@@ -55,7 +55,7 @@ impl State {
     }
 }
 
-/// A process, on lines of its own. Zeroes are none. Who has it made or taken apart writes it; only its status, its limit and
+/// A process, on lines of its own; it is held until it has a thread. Zeroes are none. Who has it made or taken apart writes it; only its status, its limit and
 /// what says that it has children are written while it runs.
 #[derive(Debug)]
 #[repr(C, align(128))]
@@ -66,7 +66,9 @@ pub struct Entry {
     /// See `parent`.
     pub request: AtomicU32,
     /// Whether it may place threads on all CPUs.
-    pub is_trusted: AtomicU32,
+    pub is_trusted: AtomicU16,
+    /// Whether it may itself have so many threads only.
+    pub is_limited: AtomicU16,
     /// How it ends, as it says itself.
     pub status: AtomicU64,
     /// Its address space; 0 where it has none yet, or no more.
@@ -79,8 +81,14 @@ pub struct Entry {
     pub window: AtomicU64,
     /// Bytes of kernel memory that each process that it starts may use; 0: no limit of their own.
     pub limit: AtomicU64,
+    /// Threads that each may have at a time; 0: as many as it likes.
+    pub thread_limit: AtomicU32,
+    /// The page of the stock that has its start block.
+    pub block: AtomicU32,
     /// Whether it ever started a process.
-    pub is_parent: AtomicU32,
+    pub is_parent: AtomicU16,
+    /// The place of its program among all.
+    pub program: AtomicU16,
     /// Pages of the stock that it has; what is above [`LISTED`] is not listed.
     pub page_count: AtomicU32,
     /// See `page_count`.
@@ -122,7 +130,10 @@ impl Entry {
         for word in [&self.space, &self.thread, &self.account, &self.window, &self.limit, &self.parent] {
             word.store(0, Ordering::Relaxed);
         }
-        for word in [&self.request, &self.is_trusted, &self.is_parent, &self.page_count] {
+        for word in [&self.request, &self.page_count, &self.thread_limit] {
+            word.store(0, Ordering::Relaxed);
+        }
+        for word in [&self.is_trusted, &self.is_limited, &self.is_parent] {
             word.store(0, Ordering::Relaxed);
         }
         self.status.store(ENDED, Ordering::Release);
@@ -139,9 +150,10 @@ pub struct Table {
 
 // SAFETY: only atomics, all of whose values are valid.
 unsafe impl Saved for Table {
-    const VERSION: u64 = 1;
+    const VERSION: u64 = 2;
 }
 
+const _: () = assert!(size_of::<Entry>() == 128);
 const _: () = assert!(size_of::<Table>() < rt::layout::SAVED_BYTES as usize && MOST_PAGES > 0);
 
 /// The tables of all CPUs.

@@ -72,5 +72,10 @@ pub fn paid_frames(purpose: abi::Paid) -> u64 {
 
 /// Makes an address space that maps nothing; `account` (0: this program's) pays for what the kernel keeps of it.
 pub fn create_space(account: Handle) -> Result<Handle, Error> {
-    raw(Call::Create, [Kind::AddressSpace as u64, account.0]).map(Handle)
+    create_limited_space(account, 0)
+}
+
+/// The same of an address space that may have so many threads at a time; 0: any number.
+pub fn create_limited_space(account: Handle, threads: u32) -> Result<Handle, Error> {
+    raw(Call::Create, [Kind::AddressSpace as u64, account.0, 0, threads.into()]).map(Handle)
 }

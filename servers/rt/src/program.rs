@@ -1,8 +1,9 @@
 //! Programs as whoever made their address spaces has them in hand: see [`abi::program`].
 
-use abi::{Error, Handle, program};
+use abi::program::Tally;
+use abi::{Call, Error, Handle, program};
 
-use crate::call::call;
+use crate::call::{call, raw};
 
 /// Ends the program of `space`; its threads end soon. The space stays.
 pub fn end(space: Handle) -> Result<(), Error> {
@@ -26,4 +27,9 @@ pub fn has_ended(space: Handle) -> Result<bool, Error> {
         Err(Error::Busy) => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// What the program of `space` does on CPU `cpu`.
+pub fn tally(space: Handle, cpu: u32) -> Result<Tally, Error> {
+    raw(Call::Call, [space.0, program::TALLY, cpu.into()]).map(Tally::from_word)
 }

@@ -36,11 +36,16 @@ pub struct Block {
     pub text_length: u32,
     /// Its arguments, as text.
     pub text: [u8; Self::TEXT],
+    /// Capabilities that whoever started it let it have, in the order in which they were named; then zeroes.
+    pub inherited: [Handle; Self::INHERITED],
 }
 
 impl Block {
     /// Most bytes of the arguments.
     pub const TEXT: usize = 2048;
+
+    /// Most capabilities that a program inherits.
+    pub const INHERITED: usize = 8;
 
     /// That of nobody.
     pub const NOTHING: Self = Self {
@@ -57,6 +62,7 @@ impl Block {
         words: [0; 4],
         text_length: 0,
         text: [0; Self::TEXT],
+        inherited: [Handle(0); Self::INHERITED],
     };
 
     /// The arguments as text.

@@ -54,7 +54,12 @@ const COMMANDS: [Command; 15] = [
         about: "run a program, CPUS as in 0,2-3 or all",
         work: jobs::run,
     },
-    Command { name: "ps", arguments: "", about: "list processes with CPU and CPU time", work: system::ps },
+    Command {
+        name: "ps",
+        arguments: "",
+        about: "list processes with their threads and CPU time on each CPU",
+        work: system::ps,
+    },
     Command {
         name: "kill",
         arguments: "NUMBER|SERVER...",

@@ -2,7 +2,8 @@
 
 use core::fmt::Write as _;
 
-use api::process::MAY_PLACE;
+use abi::program::Tally;
+use api::process::{MAY_PLACE, ProcessState};
 use api::supervisor::{State, SupervisorClient};
 use rt::errno::Errno;
 use rt::service::Failure;
@@ -11,8 +12,8 @@ use shell::line::Line;
 use crate::commands::{After, Usage};
 use crate::{Shell, jobs};
 
-/// Nanoseconds of a millisecond.
-const MILLISECOND: u64 = 1_000_000;
+/// Microseconds of a millisecond.
+const MILLISECOND: u64 = 1000;
 
 /// `ps`.
 pub fn ps(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
@@ -20,23 +21,35 @@ pub fn ps(shell: &mut Shell, line: &Line) -> Result<After, Usage> {
         return Err(Usage);
     }
     // A text takes everything.
-    let _ = writeln!(shell.output, "NUMBER PARENT CPU  TIME/ms PROGRAM");
+    let _ = writeln!(shell.output, "NUMBER PARENT CPU THREADS  TIME/ms PROGRAM");
     let mut number = 0;
     while let Ok(state) = shell.processes.next(number) {
-        // A text takes everything.
-        let _ = writeln!(
-            shell.output,
-            "{:>6} {:>6} {:>3} {:>8} {}{}",
-            state.number,
-            state.parent,
-            state.cpu,
-            state.time / MILLISECOND,
-            state.name(),
-            if state.has_ended { " (ended)" } else { "" }
-        );
+        for cpu in 0..shell.block.cpus {
+            show(shell, &state, cpu);
+        }
         number = state.number + 1;
     }
     Ok(After::GoesOn)
+}
+
+/// A row for what a process does on a CPU: where it was started, and where else it has threads or had some.
+fn show(shell: &mut Shell, state: &ProcessState, cpu: u32) {
+    // It may be gone meanwhile.
+    let Tally { threads, micros } =
+        shell.processes.tally(state.number, cpu.into()).map_or_else(|_| Tally::default(), |tally| tally.0);
+    if cpu != state.cpu && threads == 0 && micros == 0 {
+        return;
+    }
+    // A text takes everything.
+    let _ = writeln!(
+        shell.output,
+        "{:>6} {:>6} {cpu:>3} {threads:>7} {:>8} {}{}",
+        state.number,
+        state.parent,
+        micros / MILLISECOND,
+        state.name(),
+        if state.has_ended { " (ended)" } else { "" }
+    );
 }
 
 /// Root, as the one who looks after servers.

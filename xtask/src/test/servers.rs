@@ -20,7 +20,13 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
 /// Checks of `servers/checks` that kill a server.
 const RESTARTS: &[&str] = &["echo", "files", "memory", "process"];
 /// Its other checks, and their CPUs.
-const CHECKS: &[(&str, u32)] = &[("memory/pager", 4), ("process/kill", 4), ("process/limits", 4)];
+const CHECKS: &[(&str, u32)] = &[
+    ("memory/pager", 4),
+    ("process/inherit", 4),
+    ("process/kill", 4),
+    ("process/limits", 4),
+    ("process/threads", 4),
+];
 
 /// The console's: what comes to the serial port is judged, too.
 fn console() -> impl Iterator<Item = Case> {
