@@ -59,6 +59,12 @@ impl Cell {
         }
     }
 
+    /// Whether a thread with a higher priority is ready.
+    #[must_use]
+    pub fn has_ready_above(&self, priority: u8) -> bool {
+        self.ready.highest().is_some_and(|highest| highest > priority)
+    }
+
     /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
     /// the running thread's system call returns.
     #[inline]

@@ -17,9 +17,8 @@ use smp::CpuId;
 
 use super::call::{self, Words, deliver};
 use super::end::detach;
-use super::exception::{self, Handler, badge_of};
-use super::replica::Replica;
-use super::turn::{new_worker, queue};
+use super::exception::{self, Handler};
+use super::turn::queue;
 use crate::arch::smp::cpu_numbered;
 use crate::boot::program::CpuControl;
 use crate::cap::{self, Capability};
@@ -134,34 +133,9 @@ fn send_deputy(cell: &mut Cell, asker: &Thread, request: Request) -> Result<(), 
         queue(cell, replica, deputy);
         return Ok(());
     }
-    call_server(cell, replica, deputy).inspect_err(|_| {
+    exception::call_later(cell, replica, deputy).inspect_err(|_| {
         conclude(cell, deputy);
     })
-}
-
-/// Gives the call of `deputy` to a worker of its server, whose replica is free; or starts one, which sets itself up with
-/// the replica while the deputy waits for that.
-fn call_server(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) -> Result<(), Error> {
-    match replica.take_worker(badge_of(deputy))? {
-        Some(worker) => {
-            let words = words_of(deputy);
-            exception::assign_later(cell, replica, worker, deputy, words, Notes::DEPUTY);
-        }
-        None => {
-            let worker = new_worker(cell, replica)?;
-            replica.active = worker;
-            worker.priority = deputy.priority;
-            cell.make_ready(worker);
-            queue(cell, replica, deputy);
-        }
-    }
-    Ok(())
-}
-
-/// The replica for which `deputy` has waited is free. True if it has it now, else its call has ended.
-pub(super) fn take_turn(cell: &mut Cell, replica: &mut Replica, deputy: &mut Thread) -> bool {
-    let called = call_server(cell, replica, deputy);
-    called.inspect_err(|&error| end(cell, deputy, Err(error))).is_ok()
 }
 
 /// The server replied to `deputy`.
@@ -192,7 +166,8 @@ fn conclude(cell: &mut Cell, deputy: &mut Thread) -> *mut Thread {
     asker
 }
 
-fn words_of(deputy: &Thread) -> Words {
+/// What its caller calls with.
+pub(super) fn words_of(deputy: &Thread) -> Words {
     let registers = &deputy.registers;
     [registers.rsi, registers.rdx, registers.r10, registers.r8]
 }

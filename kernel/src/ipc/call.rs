@@ -11,7 +11,9 @@ use super::end::{end_limit, limit};
 use super::endpoint::Endpoint;
 use super::exception::{self, After};
 use super::replica::Replica;
-use super::turn::{call_with_new_worker, first_call, leave_own_replica, queue, release, wait_for_replica};
+use super::turn::{
+    call_with_new_worker, first_call, go_on, leave_own_replica, queue, release, wait_for_replica,
+};
 use super::{invoke, items};
 use crate::cap;
 use crate::cell::Cell;
@@ -186,7 +188,7 @@ pub fn reply_wait(cell: &mut Cell, label: u64, words: Words) -> Return {
     replica.put_back(worker);
     replica.active = ptr::null_mut();
     if !replica.waiting.is_empty() {
-        release(cell, replica);
+        pass_on(cell, replica, caller);
     }
     // SAFETY: a caller that was not detached is alive, this CPU's, and waits for this reply.
     let Some(caller) = (unsafe { caller.as_mut() }) else {
@@ -240,12 +242,25 @@ fn reply_with_notes(
     return_slowly(cell, caller)
 }
 
+/// Hands the replica on before a reply to `caller`, which may have to give way to those who waited.
+#[cold]
+fn pass_on(cell: &mut Cell, replica: &mut Replica, caller: *mut Thread) {
+    // SAFETY: as in `reply_wait`.
+    if let Some(caller) = unsafe { caller.as_mut() } {
+        caller.notes.insert(Notes::COUNTED);
+    }
+    release(cell, replica);
+}
+
 #[cold]
 fn return_slowly(cell: &mut Cell, caller: &mut Thread) -> Return {
-    end_limit(cell, caller);
-    if caller.notes.contains(Notes::STOPPED) {
-        caller.state = State::Stopped;
-        return Return::switch(cell.next_thread());
+    if caller.notes.intersects(Notes::TIMED.union(Notes::COUNTED).union(Notes::STOPPED)) {
+        end_limit(cell, caller);
+        // The worker may have run with a priority that was lent to it.
+        if caller.notes.contains(Notes::STOPPED) || cell.has_ready_above(caller.priority) {
+            go_on(cell, caller);
+            return Return::switch(cell.next_thread());
+        }
     }
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { caller.replica.as_mut() } {

@@ -5,8 +5,9 @@ use core::ptr;
 
 use super::replica::Replica;
 use super::turn::{go_on, leave_queue, release};
-use super::{address, afar, reply};
+use super::{address, afar, exception, reply};
 use crate::cell::Cell;
+use crate::mem::fault;
 use crate::sched::thread::Notes;
 use crate::sched::wait::Cause;
 use crate::sched::{State, Thread};
@@ -79,7 +80,7 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
         Cause::Address => address::forget(target),
         Cause::Time => true,
         Cause::Errand => return cell.give_join_up(target, Error::Cancelled),
-        Cause::Start | Cause::Fault => false,
+        Cause::Start | Cause::Fault | Cause::Handler => false,
     };
     if is_over {
         cell.wake(target, Error::Cancelled.to_raw());
@@ -91,16 +92,15 @@ pub fn cancel(cell: &mut Cell, target: &mut Thread) -> bool {
 /// first one is told.
 fn refuse_first(cell: &mut Cell, replica: &mut Replica) {
     let own = ptr::from_mut(replica);
-    // One that has an exception to tell goes on waiting: its handler may come back.
-    let is_caller = |thread: &Thread| thread.replica != own && !thread.notes.contains(Notes::RAISING);
-    let Some(first) = replica.waiting.find(is_caller) else { return };
-    if first.notes.contains(Notes::DEPUTY) {
-        return afar::end(cell, first, Err(Error::NoPeer));
+    let Some(first) = replica.waiting.find(|thread| thread.replica != own) else { return };
+    if end_call(cell, first, Error::NoPeer) {
+        return;
     }
-    if !end_call(cell, first, Error::NoPeer) {
-        // It repeats its access.
-        detach(cell, first);
-        go_on(cell, first);
+    detach(cell, first);
+    if first.notes.intersects(Notes::DEPUTY | Notes::RAISING) {
+        exception::refuse(cell, first, Error::NoPeer);
+    } else {
+        fault::put_off(cell, first);
     }
 }
 
@@ -117,32 +117,41 @@ pub fn abandon(cell: &mut Cell, worker: &mut Thread) {
     // SAFETY: as in `detach`.
     let Some(replica) = (unsafe { worker.replica.as_mut() }) else { return };
     let caller = core::mem::take(&mut worker.caller);
+    // SAFETY: a caller that was not detached is alive and this CPU's.
+    let mut caller = unsafe { caller.as_mut() };
+    if let Some(caller) = &mut caller {
+        caller.callee = ptr::null_mut();
+    }
     worker.replica = ptr::null_mut();
+    let was_away = worker.notes.contains(Notes::AWAY);
     replica.forget_worker(worker);
-    if ptr::eq(replica.active, worker) {
-        if worker.notes.contains(Notes::NEW) {
-            refuse_first(cell, replica);
-        }
+    let was_active = ptr::eq(replica.active, worker);
+    if was_active && worker.notes.contains(Notes::NEW) {
+        refuse_first(cell, replica);
+    }
+    // Who waits for a worker may have another one now, or nobody any more.
+    if was_active || (was_away && replica.active.is_null()) {
         release(cell, replica);
     }
-    // SAFETY: a caller that was not detached is alive and this CPU's.
-    if let Some(caller) = unsafe { caller.as_mut() } {
-        caller.callee = ptr::null_mut();
+    if let Some(caller) = caller {
         peer_died(cell, caller);
     }
 }
 
-/// Nobody will reply to `caller` any more.
+/// Nobody will reply to `caller` any more. What the kernel asked for it, it asks again, until somebody answers or patience
+/// ends.
 pub fn peer_died(cell: &mut Cell, caller: &mut Thread) {
     if caller.notes.contains(Notes::DEPUTY) {
         return afar::end(cell, caller, Err(Error::PeerDied));
     }
     end_limit(cell, caller);
-    if caller.notes.intersects(Notes::BY_KERNEL) {
-        // It repeats its access or instruction, until somebody answers or its patience ends.
-        caller.notes.remove(Notes::BY_KERNEL);
-    } else {
-        caller.set_result(Error::PeerDied.to_raw());
+    if caller.notes.contains(Notes::FAULT) {
+        caller.notes.remove(Notes::FAULT);
+        return fault::put_off(cell, caller);
     }
+    if caller.notes.contains(Notes::EXCEPTION) {
+        return exception::put_off(cell, caller);
+    }
+    caller.set_result(Error::PeerDied.to_raw());
     go_on(cell, caller);
 }

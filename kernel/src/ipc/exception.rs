@@ -5,9 +5,11 @@ use abi::{Error, Handle, Rights, exception};
 
 use super::afar;
 use super::call::{Words, deliver};
+use super::end::end_limit;
 use super::endpoint::Endpoint;
 use super::replica::Replica;
-use super::turn::{help, holder_of, new_worker, queue, start_worker};
+use super::turn::{help, holder_of, queue, release, start_worker};
+use crate::arch::time;
 use crate::boot::program;
 use crate::cap;
 use crate::cap::slot::Parent;
@@ -15,6 +17,7 @@ use crate::cell::Cell;
 use crate::mem::{fault, layout};
 use crate::object::{Object, Tag};
 use crate::sched::thread::Notes;
+use crate::sched::wait::Cause;
 use crate::sched::{State, Thread};
 
 /// Whom a thread's exceptions are told.
@@ -67,14 +70,14 @@ fn begin(
 ) -> Result<Begun, Error> {
     let replica = server.replica_or_make(cell)?;
     if !replica.active.is_null() {
-        let holder = holder_of(replica, caller)?;
+        let holder = holder_of(replica, caller, true)?;
         queue(cell, replica, caller);
         return Ok(Begun::Queued(help(cell, holder)));
     }
     let Some(worker) = replica.take_worker(badge)? else {
-        let worker = new_worker(cell, replica)?;
+        let worker = start_worker(cell, replica, caller.priority)?;
         queue(cell, replica, caller);
-        return Ok(Begun::Queued(start_worker(cell, replica, worker, caller)));
+        return Ok(Begun::Queued(cell.run_now(worker)));
     };
     assign(replica, worker, caller, badge, words, note);
     worker.state = State::Running;
@@ -120,6 +123,7 @@ pub fn call_for_fault(
 #[cold]
 pub fn raise(cell: &mut Cell, thread: &mut Thread, address: u64) -> *mut Thread {
     thread.fault_address = address;
+    thread.fault_deadline = 0;
     match tell_handler(cell, thread) {
         Ok(Begun::Served(next)) => next,
         Ok(Begun::Queued(next)) => {
@@ -147,31 +151,70 @@ fn words_of(thread: &Thread) -> Words {
     [what, thread.fault_address, registers.rip, registers.rsp]
 }
 
-/// The badge that the handler of `thread` knows it by.
-pub(super) fn badge_of(thread: &Thread) -> u64 {
-    thread.handler.map_or(0, |handler| handler.badge)
-}
-
-/// Tells `worker`, whose replica is free, of the exception of `thread`, which has waited for that; it runs when its turn
-/// comes.
+/// Gives the call that the kernel makes for `thread`, which waits for that, to a worker, which runs when its turn comes: the
+/// replica is free. If there is none, one is started, and `thread` waits on.
+///
+/// # Errors
+/// Those of a call; nobody has the replica then, and `thread` is in no queue.
 #[cold]
-pub(super) fn tell_later(cell: &mut Cell, replica: &mut Replica, worker: &mut Thread, thread: &mut Thread) {
+pub(super) fn call_later(cell: &mut Cell, replica: &mut Replica, thread: &mut Thread) -> Result<(), Error> {
+    let handler = thread.handler.filter(Handler::is_there).ok_or(Error::Destroyed)?;
+    if !core::ptr::eq(handler.endpoint, replica.endpoint) {
+        // It was given another one meanwhile.
+        return Err(Error::Destroyed);
+    }
+    let Some(worker) = replica.take_worker(handler.badge)? else {
+        start_worker(cell, replica, thread.priority)?;
+        queue(cell, replica, thread);
+        return Ok(());
+    };
+    let (words, note) = match thread.notes.contains(Notes::DEPUTY) {
+        true => (afar::words_of(thread), Notes::DEPUTY),
+        false => (words_of(thread), Notes::EXCEPTION),
+    };
     thread.notes.remove(Notes::RAISING);
-    assign_later(cell, replica, worker, thread, words_of(thread), Notes::EXCEPTION);
+    assign(replica, worker, thread, handler.badge, words, note);
+    cell.make_ready(worker);
+    Ok(())
 }
 
-/// Gives `worker`, whose replica is free, the call that the kernel makes for `thread` to its handler; it runs when its turn
-/// comes.
-pub(super) fn assign_later(
-    cell: &mut Cell,
-    replica: &mut Replica,
-    worker: &mut Thread,
-    thread: &mut Thread,
-    words: Words,
-    note: Notes,
-) {
-    assign(replica, worker, thread, badge_of(thread), words, note);
-    cell.make_ready(worker);
+/// The call that the kernel was to make for `thread`, which is in no queue, is refused now.
+pub(super) fn refuse(cell: &mut Cell, thread: &mut Thread, error: Error) {
+    if thread.notes.contains(Notes::DEPUTY) {
+        return afar::end(cell, thread, Err(error));
+    }
+    put_off(cell, thread);
+}
+
+/// Tells the handler of `thread`, which is in no queue, of its exception a little later, until patience ends: so programs that
+/// depend on each other are not ended one inside the other, and a handler that ends each time is not told as fast as it can.
+pub(super) fn put_off(cell: &mut Cell, thread: &mut Thread) {
+    end_limit(cell, thread);
+    if !fault::has_patience(thread, time::now(), fault::PATIENCE) {
+        thread.handler = None;
+    }
+    thread.notes.remove(Notes::RAISING | Notes::EXCEPTION);
+    cell.put_off(thread, Cause::Handler);
+}
+
+/// Tells the handler of `thread`, which was put off, of its exception, or ends its program.
+pub fn raise_again(cell: &mut Cell, thread: &mut Thread) {
+    if queue_to_raise(cell, thread).is_err() {
+        program::fail(cell, thread, thread.fault_address);
+    }
+}
+
+fn queue_to_raise(cell: &mut Cell, thread: &mut Thread) -> Result<(), Error> {
+    let handler = thread.handler.filter(Handler::is_there).ok_or(Error::Destroyed)?;
+    let replica = handler.endpoint.replica_or_make(cell)?;
+    let is_free = replica.active.is_null();
+    holder_of(replica, thread, true)?;
+    thread.notes.insert(Notes::RAISING);
+    queue(cell, replica, thread);
+    if is_free {
+        release(cell, replica);
+    }
+    Ok(())
 }
 
 /// What becomes of a thread whose call by the kernel was replied to.
@@ -202,6 +245,7 @@ pub fn replied(cell: &mut Cell, worker: &Thread, caller: &mut Thread, label: u64
 #[cold]
 fn handled(cell: &mut Cell, caller: &mut Thread, label: u64, words: Words) -> After {
     caller.notes.remove(Notes::EXCEPTION);
+    caller.fault_deadline = 0;
     let [rip, rsp, rdi, rsi] = words;
     match label {
         exception::RETRY => After::GoesOn,

@@ -12,9 +12,9 @@ use core::ptr;
 use abi::Error;
 use x86_64::structures::paging::FrameAllocator;
 
-use super::afar;
 use super::endpoint::Endpoint;
 use super::share::Shares;
+use super::{exception, turn};
 use crate::cell::Cell;
 use crate::mem::frames::FromNode;
 use crate::mem::layout::{address_of, physical_to_virtual};
@@ -113,12 +113,10 @@ impl Replica {
                 workers.push(thread);
             } else {
                 thread.queued_at = ptr::null_mut();
-                if thread.notes.contains(Notes::DEPUTY) {
-                    afar::end(cell, thread, Err(Error::Destroyed));
+                if thread.notes.intersects(Notes::DEPUTY | Notes::RAISING) {
+                    exception::refuse(cell, thread, Error::Destroyed);
                 } else {
-                    // One that was to tell of an exception raises it again by going on, and nobody is there then.
-                    thread.notes.remove(Notes::RAISING);
-                    cell.make_ready(thread);
+                    turn::go_on(cell, thread);
                 }
             }
         }

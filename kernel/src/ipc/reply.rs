@@ -64,6 +64,7 @@ pub fn create(cell: &mut Cell) -> Result<Handle, Error> {
     let worker = cell.running();
     // SAFETY: a caller that was not detached is alive and this CPU's.
     let caller = unsafe { worker.caller.as_mut() }.ok_or(Error::NoCaller)?;
+    let kept: *mut Queue = worker.space.kept(cell)?;
     let tag = caller.reply.header.revive();
     let handle = match cap::insert(cell, &worker.space.table, &caller.reply, tag) {
         Ok(handle) => handle,
@@ -75,7 +76,6 @@ pub fn create(cell: &mut Cell) -> Result<Handle, Error> {
     worker.caller = ptr::null_mut();
     caller.callee = ptr::null_mut();
     caller.notes.insert(Notes::KEPT);
-    let kept: *mut Queue = worker.space.kept(cell)?;
     caller.kept_at = kept;
     // SAFETY: the list is this CPU's, and stays while the space has threads here, as `worker`.
     unsafe { (*kept).push(caller) };

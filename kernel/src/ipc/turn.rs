@@ -6,8 +6,8 @@ use core::ptr;
 use super::call::Words;
 use super::end::limit;
 use super::endpoint::Endpoint;
+use super::exception;
 use super::replica::Replica;
-use super::{afar, exception};
 use crate::cell::Cell;
 use crate::sched::thread::Notes;
 use crate::sched::{State, Thread};
@@ -35,34 +35,31 @@ pub(super) fn call_with_new_worker(
     words: Words,
     deadline: u64,
 ) -> Result<Return, Error> {
-    let worker = new_worker(cell, replica)?;
     let caller = cell.running();
+    let worker = start_worker(cell, replica, caller.priority)?;
     wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
-    Ok(Return::switch(start_worker(cell, replica, worker, caller)))
+    Ok(Return::switch(cell.run_now(worker)))
 }
 
-pub(super) fn new_worker(cell: &mut Cell, replica: &mut Replica) -> Result<&'static mut Thread, Error> {
+/// Makes a worker ready that has the free replica until it first waits for a call, with the priority of whom it is for, who
+/// queues for that.
+pub(super) fn start_worker(
+    cell: &mut Cell,
+    replica: &mut Replica,
+    priority: u8,
+) -> Result<&'static mut Thread, Error> {
     // The server may be another program by now, which uses the same memory.
     let Endpoint { space, server, .. } = *replica.endpoint;
     if !space.try_hold(cell, server) {
         return Err(Error::NoPeer);
     }
-    let worker = if space.is_dead() { Err(Error::NoPeer) } else { replica.make_worker(cell) };
+    let made = if space.is_dead() { Err(Error::NoPeer) } else { replica.make_worker(cell) };
     space.let_go(cell);
-    worker
-}
-
-/// Runs a new worker until it first waits for a call, with the replica, on the time of `caller`, which queues for that.
-pub(super) fn start_worker(
-    cell: &mut Cell,
-    replica: &mut Replica,
-    worker: &mut Thread,
-    caller: &Thread,
-) -> *mut Thread {
+    let worker = made?;
     replica.active = worker;
-    worker.priority = caller.priority;
-    worker.state = State::Running;
-    cell.switch_to(worker)
+    worker.priority = priority;
+    cell.make_ready(worker);
+    Ok(worker)
 }
 
 /// A worker that calls or waits gives its own replica up meanwhile.
@@ -83,64 +80,79 @@ pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
 pub(super) fn release(cell: &mut Cell, replica: &mut Replica) {
     hand_on(cell, replica);
     if let Some(priority) = replica.waiting.highest_priority() {
-        lend(cell, replica, priority);
+        lend(cell, replica.active, priority);
     }
 }
 
-/// Lets the worker that has the replica, and whom that one is calling, run with `priority` if theirs is lower, until their
-/// next call gives them another one: else a thread that waits for the replica would wait for all threads between the two
-/// (Sha, Rajkumar, Lehoczky, "Priority Inheritance Protocols", 1990).
-fn lend(cell: &mut Cell, replica: &Replica, priority: u8) {
-    let mut holder = replica.active;
+/// Lets `holder`, and whomever it waits for to get on, run with `priority` if theirs is lower, until their next call gives
+/// them another one: else a thread that waits for the replica would wait for all threads between the two (Sha, Rajkumar,
+/// Lehoczky, "Priority Inheritance Protocols", 1990).
+fn lend(cell: &mut Cell, mut holder: *mut Thread, priority: u8) {
     // SAFETY: as in `holder_of`.
     while let Some(thread) = unsafe { holder.as_mut() } {
-        if thread.priority < priority {
+        let is_raised = thread.priority < priority;
+        if is_raised {
             cell.prioritise(thread, priority);
+            // SAFETY: a caller that was not detached is alive and this CPU's.
+            if let Some(caller) = unsafe { thread.caller.as_mut() } {
+                caller.notes.insert(Notes::COUNTED);
+            }
         }
-        if thread.state != State::Calling {
+        // Those who queue may wait for each other; who was raised before is not again.
+        if thread.state == State::Queued && !is_raised {
             return;
         }
-        holder = thread.callee;
+        holder = waits_for(thread);
     }
 }
 
-/// Hands a free replica to the next worker that comes back to it; all others that wait before it repeat their calls or
-/// accesses. (One alone would be enough, if it were sure to repeat it: it may end first.)
+/// The same for whomever `thread` waits for, which was given another priority.
+pub fn lend_on(cell: &mut Cell, thread: &Thread) {
+    lend(cell, waits_for(thread), thread.priority);
+}
+
+/// Who has to get on before `thread` can: the worker that it is calling, or who has the replica that it wants. None if it
+/// waits for no thread, or a server keeps it to reply to it later.
+fn waits_for(thread: &Thread) -> *mut Thread {
+    match thread.state {
+        State::Calling => thread.callee,
+        State::Queued => {
+            // SAFETY: a replica stays while a thread is in its queue, and is this CPU's.
+            let replica = unsafe { thread.queued_at.as_ref() };
+            replica.map_or(ptr::null_mut(), |replica| replica.active)
+        }
+        _ => ptr::null_mut(),
+    }
+}
+
+/// Hands a free replica to the next worker that comes back to it, or to one that serves the next call of the kernel's; all
+/// others that wait before it repeat their calls or accesses. (One alone would be enough, if it were sure to repeat it: it
+/// may end first.)
 fn hand_on(cell: &mut Cell, replica: &mut Replica) {
     replica.active = ptr::null_mut();
-    let mut first_raising = ptr::null_mut();
-    while let Some(next) = replica.waiting.pop() {
-        if next.notes.contains(Notes::DEPUTY) {
-            next.queued_at = ptr::null_mut();
-            if afar::take_turn(cell, replica, next) {
-                return;
-            }
-            continue;
-        }
-        if next.notes.contains(Notes::RAISING) {
-            let badge = exception::badge_of(next);
-            if let Ok(Some(worker)) = replica.take_worker(badge) {
-                next.queued_at = ptr::null_mut();
-                return exception::tell_later(cell, replica, worker, next);
-            }
-            // It goes on waiting, behind those who may free a worker.
-            replica.waiting.push(next);
-            if ptr::eq(next, first_raising) {
-                return;
-            }
-            if first_raising.is_null() {
-                first_raising = next;
-            }
-            continue;
-        }
+    let mut first_put_back = ptr::null_mut();
+    while replica.active.is_null()
+        && let Some(next) = replica.waiting.pop()
+    {
         next.queued_at = ptr::null_mut();
-        let is_own = ptr::eq(next.replica, replica);
-        if is_own {
-            replica.active = next;
+        if !next.notes.intersects(Notes::DEPUTY | Notes::RAISING) {
+            go_on(cell, next);
+            continue;
         }
-        cell.let_run(next);
-        if is_own {
-            return;
+        match exception::call_later(cell, replica, next) {
+            Ok(()) => {}
+            // An exception goes on waiting, behind those who may free a worker.
+            Err(Error::NoWorker | Error::ShareUsed) if next.notes.contains(Notes::RAISING) => {
+                next.queued_at = replica;
+                replica.waiting.push(next);
+                if ptr::eq(next, first_put_back) {
+                    return;
+                }
+                if first_put_back.is_null() {
+                    first_put_back = next;
+                }
+            }
+            Err(error) => exception::refuse(cell, next, error),
         }
     }
 }
@@ -155,12 +167,14 @@ pub(super) fn wait_for_replica(
     words: Words,
     deadline: u64,
 ) -> Result<Return, Error> {
-    let holder = holder_of(replica, caller)?;
+    // One that sets itself up keeps its own replica.
+    let holder = holder_of(replica, caller, caller.notes.contains(Notes::NEW))?;
     wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
     Ok(Return::switch(help(cell, holder)))
 }
 
-/// Queues `caller`, which repeats its call when it has the replica.
+/// Queues `caller`, which repeats its call when its turn has come. A worker gives its own replica up meanwhile, as it does
+/// during the call: else two servers that call each other could wait for each other.
 fn wait_to_repeat(
     cell: &mut Cell,
     replica: &mut Replica,
@@ -175,23 +189,38 @@ fn wait_to_repeat(
     if deadline & !ITEMS != 0 {
         limit(cell, caller, deadline & !ITEMS);
     }
+    leave_own_replica(cell, caller);
 }
 
-/// The thread on which a taken replica waits: its active worker, or whom that one is calling, and so on; none where a
-/// server keeps a caller to reply to it later.
-pub(super) fn holder_of(replica: &Replica, caller: &Thread) -> Result<Option<&'static mut Thread>, Error> {
+/// So far a chain of threads that wait for each other is followed.
+const LONGEST_CHAIN: usize = 256;
+
+/// The thread on which a taken replica waits: its active worker, or whom that one waits for, and so on; none where a server
+/// keeps a caller to reply to it later.
+///
+/// # Errors
+/// [`Error::Deadlock`] if that is `caller`: it serves those that it would wait for, or they wait for its replica, which it
+/// `keeps`.
+pub(super) fn holder_of(
+    replica: &Replica,
+    caller: &Thread,
+    keeps: bool,
+) -> Result<Option<&'static mut Thread>, Error> {
     let mut holder = replica.active;
-    loop {
+    let mut is_served = true;
+    for _ in 0..LONGEST_CHAIN {
         if ptr::eq(holder, caller) {
-            return Err(Error::Deadlock);
+            return if keeps || is_served { Err(Error::Deadlock) } else { Ok(None) };
         }
-        // SAFETY: a replica's active worker, and whoever it is calling, are alive and this CPU's.
-        let Some(thread) = (unsafe { holder.as_mut() }) else { return Ok(None) };
-        if thread.state != State::Calling {
+        // SAFETY: a replica's active worker, and whomever it waits for, are alive and this CPU's.
+        let Some(thread) = (unsafe { holder.as_mut() }) else { break };
+        is_served &= thread.state != State::Queued;
+        if !matches!(thread.state, State::Calling | State::Queued) {
             return Ok(Some(thread));
         }
-        holder = thread.callee;
+        holder = waits_for(thread);
     }
+    Ok(None)
 }
 
 /// Runs `holder` on, if it can run.
@@ -215,7 +244,7 @@ pub(super) fn queue(cell: &mut Cell, replica: &mut Replica, thread: &mut Thread)
     thread.state = State::Queued;
     thread.queued_at = replica;
     replica.waiting.push(thread);
-    lend(cell, replica, thread.priority);
+    lend(cell, replica.active, thread.priority);
 }
 
 /// Makes a thread ready whose call or wait ended; a worker gets its replica back first.

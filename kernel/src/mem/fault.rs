@@ -18,7 +18,7 @@ use crate::ipc::call::Words;
 use crate::ipc::exception;
 use crate::object::Object;
 use crate::sched::Thread;
-use crate::sched::wait::Cause;
+use crate::sched::wait::{Cause, INTERVAL};
 
 /// Bits of a page fault's error code.
 mod code {
@@ -29,10 +29,9 @@ mod code {
 }
 
 /// How long a fault whose pager is gone is tried again, in nanoseconds; how long if the pager has ended and can be started
-/// anew; and how often.
-const PATIENCE: u64 = 2_000_000_000;
+/// anew.
+pub const PATIENCE: u64 = 2_000_000_000;
 const PATIENCE_FOR_RESTART: u64 = 60_000_000_000;
-const INTERVAL: u64 = 5_000_000;
 
 #[inline]
 fn access_of(error_code: u64) -> Access {
@@ -136,13 +135,26 @@ fn ask(cell: &mut Cell, thread: &mut Thread, region: &Region, address: u64, acce
 #[cold]
 fn try_later(cell: &mut Cell, thread: &mut Thread, address: u64, patience: u64) -> *mut Thread {
     let now = time::now();
-    if thread.fault_deadline == 0 {
-        thread.fault_deadline = now + patience;
-    }
-    if now >= thread.fault_deadline {
+    if !has_patience(thread, now, patience) {
         return exception::raise(cell, thread, address);
     }
     cell.wait(Cause::Fault, now + INTERVAL)
+}
+
+/// Whether what began to fail for `thread` when this was asked first is worth to be tried again, for so long.
+pub fn has_patience(thread: &mut Thread, now: u64, patience: u64) -> bool {
+    if thread.fault_deadline == 0 {
+        thread.fault_deadline = now + patience;
+    }
+    now < thread.fault_deadline
+}
+
+/// The worker that was to serve the fault of `thread`, which is in no queue, ended: the access is tried again a little later,
+/// until patience ends.
+#[cold]
+pub fn put_off(cell: &mut Cell, thread: &mut Thread) {
+    thread.is_refused = !has_patience(thread, time::now(), PATIENCE_FOR_RESTART);
+    cell.put_off(thread, Cause::Fault);
 }
 
 /// `pager`, a worker, replied to the fault of `faulted`. True if that is to repeat its access.

@@ -151,7 +151,12 @@ impl Cell {
         let Target { thread: target, tag } = target;
         asker.errand.begin(work, target, tag, value);
         match self.perform(asker) {
-            Outcome::Done(result) if asker.notes.contains(Notes::STOPPED) => {
+            Outcome::Done(result) if asker.notes.intersects(Notes::STOPPED.union(Notes::DYING)) => {
+                if asker.notes.contains(Notes::DYING) {
+                    // It killed itself, or its program ended by this.
+                    self.end_thread(asker, value);
+                    return Return::switch(self.next_thread());
+                }
                 // It stopped itself.
                 asker.set_result(result.unwrap_or_else(Error::to_raw));
                 asker.state = State::Stopped;
@@ -344,6 +349,7 @@ impl Cell {
     fn set_priority(&mut self, target: &mut Thread, value: u64) -> Result<u64, Error> {
         let priority = u8::try_from(value).ok().filter(|&p| p <= HIGHEST).ok_or(Error::BadArgument)?;
         self.prioritise(target, priority);
+        turn::lend_on(self, target);
         Ok(0)
     }
 

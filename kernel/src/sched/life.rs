@@ -211,7 +211,8 @@ impl Cell {
     /// calling goes on, and its reply will be dropped.
     pub fn end_thread(&mut self, thread: &mut Thread, status: u64) {
         let mut has_errand = false;
-        match thread.state {
+        // It is in no state any more from which somebody else lets it go on.
+        match core::mem::replace(&mut thread.state, State::Ended) {
             State::Ended => return,
             State::Ready => self.take_from_ready(thread),
             State::Calling | State::Queued => end::detach(self, thread),
@@ -233,7 +234,6 @@ impl Cell {
         }
         extended::forget(self, thread);
         end::abandon(self, thread);
-        thread.state = State::Ended;
         thread.status = status;
         if has_errand {
             // So that another one can join whom it wanted to.

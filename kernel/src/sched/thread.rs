@@ -65,7 +65,7 @@ bitflags::bitflags! {
         const RAISING = 256;
         /// It is a worker that gave its replica up while it served the client that it still serves.
         const AWAY = 512;
-        /// Its server has workers that are away: its reply looks after them.
+        /// Its server has workers that are away, or the one that serves it was lent a priority: its reply looks after that.
         const COUNTED = 1024;
         /// It calls for a thread of another CPU, and never runs.
         const DEPUTY = 2048;

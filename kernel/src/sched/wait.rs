@@ -3,10 +3,14 @@
 use abi::Error;
 
 use super::{State, Thread};
+use crate::arch::time;
 use crate::cell::Cell;
 use crate::ipc::notification::Notification;
-use crate::ipc::{address, end, turn};
+use crate::ipc::{address, end, exception, turn};
 use crate::object::Tag;
+
+/// How often what can't be done now is tried again, in nanoseconds.
+pub const INTERVAL: u64 = 5_000_000;
 
 /// What a waiting thread waits for.
 #[derive(Clone, Copy, Debug)]
@@ -23,6 +27,8 @@ pub enum Cause {
     Fault,
     /// For the answer to its errand.
     Errand,
+    /// To tell its handler of an exception.
+    Handler,
 }
 
 impl Cell {
@@ -52,6 +58,15 @@ impl Cell {
         }
     }
 
+    /// Lets a thread of this CPU that neither runs nor is in a queue try again what could not be done, after a while.
+    pub fn put_off(&mut self, thread: &mut Thread, cause: Cause) {
+        thread.state = State::Waiting;
+        thread.waits_for = cause;
+        thread.deadline = time::now() + INTERVAL;
+        self.timers.add(thread);
+        self.arm_timer();
+    }
+
     /// Ends the wait of a thread of this CPU with `result`.
     pub fn wake(&mut self, thread: &mut Thread, result: u64) {
         debug_assert_eq!(thread.state, State::Waiting);
@@ -74,6 +89,7 @@ impl Cell {
         }
         let result = match thread.waits_for {
             Cause::Fault => return self.let_run(thread),
+            Cause::Handler => return exception::raise_again(self, thread),
             Cause::Time => 0,
             Cause::Notification(notification, _) => {
                 if !notification.forget(thread) {

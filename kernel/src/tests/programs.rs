@@ -161,7 +161,7 @@ enum Part {
 }
 
 /// Exceptions that the test program can raise.
-const EXCEPTIONS: u64 = 12;
+const EXCEPTIONS: u64 = 14;
 
 fn nth(cpu: u32) -> CpuId {
     CpuId::new(cpu as usize).unwrap_or(CpuId::BOOT)

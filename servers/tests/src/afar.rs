@@ -46,6 +46,9 @@ pub fn are_served_there(cpus: u64, entry: u64) {
         // What both CPUs need is there from here on; there is one worker, and others come and go.
         deadlines(server);
         turns(server, there);
+        if there != here {
+            revoked_while_it_waits(server, rogue, there, here);
+        }
         kept(server);
         clients_end(server, here);
         assert_eq!(ask(server, EXIT_THREAD, 0, 0), Err(Error::PeerDied));
@@ -173,6 +176,28 @@ fn turns(server: Handle, there: u32) {
     assert_eq!(ask(server, ECHO, 1, 0), Ok(2));
     assert!(call::now() >= until, "it had its turn before the first one was served");
     assert_eq!(call::join(first, 0), Ok(until));
+}
+
+/// Who waits for its turn is not served any more by a capability that was revoked meanwhile.
+fn revoked_while_it_waits(server: Handle, rogue: Handle, there: u32, here: u32) {
+    const PATIENCE: [u64; 4] = [20, 100, 500, 2_500];
+    for patience in PATIENCE {
+        let until = call::now() + patience * MILLISECOND;
+        // On its own CPU the client would need the stack of this one.
+        let spinner = start(there, server, SPIN_UNTIL, until);
+        let parent = call::mint(rogue, Rights::ALL, 0).expect("derive");
+        let client = start(here, replica(parent, there), ECHO, 7);
+        count::pause();
+        assert_eq!(call::revoke(parent), Ok(()));
+        let in_time = call::now() < until;
+        let ended = call::join(client, 0);
+        assert_eq!(call::join(spinner, 0), Ok(until));
+        assert_eq!(call::delete(parent), Ok(()));
+        if in_time {
+            return assert_eq!(ended, Ok(status_of(Error::Destroyed)), "it was served all the same");
+        }
+    }
+    panic!("the host lets nothing happen in time");
 }
 
 /// A server keeps a caller of another CPU, and replies later.

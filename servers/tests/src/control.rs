@@ -44,6 +44,7 @@ pub fn works_from_afar(cpus: u64) {
     for cpu in 0..cpus as u32 {
         joins_wait_for_the_end(cpu);
         a_running_or_sleeping_thread_is_killed(cpu);
+        a_thread_kills_itself(cpu);
         rights_are_checked(cpu);
         a_join_that_timed_out_leaves_nothing_behind(cpu);
     }
@@ -53,6 +54,16 @@ pub fn works_from_afar(cpus: u64) {
 pub fn threads_move(cpus: u64) {
     a_thread_is_moved(cpus as u32);
     a_thread_moves_itself(cpus as u32);
+}
+
+extern "C" fn kill_itself(status: u64) -> ! {
+    let _ = call::thread_control(Handle(0), ThreadOperation::Kill, status, None);
+    call::thread_exit(0)
+}
+
+fn a_thread_kills_itself(cpu: u32) {
+    let thread = start(cpu, kill_itself, 17);
+    assert_eq!(call::join(thread, 0), Ok(17), "it ran on");
 }
 
 fn joins_wait_for_the_end(cpu: u32) {

@@ -24,6 +24,8 @@ pub fn raise(kind: u64) {
             // With the direction flag set, and the one that lets the kernel access user pages.
             9 => core::arch::asm!("pushfq", "or qword ptr [rsp], 0x40400", "popfq", "mov [0x10], rax"),
             10 | 11 => crate::handlers::refuse(kind == 11),
+            12 => crate::handlers::find_nobody(),
+            13 => crate::handlers::lose_handler(),
             _ => {}
         }
     }

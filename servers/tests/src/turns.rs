@@ -1,11 +1,13 @@
 //! Who waits for a server's replica waits for those before it, and never for a thread of lower priority that only spins: the
 //! worker that has the replica runs with the priority of whoever waits for it.
 
-use abi::{Handle, initial};
+use abi::{Handle, ThreadOperation, fault, initial};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
+use rt::memory;
 
-use crate::count::MILLISECOND;
+use crate::count::{self, MILLISECOND};
+use crate::memory::{OWN, PAGE, both, load};
 use crate::stacks::{STACK, Stacks};
 use crate::threads::PRIORITY;
 
@@ -16,16 +18,26 @@ const HIGH: u8 = PRIORITY;
 const FOREVER: u64 = 10_000 * MILLISECOND;
 const SHORT: u64 = 10 * MILLISECOND;
 const LONG: u64 = 40 * MILLISECOND;
-const WORKERS: u32 = 4;
+const WORKERS: u32 = 2;
 
 /// What the server does with a message that starts with this word.
 const SPIN: u64 = 1;
 const SLEEP: u64 = 2;
 const ECHO: u64 = 3;
+/// Spins, and then asks the other server for an echo.
+const SPIN_AND_ASK: u64 = 4;
+/// Touches the other server's page.
+const TOUCH: u64 = 5;
+
+/// A page that the other server pages in, by this badge.
+const AREA: u64 = 0x5e_0000_0000;
+const PAGER: u64 = 9;
 
 static WORKER_STACKS: Stacks = Stacks::new(WORKERS as usize);
 static THREAD_STACKS: Stacks = Stacks::new(3);
+static OTHER_STACKS: Stacks = Stacks::new(WORKERS as usize);
 static ENDPOINT: AtomicU64 = AtomicU64::new(0);
+static OTHER: AtomicU64 = AtomicU64::new(0);
 /// When the one in between is to go on spinning no more.
 static SPINS_UNTIL: AtomicU64 = AtomicU64::new(0);
 
@@ -38,7 +50,17 @@ fn spin_until(end: u64) {
 fn server(mut message: Message) -> ! {
     loop {
         let [command, end, ..] = message.words;
+        if message.first == PAGER {
+            let words = [initial::memory(0).0, 0, both().0, 0];
+            message = call::reply_wait(fault::MAP, words).expect("a worker waits for calls");
+            continue;
+        }
         match command {
+            SPIN_AND_ASK => {
+                spin_until(end);
+                ask_of(message.words[2], ECHO, 0, 0);
+            }
+            TOUCH => drop(load(AREA)),
             SPIN => spin_until(end),
             SLEEP => drop(call::sleep_until(end)),
             _ => {}
@@ -49,9 +71,21 @@ fn server(mut message: Message) -> ! {
 
 rt::worker!(serve, server);
 
-fn ask(command: u64, end: u64) {
-    let reply = call::call(Handle(ENDPOINT.load(Ordering::Relaxed)), [command, end, 0, 0]);
+fn own() -> u64 {
+    ENDPOINT.load(Ordering::Relaxed)
+}
+
+fn other() -> u64 {
+    OTHER.load(Ordering::Relaxed)
+}
+
+fn ask_of(endpoint: u64, command: u64, end: u64, whom: u64) {
+    let reply = call::call(Handle(endpoint), [command, end, whom, 0]);
     assert_eq!(reply.map(|reply| reply.words[0]), Ok(command));
+}
+
+fn ask(command: u64, end: u64) {
+    ask_of(own(), command, end, 0);
 }
 
 extern "C" fn spin_there(end: u64) -> ! {
@@ -79,6 +113,31 @@ extern "C" fn spin_here(start: u64) -> ! {
     call::thread_exit(0)
 }
 
+extern "C" fn spin_there_and_here(end: u64) -> ! {
+    ask(SPIN, end);
+    spin_here(0)
+}
+
+extern "C" fn spin_in_the_other(end: u64) -> ! {
+    ask_of(other(), SPIN, end, 0);
+    call::thread_exit(0)
+}
+
+extern "C" fn touch_there(_: u64) -> ! {
+    ask(TOUCH, 0);
+    call::thread_exit(0)
+}
+
+extern "C" fn spin_there_and_ask_on(end: u64) -> ! {
+    ask_of(own(), SPIN_AND_ASK, end, other());
+    call::thread_exit(0)
+}
+
+extern "C" fn ask_back(_: u64) -> ! {
+    ask_of(other(), SPIN_AND_ASK, 0, own());
+    call::thread_exit(0)
+}
+
 /// A thread of this CPU, with the stack of that number.
 fn start(entry: extern "C" fn(u64) -> !, argument: u64, priority: u8, stack: usize) -> Handle {
     let place = Placement { cpu: call::cpu_number(), priority };
@@ -90,16 +149,76 @@ fn start(entry: extern "C" fn(u64) -> !, argument: u64, priority: u8, stack: usi
 
 /// On one CPU; the calling thread has the high priority.
 pub fn are_not_held_up() {
-    // SAFETY: the stacks are used for nothing else.
-    let endpoint = unsafe {
-        let (entry, stacks) = (serve as *const () as u64, WORKER_STACKS.address());
-        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, WORKERS)
-    };
-    ENDPOINT.store(endpoint.expect("an endpoint").0, Ordering::Relaxed);
-    // Workers are there before.
-    ask(ECHO, 0);
+    for (endpoint, stacks) in [(&ENDPOINT, &WORKER_STACKS), (&OTHER, &OTHER_STACKS)] {
+        // SAFETY: the stacks are used for nothing else.
+        let made = unsafe {
+            let (entry, stacks) = (serve as *const () as u64, stacks.address());
+            call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, WORKERS)
+        };
+        let made = made.expect("an endpoint").0;
+        endpoint.store(made, Ordering::Relaxed);
+        // Workers are there before.
+        ask_of(made, ECHO, 0, 0);
+    }
     by_who_has_it();
     by_who_gets_it_next();
+    by_who_was_helped();
+    by_who_has_another_one();
+    by_who_got_a_priority_late();
+    by_each_other();
+}
+
+/// A worker is helped to its end, and its caller, of low priority, does not run before who helped.
+fn by_who_was_helped() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let low = start(spin_there_and_here, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("the other runs meanwhile");
+    ask(ECHO, 0);
+    in_time([low]);
+}
+
+/// A worker of low priority waits for a page, in another server's queue: who has that one gets the priority, too.
+fn by_who_has_another_one() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    memory::region(OWN, AREA, PAGE, both(), Handle(other()), PAGER).expect("a region");
+    let lowest = start(spin_in_the_other, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it is there");
+    let low = start(touch_there, 0, LOW, 1);
+    call::sleep_until(now + 2 * SHORT).expect("it waits");
+    let middle = start(spin_here, 0, MIDDLE, 2);
+    call::sleep_until(now + 3 * SHORT).expect("it spins");
+    ask(ECHO, 0);
+    in_time([lowest, low, middle]);
+    memory::end_region(OWN, AREA, PAGE).expect("the region ends");
+}
+
+/// A thread waits already when it is given a high priority.
+fn by_who_got_a_priority_late() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let low = start(spin_there, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it is there");
+    let waiting = start(ask_there, 0, LOW, 2);
+    call::sleep_until(now + 2 * SHORT).expect("it waits");
+    let middle = start(spin_here, 0, MIDDLE, 1);
+    call::sleep_until(now + 3 * SHORT).expect("it spins");
+    assert_eq!(call::thread_control(waiting, ThreadOperation::Priority, HIGH.into(), None), Ok(0));
+    let end = now + FOREVER / 2;
+    assert_eq!(call::join(waiting, end), Ok(0), "who waits for it kept its priority");
+    in_time([low, middle]);
+}
+
+/// Two servers call each other while each has a caller: neither keeps its replica while it waits for the other's.
+fn by_each_other() {
+    let now = call::now();
+    let low = start(spin_there_and_ask_on, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it is there");
+    let high = start(ask_back, 0, MIDDLE, 1);
+    for thread in [low, high] {
+        assert_eq!(call::join(thread, count::patience()), Ok(0), "they wait for each other");
+    }
 }
 
 /// A worker of low priority has the replica when it is called, and is preempted after that.
@@ -129,7 +248,8 @@ fn by_who_gets_it_next() {
 }
 
 /// Those of high priority are through: the one in between still spins, and is told to stop.
-fn in_time(others: [Handle; 2]) {
+#[track_caller]
+fn in_time<const N: usize>(others: [Handle; N]) {
     assert!(call::now() < SPINS_UNTIL.load(Ordering::Relaxed), "the caller waited for a lower priority");
     SPINS_UNTIL.store(0, Ordering::Relaxed);
     others.into_iter().for_each(|thread| assert_eq!(call::join(thread, 0), Ok(0)));
