@@ -149,7 +149,9 @@ impl Page {
     /// Adds the CPUs that may have the page to `all`, and forgets them. The page is locked.
     #[inline]
     pub fn take_cpus(&self, all: &mut CpuSet, machine: usize) {
-        for (index, word) in self.cpus.iter().enumerate() {
+        // The words that can have a bit.
+        let words = machine.div_ceil(u64::BITS as usize);
+        for (index, word) in self.cpus.iter().take(words).enumerate() {
             let bits = word.load(Ordering::Relaxed);
             if bits != 0 {
                 word.store(0, Ordering::Relaxed);
