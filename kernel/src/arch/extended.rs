@@ -250,7 +250,8 @@ pub fn forget(cell: &mut Cell, thread: &mut Thread) {
 /// The running thread touched x87 or SIMD registers for the first time: lets it have them. The thread's account pays
 /// for the memory in which they are saved.
 pub fn use_float(cell: &mut Cell, thread: &mut Thread) -> Result<(), Error> {
-    let area = thread.space.frames(cell).take().ok_or(Error::NoMemory)?;
+    let space = thread.space;
+    let area = space.with_room(cell, |cell| space.frames(cell).take().ok_or(Error::NoMemory))?;
     let memory: *mut u8 = memory_at(area);
     // SAFETY: the frame is the thread's alone from now on; the header has to be zero before the first `xsave`.
     unsafe { ptr::copy_nonoverlapping((&raw const INITIAL).cast(), memory, HEADER_END) };

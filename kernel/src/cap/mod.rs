@@ -188,6 +188,21 @@ pub fn insert<T: Object>(cell: &mut Cell, table: &Table, object: &T, tag: Tag) -
     table.part(cell)?.insert(pointer, tag, Rights::ALL, 0, None)
 }
 
+/// The same for an object that was just made: where there is no room for the capability, nobody can ever name the object,
+/// and it ends.
+pub fn insert_or_end<T: Object>(
+    cell: &mut Cell,
+    table: &Table,
+    object: &T,
+    tag: Tag,
+) -> Result<Handle, Error> {
+    let inserted = insert(cell, table, object, tag);
+    if inserted.is_err() {
+        first_capability_ended(cell, tag, core::ptr::from_ref(object).cast_mut().cast());
+    }
+    inserted
+}
+
 /// Puts a first capability that holds a value into the calling CPU's part of `table`.
 pub fn insert_value(
     cell: &mut Cell,

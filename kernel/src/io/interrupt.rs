@@ -73,6 +73,16 @@ impl Interrupt {
     const fn unbound() -> Self {
         Self { header: Header::new(Kind::Interrupt), binding: SpinMutex::new(None) }
     }
+
+    /// Ends its binding, if it still has the one that `tag` names; true then.
+    pub fn end(&self, tag: Tag) -> bool {
+        let mut place = self.binding.lock();
+        let is_it = place.as_ref().is_some_and(|binding| binding.tag == tag);
+        if is_it {
+            unbind(self, &mut place);
+        }
+        is_it
+    }
 }
 
 /// By vector, from [`FIRST_DEVICE`] on.
@@ -136,19 +146,12 @@ pub fn create(cell: &mut Cell, [all, source, notification, target]: [u64; 4]) ->
     }
     let (index, tag) = bind(wish, notification, capability.tag)?;
     let interrupt = &INTERRUPTS[index];
-    match cap::insert(cell, table, interrupt, tag) {
-        Ok(handle) => {
-            if let Source::Line(line) = wish.source {
-                io_apic::route(line, (FIRST_DEVICE as usize + index) as u8, id);
-                io_apic::set_masked(line, false);
-            }
-            Ok(handle)
-        }
-        Err(error) => {
-            unbind(interrupt, &mut interrupt.binding.lock());
-            Err(error)
-        }
+    let handle = cap::insert_or_end(cell, table, interrupt, tag)?;
+    if let Source::Line(line) = wish.source {
+        io_apic::route(line, (FIRST_DEVICE as usize + index) as u8, id);
+        io_apic::set_masked(line, false);
     }
+    Ok(handle)
 }
 
 /// Only one CPU binds at a time, so that a line is bound once.
@@ -268,13 +271,8 @@ pub fn acknowledge(cell: &mut Cell, capability: &Capability<'_>) -> Result<u64, 
 
 /// Ends the binding of an interrupt.
 pub fn destroy(capability: &Capability<'_>) -> Result<u64, Error> {
-    let interrupt = usable(capability, Rights::DESTROY)?;
-    let mut place = interrupt.binding.lock();
-    if place.as_ref().is_some_and(|binding| binding.tag == capability.tag) {
-        unbind(interrupt, &mut place);
-        return Ok(0);
-    }
-    Err(Error::Destroyed)
+    let is_ended = usable(capability, Rights::DESTROY)?.end(capability.tag);
+    if is_ended { Ok(0) } else { Err(Error::Destroyed) }
 }
 
 /// What a device has to write for its interrupt to come, and where.

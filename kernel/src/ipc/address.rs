@@ -112,7 +112,8 @@ pub fn wait(cell: &mut Cell, address: u64, expected: u64, deadline: u64) -> Retu
     if let Err(error) = user::load_word(space, address) {
         return Return::error(error);
     }
-    let bucket = match space.waiters.bucket_or_make(address, &mut space.frames_for_pages(cell)) {
+    let find = |cell: &mut Cell| space.waiters.bucket_or_make(address, &mut space.frames_for_pages(cell));
+    let bucket = match space.with_room(cell, find) {
         Ok(bucket) => bucket,
         Err(error) => return Return::error(error),
     };

@@ -126,7 +126,9 @@ fn give(
         Some(ItemKind::Capability) => {
             let rights = Rights(item.flags as u16).and(Rights::ALL);
             let from = &sender.space.table;
-            cap::derive(cell, from, Handle(item.first), &receiver.table, rights, None).map(|handle| handle.0)
+            let derive =
+                |cell: &mut Cell| cap::derive(cell, from, Handle(item.first), &receiver.table, rights, None);
+            receiver.with_room(cell, derive).map(|handle| handle.0)
         }
         Some(ItemKind::Pages) => {
             let first = window.pages / PAGE + filled.pages;

@@ -12,6 +12,7 @@ use smp::{CpuId, Platform};
 use crate::cell::Cell;
 use crate::cell::platform::{Machine, pools};
 use crate::mem::account::Account;
+use crate::mem::bill::Bill;
 use crate::object::retire::{Retirement, freed, retire};
 use crate::object::{Header, Object, Tag};
 use crate::sched::remote::{Request, ask};
@@ -29,8 +30,8 @@ pub struct Notification {
     waiter: AtomicPtr<Thread>,
     /// Its life, as capabilities know it.
     pub tag: Tag,
-    /// Who pays for it: the account of the program that made it, which it does not outlive.
-    account: &'static Account,
+    /// What it costs the program that made it.
+    bill: Bill,
     retirement: Retirement,
 }
 
@@ -44,20 +45,13 @@ unsafe impl Object for Notification {
 }
 
 impl Notification {
-    /// A notification without bits or waiter.
-    pub fn create(cell: &mut Cell) -> Result<&'static Self, Error> {
-        let account = cell.running().space.account;
-        account.pay(BYTES)?;
-        let place = match cell.pools().notifications.allocate() {
-            Ok(place) => place,
-            Err(error) => {
-                account.refund(BYTES);
-                return Err(error);
-            }
-        };
+    /// A notification without bits or waiter, paid by `account`, which the caller knows not to have ended.
+    pub fn create(cell: &mut Cell, account: &'static Account) -> Result<&'static Self, Error> {
+        let bill = Bill::open(account, BYTES)?;
+        let place = cell.pools().notifications.allocate().inspect_err(|_| bill.close(cell))?;
         // SAFETY: the pool's memory is ours; all fields but the header are written.
         unsafe {
-            (&raw mut (*place).account).write(account);
+            (&raw mut (*place).bill).write(bill);
             (&raw mut (*place).retirement).write(Retirement::new(free));
             (&raw mut (*place).bits).write(AtomicU64::new(0));
             (&raw mut (*place).waiter).write(AtomicPtr::new(ptr::null_mut()));
@@ -76,7 +70,7 @@ impl Notification {
         // Pairs with the one in `wait`: either that sees the end, or this the waiter.
         fence(Ordering::SeqCst);
         self.wake_waiter(cell);
-        self.account.refund(BYTES);
+        self.bill.close(cell);
         let place: *const Self = self;
         // SAFETY: it is dead, by the one call of `kill` that ended it.
         unsafe { retire(cell, NonNull::from(&(*place).retirement)) };

@@ -124,7 +124,7 @@ fn ask(cell: &mut Cell, thread: &mut Thread, region: &Region, address: u64, acce
     match exception::call_for_fault(cell, thread, region.pager, region.badge, words) {
         Ok(next) => next,
         Err(Error::NoPeer) => try_later(cell, thread, address, PATIENCE_FOR_RESTART),
-        Err(Error::NoWorker | Error::ShareUsed | Error::Destroyed) => {
+        Err(Error::NoWorker | Error::ShareUsed | Error::Destroyed | Error::NoMemory) => {
             try_later(cell, thread, address, PATIENCE)
         }
         Err(_) => exception::raise(cell, thread, address),

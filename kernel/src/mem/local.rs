@@ -31,7 +31,7 @@ use crate::sched::letter::Envelope;
 use crate::sched::queue::Queue;
 use abi::Error;
 
-/// One CPU's part of a space. Only that CPU touches it.
+/// One CPU's part of a space. Only that CPU touches it, whoever made it.
 #[derive(Debug)]
 #[repr(C)]
 pub struct Local {
@@ -166,6 +166,34 @@ impl Locals {
         Tables::below(top, kernel, frames)
     }
 
+    /// Makes the part of CPU `id`, unless another CPU was quicker.
+    fn make(&self, id: CpuId, frames: &mut Paid<'_>) -> Result<(), Error> {
+        let frame = frames.take().ok_or(Error::NoMemory)?;
+        let tables = self.make_tables(id, frames).inspect_err(|_| frames.give(frame))?;
+        let local: *mut Local = memory_at(frame);
+        // SAFETY: the frame is fresh and mapped, and larger than a part; nobody else knows it yet.
+        unsafe {
+            local.write(Local {
+                ended: Queue::new(),
+                threads: ptr::null_mut(),
+                past: 0,
+                room: Credit::new(),
+                kept: Queue::new(),
+                tables,
+                root: Root::new(tables.root(), pcid_for(tables)),
+                discarded_at: 0,
+                discarded: 0,
+                envelope: UnsafeCell::default(),
+            });
+        }
+        let place = self.place(id.index());
+        if place.compare_exchange(ptr::null_mut(), local, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            tables.free(frames);
+            frames.give(frame);
+        }
+        Ok(())
+    }
+
     /// True when a page table is one CPU's alone.
     #[inline]
     #[must_use]
@@ -253,7 +281,7 @@ impl Space {
     /// The calling CPU's part, made if need be.
     #[inline]
     pub fn local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
-        let local = self.locals.place(cell.id().index()).load(Ordering::Relaxed);
+        let local = self.locals.place(cell.id().index()).load(Ordering::Acquire);
         // SAFETY: only this CPU, in one kernel entry, uses it.
         match unsafe { local.as_mut() } {
             Some(local) => Ok(local),
@@ -263,34 +291,21 @@ impl Space {
 
     #[cold]
     fn make_local(&self, cell: &mut Cell) -> Result<&'static mut Local, Error> {
-        let mut frames = self.frames(cell);
-        let frame = frames.take().ok_or(Error::NoMemory)?;
-        let tables = match self.locals.make_tables(cell.id(), &mut frames) {
-            Ok(tables) => tables,
-            Err(error) => {
-                frames.give(frame);
-                return Err(error);
-            }
-        };
-        let local: *mut Local = memory_at(frame);
-        // SAFETY: the frame is fresh and mapped, and larger than a part; nobody else knows it yet.
-        unsafe {
-            local.write(Local {
-                ended: Queue::new(),
-                threads: ptr::null_mut(),
-                past: 0,
-                room: Credit::new(),
-                kept: Queue::new(),
-                tables,
-                root: Root::new(tables.root(), pcid_for(tables)),
-                discarded_at: 0,
-                discarded: 0,
-                envelope: UnsafeCell::default(),
-            });
+        let id = cell.id();
+        self.make_local_of(cell, id)?;
+        // SAFETY: as in `local`; it is there now, and stays.
+        unsafe { self.locals.place(id.index()).load(Ordering::Acquire).as_mut() }.ok_or(Error::NoMemory)
+    }
+
+    /// Makes the part of CPU `id`, which is about to get a thread of the space, if there is none: so that it is who
+    /// sends the thread that is refused.
+    #[cold]
+    pub fn make_local_of(&self, cell: &mut Cell, id: CpuId) -> Result<(), Error> {
+        if self.locals.of(id).is_some() {
+            return Ok(());
         }
-        self.locals.place(cell.id().index()).store(local, Ordering::Release);
-        // SAFETY: as in `local`.
-        Ok(unsafe { &mut *local })
+        let frames = Paid { node: node_of(id.index() as u32), ..self.frames(cell) };
+        self.with_room(cell, |_| self.locals.make(id, &mut frames.clone()))
     }
 
     /// Its page table on the calling CPU, made if need be.
@@ -330,6 +345,18 @@ impl Space {
         }
         shootdown::discard_there(cell, self, &targets);
         true
+    }
+
+    /// Does `work`, for which the account pays; where that has nothing left, as [`retry_with_room`](Self::retry_with_room) says.
+    pub fn with_room<T>(
+        &self,
+        cell: &mut Cell,
+        work: impl Fn(&mut Cell) -> Result<T, Error>,
+    ) -> Result<T, Error> {
+        match work(cell) {
+            Err(Error::NoMemory) => self.retry_with_room(cell, &work),
+            result => result,
+        }
     }
 
     /// Does `work`, for which the account had nothing left, again with the memory of page tables: of this CPU's and then,

@@ -13,6 +13,7 @@ pub mod pool;
 pub mod retire;
 
 use crate::cell::Cell;
+use crate::io::interrupt::Interrupt;
 use crate::ipc::endpoint::Endpoint;
 use crate::ipc::notification::Notification;
 use crate::mem::account::Account;
@@ -158,6 +159,8 @@ pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
             (*object.cast::<Space>()).abandon(cell, tag);
         } else if tag.is(Kind::Account) {
             (*object.cast::<Account>()).abandon(cell, tag);
+        } else if tag.is(Kind::Interrupt) {
+            (*object.cast::<Interrupt>()).end(tag);
         }
     }
 }

@@ -359,6 +359,9 @@ impl Cell {
         if there == self.id() {
             return Outcome::Done(Ok(0));
         }
+        if let Err(error) = target.space.make_local_of(self, there) {
+            return Outcome::Done(Err(error));
+        }
         match target.state {
             _ if !target.replica.is_null() => return Outcome::Done(Err(Error::Busy)),
             State::Ready => self.take_from_ready(target),

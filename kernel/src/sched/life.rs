@@ -16,8 +16,6 @@ use crate::cell::Cell;
 use crate::ipc::{address, end};
 use crate::mem::space::Space;
 
-/// Status of a thread for which its CPU had no memory.
-const NEVER_RAN: u64 = u32::MAX as u64;
 /// Highest priority that there is.
 pub const HIGHEST: u8 = PRIORITIES as u8 - 1;
 
@@ -40,7 +38,7 @@ impl Cell {
         };
         // SAFETY: the memory was just taken from this CPU's pool.
         let thread = unsafe { Thread::initialise(place, space, self.id(), priority, start) };
-        if let Err(error) = self.adopt(thread) {
+        if let Err(error) = space.add_thread(self, thread) {
             thread.kill_capabilities();
             self.release(thread);
             return self.without_thread(space, error);
@@ -76,7 +74,8 @@ impl Cell {
         start: Start,
     ) -> Result<&'static mut Thread, Error> {
         space.take_room(self)?;
-        let place = match self.pools().threads.allocate() {
+        let local = space.make_local_of(self, home);
+        let place = match local.and_then(|()| self.pools().threads.allocate()) {
             Ok(place) => place,
             Err(error) => return self.without_thread(space, error),
         };
@@ -113,11 +112,6 @@ impl Cell {
             let _ = space.remove_thread(self, thread);
         }
         self.release(thread);
-    }
-
-    /// Counts `thread` as one of its program's on this CPU.
-    fn adopt(&mut self, thread: &mut Thread) -> Result<(), Error> {
-        thread.space.add_thread(self, thread)
     }
 
     /// Does what other CPUs asked of a thread of this one.
@@ -166,16 +160,11 @@ impl Cell {
     }
 
     fn start_here(&mut self, thread: &mut Thread) {
-        let adopted = self.adopt(thread);
         let space = thread.space;
-        if adopted.is_err() {
-            // No memory to count it here: it ends without having run.
-            thread.state = State::Ended;
-            thread.status = NEVER_RAN;
-            space.give_room(self);
-            self.give_status(thread);
-            return space.let_go(self);
-        }
+        // By `prepare_thread`, or by who moved it.
+        space
+            .add_thread(self, thread)
+            .expect("what this CPU keeps of a program is made before it gets a thread");
         space.let_go(self);
         if thread.notes.contains(Notes::DYING) {
             self.end_thread(thread, 0);

@@ -73,6 +73,8 @@ pub fn grant(
     let table = &cell.running().space.table;
     let badge = Some(badge).filter(|badge| *badge != 0);
     memory::with_space(cell, space, |cell, receiver| {
-        cap::derive(cell, table, handle, &receiver.table, rights, badge).map(|handle| handle.0)
+        receiver
+            .with_room(cell, |cell| cap::derive(cell, table, handle, &receiver.table, rights, badge))
+            .map(|handle| handle.0)
     })
 }

@@ -157,7 +157,9 @@ pub fn region(
     pager: Handle,
     badge: u64,
 ) -> Result<u64, Error> {
-    with_space(cell, target, |cell, target| set_region(cell, target, range, access, pager, badge))
+    with_space(cell, target, |cell, target| {
+        target.with_room(cell, |cell| set_region(cell, target, range, access, pager, badge))
+    })
 }
 
 fn set_region(
@@ -240,11 +242,7 @@ pub fn balance(cell: &mut Cell, handle: Handle) -> Result<u64, Error> {
 pub fn create_account(cell: &mut Cell, parent: Handle, bytes: u64) -> Result<Handle, Error> {
     let parent = hold_account(cell, parent)?;
     let made = Account::create(cell, parent, bytes).inspect_err(|_| parent.let_go(cell))?;
-    let inserted = cap::insert(cell, &cell.running().space.table, made, made.tag());
-    if inserted.is_err() {
-        made.destroy(cell, made.tag())?;
-    }
-    inserted
+    cap::insert_or_end(cell, &cell.running().space.table, made, made.tag())
 }
 
 /// `Create(AddressSpace, account, degree, threads)`. A program with a limit makes none that may have more threads.
@@ -256,9 +254,5 @@ pub fn create_space(cell: &mut Cell, payer: Handle, degree: u64, threads: u64) -
     let limit = limits.min().unwrap_or(0);
     let payer = hold_account(cell, payer)?;
     let made = Space::create(cell, own.name(), payer, degree, limit).inspect_err(|_| payer.let_go(cell))?;
-    let inserted = cap::insert(cell, &own.table, made, made.tag);
-    if inserted.is_err() {
-        made.destroy(cell, made.tag)?;
-    }
-    inserted
+    cap::insert_or_end(cell, &own.table, made, made.tag)
 }

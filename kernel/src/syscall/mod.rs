@@ -204,7 +204,7 @@ mod shell {
         fn revoke(cell, handle, from) { capability::revoke(cell, Handle(handle), from) }
         fn grant(cell, handle, space, mask, badge) {
             let (handle, space) = (Handle(handle), Handle(space));
-            with_room!(cell, capability::grant(cell, handle, space, rights(mask), badge))
+            capability::grant(cell, handle, space, rights(mask), badge).into()
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             let start = [entry, stack, argument];
@@ -222,7 +222,7 @@ mod shell {
         fn region(cell, space, address, length, access, pager, badge) {
             let range = memory::Range { start: address, length };
             let (space, access, pager) = (Handle(space), Access(access), Handle(pager));
-            with_room!(cell, memory::region(cell, space, range, access, pager, badge))
+            memory::region(cell, space, range, access, pager, badge).into()
         }
         fn thread_control(cell, thread, operation, value, control) {
             thread::control(cell, Handle(thread), operation, value, Handle(control))

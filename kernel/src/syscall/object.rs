@@ -24,11 +24,11 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
             let template = Template { entry, stacks, stack_size, workers };
             let make = |cell: &mut Cell, server| Endpoint::create(cell, server, template);
             let endpoint = memory::with_space(cell, Handle(server), make)?;
-            cap::insert(cell, &space.table, endpoint, endpoint.tag)?
+            cap::insert_or_end(cell, &space.table, endpoint, endpoint.tag)?
         }
         Kind::Notification => {
-            let notification = Notification::create(cell)?;
-            cap::insert(cell, &space.table, notification, notification.tag)?
+            let notification = Notification::create(cell, space.account)?;
+            cap::insert_or_end(cell, &space.table, notification, notification.tag)?
         }
         Kind::Memory => memory::derive(cell, Handle(arguments[0]), arguments[1], arguments[2])?,
         Kind::Account => memory::create_account(cell, Handle(arguments[0]), arguments[1])?,

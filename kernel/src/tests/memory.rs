@@ -6,6 +6,7 @@ use super::{Kind, Test};
 use crate::arch::smp::{cpu_count, cpus};
 use crate::boot::program::start_or_refuse;
 use crate::cell::{Cell, Public};
+use crate::ipc::notification::Notification;
 use crate::mem::account::{self, Account};
 use crate::mem::bill::Bill;
 use crate::mem::frame::Frame;
@@ -21,6 +22,7 @@ pub const TESTS: &[Test] = &[
     Test { name: "memory_comes_back", kind: Kind::Rounds(start_some, PROGRAMS / AT_ONCE, check) },
     Test { name: "memory_taken_back", kind: Kind::Programs(start_everywhere, take_everything) },
     Test { name: "late_payments_come_back", kind: Kind::Kernel(pay_late) },
+    Test { name: "late_refunds_come_back", kind: Kind::Kernel(refund_late) },
     Test { name: "objects_come_back", kind: Kind::Rounds(start_untidy, UNTIDY, check_objects) },
 ];
 
@@ -141,6 +143,22 @@ fn pay_late(cell: &mut Cell) -> Result<(), &'static str> {
     match (account::root().gather() == had, accounts() == before) {
         (true, true) if bill.add(cell, PAGE) == Err(Error::Destroyed) => Ok(()),
         (true, true) => Err("a bill that is closed took a payment"),
+        (false, _) => Err("credit was lost"),
+        (true, false) => Err("an account was lost"),
+    }
+}
+
+/// A notification is destroyed while another CPU ends the program that paid for it, and with that the account.
+fn refund_late(cell: &mut Cell) -> Result<(), &'static str> {
+    let accounts = || pool::alive(abi::Kind::Account);
+    let (had, before) = (account::root().gather(), accounts());
+    account::root().hold();
+    let payer = Account::create(cell, account::root(), PAGE).map_err(|_| "no account")?;
+    let notification = Notification::create(cell, payer).map_err(|_| "no notification")?;
+    payer.abandon(cell, payer.tag());
+    notification.destroy(cell, notification.tag).map_err(|_| "it was destroyed before")?;
+    match (account::root().gather() == had, accounts() == before) {
+        (true, true) => Ok(()),
         (false, _) => Err("credit was lost"),
         (true, false) => Err("an account was lost"),
     }

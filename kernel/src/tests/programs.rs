@@ -100,6 +100,10 @@ pub const TESTS: &[Test] = &[
         kind: Kind::Programs(|cell| start_here(cell, Part::Execute), none_failed),
     },
     Test { name: "user_shares", kind: Kind::Programs(|cell| start_here(cell, Part::Shares), none_failed) },
+    Test {
+        name: "user_exhausted_accounts",
+        kind: Kind::Programs(|cell| start_here(cell, Part::Exhausted), none_failed),
+    },
     Test { name: "user_turns", kind: Kind::Programs(|cell| start_here(cell, Part::Turns), none_failed) },
     Test { name: "user_inside", kind: Kind::Programs(|cell| start_here(cell, Part::Inside), none_failed) },
     Test {
@@ -158,6 +162,7 @@ enum Part {
     MemoryTakenBack = 73,
     CallsAfar = 74,
     Turns = 75,
+    Exhausted = 76,
 }
 
 /// Exceptions that the test program can raise.

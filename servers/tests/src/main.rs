@@ -15,7 +15,10 @@ mod count;
 mod drivers;
 mod ends;
 mod exceptions;
+mod exhausted;
 mod extended;
+mod giver;
+mod hand;
 mod handlers;
 mod idle;
 mod ill_will;
@@ -28,6 +31,7 @@ mod killed;
 mod large;
 mod memory;
 mod notifications;
+mod operations;
 mod pagers;
 mod pressure;
 mod shares;
@@ -76,6 +80,7 @@ fn run([part, cpus, companion]: [u64; 3]) {
         71 => drivers::use_ports_of_others(companion),
         75 => turns::are_not_held_up(),
         74 => afar::are_served_there(cpus, companion),
+        76 => exhausted::get_errors(cpus),
         32 => memory::by_pager(),
         33 => memory::refuses(),
         35 => accounts::are_exact(cpus),
