@@ -94,6 +94,8 @@ rt::interface! {
 
 /// The number of [`MemoryClient::paged`].
 pub const PAGED: u64 = 19;
+/// That of [`MemoryClient::renew`].
+const RENEW: u64 = 13;
 
 /// The badge of faults that a pager is asked to answer for the object of this number. Clients' badges are all lower.
 #[must_use]
@@ -104,6 +106,17 @@ pub const fn paged_badge(object: u64) -> u64 {
 }
 
 impl MemoryClient {
+    /// [`renew`](Self::renew) that gives up at `deadline` (nanoseconds of [`rt::call::now`]).
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn renew_until(&self, process: u64, address: u64, deadline: u64) -> Result<(), Failure> {
+        let mut request = Request::new(RENEW);
+        request.word(process);
+        request.word(address);
+        request.send_until(self.0, deadline)
+    }
+
     /// [`paged`](Self::paged) by `pager`, an endpoint of the caller's, with the right to receive.
     ///
     /// # Errors

@@ -6,6 +6,7 @@
 extern crate alloc;
 
 mod console;
+mod family;
 mod files;
 mod left;
 mod load;
@@ -27,11 +28,15 @@ const CHECKS: &[Check] = &[
     ("process/kill", process::kill),
     ("process/limits", process::limits),
     ("process/threads", process::threads),
+    ("process/chain", family::chain),
+    ("process/deep", family::deep),
+    ("process/orphans", family::orphans),
     ("restart/console", console::restart),
     ("restart/echo", restart::echo),
     ("restart/files", files::restart),
     ("restart/memory", memory::restart),
     ("restart/process", restart::process),
+    ("restart/together", restart::together),
 ];
 
 /// The value of the word `name=value` of the command line.

@@ -13,6 +13,7 @@ use rt::service::Failure;
 use rt::start::Block;
 use rt::thread::{self, Job, Stack};
 
+use crate::family;
 use crate::left::Left;
 use crate::load::Load;
 use crate::pager;
@@ -90,11 +91,12 @@ pub fn play(block: &'static Block) -> u64 {
         END => number,
         PAGED => pager::play(block, number),
         REFUSED => pager::play_refused(block, number),
-        _ => 1,
+        role => family::play(block, role, number),
     }
 }
 
-fn run(block: &Block, placing: u64, role: u64, number: u64) -> Result<u64, Failure> {
+/// Starts a process of this program, and waits for its end.
+pub fn run(block: &Block, placing: u64, role: u64, number: u64) -> Result<u64, Failure> {
     let processes = ProcessClient(block.processes);
     processes.wait(processes.spawn(PROGRAM, placing, role | number << 32)?)
 }

@@ -84,6 +84,11 @@ pub fn under_load(block: &'static Block, name: &str, step: Step) -> Result<(), &
     load.stop()
 }
 
+/// How often the server `name` was started anew.
+pub fn restarts(block: &Block, name: &str) -> Result<u32, &'static str> {
+    find(supervisor(block)?, name).map(|(_, state)| state.restarts)
+}
+
 /// Ends the server `name` once, and waits until it serves again.
 pub fn end_once(block: &Block, name: &str) -> Result<(), &'static str> {
     let root = supervisor(block)?;
@@ -175,4 +180,39 @@ pub fn process(block: &'static Block) -> Result<(), &'static str> {
     }
     before.compare_objects(block)?;
     books.compare()
+}
+
+/// Two servers end within a moment: the one that the other needs to begin is started anew all the same, at once.
+pub fn together(block: &'static Block) -> Result<(), &'static str> {
+    const ROUNDS: u64 = 60;
+    /// How much more time is between the ends from round to round, and most that both take to come back, in nanoseconds.
+    const STEP: u64 = 40_000;
+    const SOON: u64 = 5_000_000_000;
+    let root = supervisor(block)?;
+    let servers = [find(root, "files")?.0, find(root, "memory")?.0];
+    let states = || {
+        let state = |index| root.server(index).map_err(|_| "root does not list the server");
+        Ok([state(servers[0])?, state(servers[1])?])
+    };
+    for round in 0..ROUNDS {
+        let before = states()?;
+        for (index, gap) in servers.into_iter().zip([round * STEP, 0]) {
+            root.end(index).map_err(|_| "root does not end the server")?;
+            let until = call::now() + gap;
+            while call::now() < until {
+                call::yield_now();
+            }
+        }
+        let begin = call::now();
+        let is_back = |(now, before): (ServerState, ServerState)| {
+            now.state == State::Running && now.restarts > before.restarts
+        };
+        wait_until(|| Ok(states()?.into_iter().zip(before).all(is_back)), "they do not come back")?;
+        let took = call::now() - begin;
+        if took > SOON {
+            rt::log!("{} ns between the ends: back after {took} ns", round * STEP);
+            return Err("the system stood still");
+        }
+    }
+    Ok(())
 }

@@ -5,7 +5,8 @@
 //! call makes workers. Clients that called in between were told so by the kernel.
 //!
 //! This is done by root's first thread, whose stack and code are there without any pager, and which takes no lock and no
-//! memory for it: everybody else may be waiting for the memory server just then.
+//! memory for it: everybody else may be waiting for the memory server just then. It calls servers, which may wait for one
+//! that is dead and that only this thread can start anew: so it waits for none of them longer than [`PATIENCE`].
 
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
@@ -13,7 +14,7 @@ use abi::{Handle, Rights};
 use alloc::vec::Vec;
 use api::supervisor::{NAME, ServerState, State};
 use rt::errno::Errno;
-use rt::service::BEGIN;
+use rt::service::{BEGIN, Failure};
 use rt::start::Block;
 use rt::{call, program};
 use spin::Once;
@@ -67,6 +68,8 @@ const SOON: u64 = 50_000_000;
 const MOST_QUICK_ENDS: u32 = 5;
 /// What is tried again rests so long between, in nanoseconds.
 const REST: u64 = 200_000;
+/// How long a server is waited for that may wait for another one, in nanoseconds. What it does goes on without that.
+const PATIENCE: u64 = 5_000_000;
 
 fn news() -> Result<Handle, abi::Error> {
     if let Some(news) = NEWS.get() {
@@ -175,7 +178,8 @@ fn start_anew(index: usize) -> bool {
     match begin_anew(index, kept) {
         Ok(()) => true,
         // Its last thread is about to end, or another server that it needs has ended.
-        Err(SpawnError::Kernel(abi::Error::Busy | abi::Error::NoPeer | abi::Error::PeerDied)) => false,
+        Err(SpawnError::Kernel(abi::Error::Busy)) => false,
+        Err(SpawnError::Server(Failure::Kernel(abi::Error::TimedOut))) => false,
         Err(SpawnError::Server(failure)) if failure.fate().is_some() => false,
         Err(error) => {
             rt::log!("root: {} can't be started anew: {error:?}", entry.name);
@@ -189,7 +193,7 @@ fn begin_anew(index: usize, kept: &Kept) -> Result<(), SpawnError> {
     let (place, entry) = (&PLACES[index], &SERVERS[index]);
     let servers = servers::started();
     for &(start, _) in &kept.renewed {
-        servers.memory.renew(entry.number, start)?;
+        servers.memory.renew_until(entry.number, start, call::now() + PATIENCE)?;
     }
     let file = servers.given.program(entry.program).ok_or(image::LoadError::BadProgram)?;
     image::reload(file, index == MEMORY, &kept.pages)?;
@@ -204,7 +208,8 @@ fn begin_anew(index: usize, kept: &Kept) -> Result<(), SpawnError> {
     place.restarts.store(restarts, Ordering::Relaxed);
     place.started.store(call::now(), Ordering::Relaxed);
     place.state.store(State::Running as u32, Ordering::Release);
-    // It begins by its first call, whosoever that is. If it ends in it, the next news say so.
-    let _ = call::call(kept.endpoint, [BEGIN, 0, 0, 0]);
+    // It begins by its first call, whosoever that is; one that drives a device must not wait for somebody's. If it ends in
+    // it, the next news say so.
+    let _ = call::call_until(kept.endpoint, [BEGIN, 0, 0, 0], call::now() + PATIENCE);
     Ok(())
 }

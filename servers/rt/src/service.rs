@@ -178,6 +178,14 @@ impl Request {
         self.send_by(|words| call::call(endpoint, words))
     }
 
+    /// The same, but gives up at `deadline` (nanoseconds of [`call::now`]).
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn send_until<R: Reply>(self, endpoint: Handle, deadline: u64) -> Result<R, Failure> {
+        self.send_by(|words| call::call_until(endpoint, words, deadline))
+    }
+
     /// The same by a call of another kind.
     #[inline(always)]
     pub(crate) fn send_by<R: Reply>(

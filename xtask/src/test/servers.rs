@@ -26,6 +26,9 @@ const CHECKS: &[(&str, u32)] = &[
     ("process/kill", 4),
     ("process/limits", 4),
     ("process/threads", 4),
+    ("process/deep", 8),
+    ("process/orphans", 4),
+    ("restart/together", 2),
 ];
 
 /// The console's: what comes to the serial port is judged, too.
