@@ -1,7 +1,7 @@
 //! Taking processes apart: when their parents ask for it, where they could not be made, and where an earlier life of this
 //! server left them half made or half taken apart.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use abi::{Handle, Kind};
 use alloc::vec::Vec;
@@ -65,18 +65,53 @@ impl Processes {
         if !entry.exchange(State::Running, State::Ending(here)) {
             return Err(Errno::NoProcess);
         }
+        // Whoever starts one for it looks the other way round.
+        fence(Ordering::SeqCst);
         if entry.is_parent.load(Ordering::Relaxed) != 0 {
-            self.reap_children(turn, number);
+            self.reap_descendants(here, number);
         }
         self.take_apart(number, entry, State::Running)
     }
 
-    fn reap_children(&self, turn: &Turn<'_, Self>, parent: u64) {
-        for (number, child) in self.tables.all() {
-            let is_child = child.state() == State::Running && child.parent.load(Ordering::Relaxed) == parent;
-            if is_child && let Err(why) = self.reap(turn, number, child) {
+    /// Takes apart those that a process started, those that they started, and so on, the last ones first.
+    fn reap_descendants(&self, here: u32, ancestor: u64) {
+        let mut found = Vec::new();
+        self.end_children(here, ancestor, &mut found);
+        let mut next = 0;
+        while let Some(&(number, entry)) = found.get(next) {
+            if entry.is_parent.load(Ordering::Relaxed) != 0 {
+                self.end_children(here, number, &mut found);
+            }
+            next += 1;
+        }
+        for (number, entry) in found.into_iter().rev() {
+            if let Err(why) = self.take_apart(number, entry, State::Running) {
                 rt::log!("process: {number} is still there: {why:?}");
             }
+        }
+    }
+
+    /// Ends the programs of those that `parent` started, which are about to be taken apart here, and adds them to `found`.
+    fn end_children(&self, here: u32, parent: u64, found: &mut Vec<(u64, &'static Entry)>) {
+        for (number, child) in self.tables.all() {
+            let is_child = || child.parent.load(Ordering::Relaxed) == parent;
+            if child.state() != State::Running
+                || !is_child()
+                || !child.exchange(State::Running, State::Ending(here))
+            {
+                continue;
+            }
+            if !is_child() {
+                // Another's by now, and as it was.
+                child.set_state(State::Running);
+                continue;
+            }
+            if let Some(space) = child.handle(|child| &child.space) {
+                // An error says that it has ended.
+                let _ = program::end(space);
+            }
+            fence(Ordering::SeqCst);
+            found.push((number, child));
         }
     }
 
@@ -97,16 +132,34 @@ impl Processes {
                 continue;
             }
             if entry.is_parent.load(Ordering::Relaxed) != 0 {
-                self.reap_children(turn, number);
+                self.reap_descendants(here, number);
             }
             if let Err(why) = self.take_apart(number, entry, state) {
                 rt::log!("process: {number} can't be taken apart: {why:?}");
             }
         }
         if !is_first_life {
+            self.reap_orphans(here);
             self.end_unknown(here);
         }
         turn.replica.recovery.set(Recovery::Done);
+    }
+
+    /// Takes apart those whose parents are gone: the server died before it saw that it had started them for nobody.
+    fn reap_orphans(&self, here: u32) {
+        for (number, entry) in self.tables.all() {
+            let parent = self.tables.find(entry.parent.load(Ordering::Relaxed));
+            let is_orphan = parent.is_some_and(|parent| parent.state() == State::Free);
+            if entry.state() == State::Running
+                && is_orphan
+                && entry.exchange(State::Running, State::Ending(here))
+            {
+                self.reap_descendants(here, number);
+                if let Err(why) = self.take_apart(number, entry, State::Running) {
+                    rt::log!("process: {number} is still there: {why:?}");
+                }
+            }
+        }
     }
 
     /// Ends address spaces, threads and accounts that were made on this CPU and that no entry knows: the server died before it

@@ -1,6 +1,6 @@
 //! Making a process: an address space with a program, the capabilities that it is given, and memory behind its regions.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use abi::{Access, Handle, PAGE, Rights};
 use api::badge;
@@ -16,7 +16,7 @@ use rt::thread::PRIORITY;
 
 use crate::image::{Program, Segment};
 use crate::stock::At;
-use crate::table::{Entry, State};
+use crate::table::{Entry, State, Tables};
 use crate::{Given, Processes};
 
 /// Reading and writing.
@@ -49,6 +49,26 @@ struct Draft<'a> {
     number: u64,
     entry: &'a Entry,
     space: Handle,
+}
+
+/// Who has a process started: an entry, and which life of it.
+#[derive(Clone, Copy)]
+struct Parent {
+    entry: &'static Entry,
+    space: u64,
+}
+
+impl Parent {
+    /// The process of this number, which is there now; `None` if it is a server, or root.
+    fn of(tables: &Tables, number: u64) -> Option<Self> {
+        tables.find(number).map(|entry| Self { entry, space: entry.space.load(Ordering::Acquire) })
+    }
+
+    /// Whether nobody has begun to take it apart. Its first thread may run before it is noted as running.
+    fn is_there(self) -> bool {
+        let is_it = self.entry.space.load(Ordering::Acquire) == self.space;
+        is_it && matches!(self.entry.state(), State::Running | State::Made(_))
+    }
 }
 
 /// Why a call of the kernel was refused, as callers are told.
@@ -86,11 +106,31 @@ impl Processes {
             turn.replica.next.set(local);
         }
         entry.clear();
+        let parent = Parent::of(&self.tables, wish.parent);
         let made = self.equip(turn, wish, number, entry, (index, program));
         if made.is_err() {
             self.take_apart(number, entry, State::Made(here))?;
         }
-        made.map(|()| number)
+        made?;
+        self.end_for_nobody(turn, parent, number, entry)?;
+        Ok(number)
+    }
+
+    /// Ends a process that was just noted as running, if its parent is about to be taken apart: who does that looks for its
+    /// children when it has said so, and one of both sees the other.
+    fn end_for_nobody(
+        &self,
+        turn: &Turn<'_, Self>,
+        parent: Option<Parent>,
+        number: u64,
+        entry: &Entry,
+    ) -> Result<(), Errno> {
+        fence(Ordering::SeqCst);
+        if parent.is_none_or(|parent| parent.is_there()) {
+            return Ok(());
+        }
+        self.reap(turn, number, entry)?;
+        Err(Errno::NoProcess)
     }
 
     fn equip(
@@ -143,11 +183,13 @@ impl Processes {
         let program = self.programs.get(usize::from(entry.program.load(Ordering::Relaxed)));
         let program = program.ok_or(Errno::BadProgram)?;
         let here = turn.cpu.id().index() as u32;
+        let parent = Parent::of(&self.tables, turn.badge);
         if !entry.exchange(State::Running, State::Made(here)) {
             return Err(Errno::NoProcess);
         }
         let started = self.run(self.tables.home(number), entry, program);
         entry.set_state(State::Running);
+        self.end_for_nobody(turn, parent, number, entry)?;
         started
     }
 
