@@ -2,7 +2,7 @@
 
 /// A place in the program's capability table, and the generation of what is there.
 ///
-/// From the lowest bit: slot (12 bits), CPU whose part of the table it is in (10), generation (32). A handle is
+/// From the lowest bit: slot (12 bits), CPU whose part of the table it is in (9), a one, generation (32). A handle is
 /// below [`crate::FIRST_ERROR`], and 0 is never one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Handle(pub u64);
@@ -11,9 +11,11 @@ impl Handle {
     /// Bits of a slot's number.
     pub const SLOT_BITS: u32 = 12;
     /// Bits of a CPU's number.
-    pub const CPU_BITS: u32 = 10;
+    pub const CPU_BITS: u32 = 9;
+    /// Where the one is, and above it the generation.
+    pub const LIFE_SHIFT: u32 = Self::SLOT_BITS + Self::CPU_BITS;
     /// Bits of a handle.
-    pub const BITS: u32 = Self::SLOT_BITS + Self::CPU_BITS + 32;
+    pub const BITS: u32 = Self::LIFE_SHIFT + 1 + 32;
     /// Slots of one CPU's part of a table.
     pub const SLOTS: usize = 1 << Self::SLOT_BITS;
 
@@ -21,7 +23,7 @@ impl Handle {
     #[must_use]
     pub const fn new(cpu: u32, slot: u32, generation: u32) -> Self {
         let place = (cpu as u64) << Self::SLOT_BITS | slot as u64;
-        Self(place | (generation as u64) << (Self::SLOT_BITS + Self::CPU_BITS))
+        Self(place | ((generation as u64) << 1 | 1) << Self::LIFE_SHIFT)
     }
 
     /// The CPU in whose part of the table it is.
@@ -42,7 +44,14 @@ impl Handle {
     #[must_use]
     #[inline]
     pub const fn generation(self) -> u64 {
-        self.0 >> (Self::SLOT_BITS + Self::CPU_BITS)
+        self.life() >> 1
+    }
+
+    /// The generation and the one below it, as a slot in use has them side by side.
+    #[must_use]
+    #[inline]
+    pub const fn life(self) -> u64 {
+        self.0 >> Self::LIFE_SHIFT
     }
 }
 
@@ -168,10 +177,18 @@ mod tests {
 
     #[test]
     fn a_handle_is_taken_apart_as_it_was_put_together() {
-        let handle = Handle::new(1023, 4095, u32::MAX);
-        assert_eq!((handle.cpu(), handle.slot(), handle.generation()), (1023, 4095, u32::MAX.into()));
+        let handle = Handle::new(511, 4095, u32::MAX);
+        assert_eq!((handle.cpu(), handle.slot(), handle.generation()), (511, 4095, u32::MAX.into()));
         assert!(handle.0 < crate::FIRST_ERROR);
         assert_ne!(Handle::new(0, 0, 1).0, 0);
+    }
+
+    #[test]
+    fn a_handle_without_its_one_has_another_life() {
+        let handle = Handle::new(1, 2, 3);
+        let forged = Handle(handle.0 & !(1 << Handle::LIFE_SHIFT));
+        assert_eq!((forged.cpu(), forged.slot(), forged.generation()), (1, 2, 3));
+        assert_ne!(forged.life(), handle.life());
     }
 
     #[test]

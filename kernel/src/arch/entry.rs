@@ -20,7 +20,7 @@ use crate::sched::Thread;
 use crate::syscall::{HANDLERS, HOOKED_HANDLERS, Return};
 
 /// Offset of a register from the end of the frame, where the stack pointer is at a system call.
-const fn below_top(offset: usize) -> isize {
+pub const fn below_top(offset: usize) -> isize {
     offset as isize - size_of::<Registers>() as isize
 }
 
@@ -39,7 +39,7 @@ const _: () = assert!(
 core::arch::global_asm!(
     include_str!("entry.s"),
     CELL_USER_RSP = const offset_of!(Cell, user_rsp),
-    CELL_FRAME_TOP = const offset_of!(Cell, frame_top),
+    ENTRY_STACK = const Cell::ENTRY_STACK_AT,
     CELL_KERNEL_STACK = const offset_of!(Cell, kernel_stack),
     FRAME = const offset_of!(Thread, registers),
     FRAME_TOP = const offset_of!(Thread, registers) + size_of::<Registers>(),

@@ -1,7 +1,7 @@
 # Entries from user mode and back.
 #
-# While a thread runs in user mode, `CELL_FRAME_TOP` of its CPU's cell (and the task-state segment's stack)
-# is the end of that thread's register frame, so that the CPU and this code store straight into the thread.
+# While a thread runs in user mode, `ENTRY_STACK`, the stack of its CPU's task-state segment, is the end of that
+# thread's register frame, so that the CPU and this code store straight into the thread.
 # The rest of the kernel runs on the CPU's one kernel stack, which starts empty at each entry.
 # Interrupts are off from here to the return.
 
@@ -44,7 +44,7 @@
 # Stores the state of the thread that made a system call, and takes the kernel's stack.
 .macro store_caller
     mov [{OWN_CELL} + {CELL_USER_RSP}], rsp
-    mov rsp, [{OWN_CELL} + {CELL_FRAME_TOP}]
+    mov rsp, [{OWN_CELL} + {ENTRY_STACK}]
     mov [rsp + {RIP}], rcx
     mov [rsp + {RFLAGS}], r11
     mov rcx, [{OWN_CELL} + {CELL_USER_RSP}]
@@ -86,7 +86,7 @@ leave_call:
     test rax, rax                           # a thread to switch to, or null
     jnz resume_thread
     mov rax, rdx
-    mov rdi, [{OWN_CELL} + {CELL_FRAME_TOP}]
+    mov rdi, [{OWN_CELL} + {ENTRY_STACK}]
     mov rcx, [rdi + {RIP}]
     mov r11, [rdi + {RFLAGS}]
     mov rbp, [rdi + {RBP}]
@@ -164,7 +164,7 @@ user_trap:
 .global hooked_syscall_entry
 hooked_syscall_entry:
     store_caller
-    mov rbx, [{OWN_CELL} + {CELL_FRAME_TOP}]
+    mov rbx, [{OWN_CELL} + {ENTRY_STACK}]
     sub rbx, {FRAME_TOP}
     push rax
     push rdi
@@ -193,7 +193,7 @@ hooked_syscall_entry:
     mov rdi, rax
     mov rsi, rbx
     call {leaving}
-    mov rax, [{OWN_CELL} + {CELL_FRAME_TOP}]
+    mov rax, [{OWN_CELL} + {ENTRY_STACK}]
     mov rbx, [rax + {RBX}]
     pop rdx
     pop rax

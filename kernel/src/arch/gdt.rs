@@ -1,5 +1,6 @@
 //! Segments and the task-state segment of one CPU.
 
+use core::mem::offset_of;
 use x86_64::VirtAddr;
 use x86_64::instructions::{segmentation::Segment, tables::load_tss};
 use x86_64::registers::segmentation::{CS, DS, ES, SS};
@@ -44,6 +45,10 @@ pub struct Segments {
 }
 
 impl Segments {
+    /// Offset of the address that [`Self::set_entry_stack`] sets.
+    pub const ENTRY_STACK_AT: usize =
+        offset_of!(Self, task) + offset_of!(TaskStateSegment, privilege_stack_table);
+
     /// The segments of CPU `cpu`, not loaded yet.
     #[must_use]
     pub fn new(cpu: u32) -> Self {

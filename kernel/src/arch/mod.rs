@@ -14,6 +14,7 @@ pub mod boot;
 pub mod cpu;
 pub mod entry;
 pub mod extended;
+pub mod fastpath;
 pub mod gdt;
 pub mod idt;
 pub mod io_apic;

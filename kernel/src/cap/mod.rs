@@ -114,7 +114,7 @@ impl Capability<'_> {
 pub fn lookup(table: &Table, handle: Handle) -> Result<Capability<'_>, Error> {
     let slot = table.slot(handle).ok_or(Error::NoCapability)?;
     let validity = slot.validity();
-    if !validity.is_used_as(handle.generation()) {
+    if !validity.is_of(handle) {
         return Err(stale(validity, handle));
     }
     let mut parent = slot.parent();
@@ -275,7 +275,7 @@ pub fn delete(cell: &mut Cell, table: &Table, handle: Handle) -> Result<(), Erro
     // A revoked capability can be deleted too, so no walk up the chain.
     let slot = table.slot(handle).ok_or(Error::NoCapability)?;
     let validity = slot.validity();
-    if validity.generation() != handle.generation() || !validity.is_used() {
+    if !validity.is_of(handle) {
         return Err(stale(validity, handle));
     }
     let (tag, object, is_first) = (slot.tag(), slot.object(), slot.parent().is_none());

@@ -1,6 +1,7 @@
 //! One CPU's part of a capability table: its slots, and which of them are free.
 
 use abi::{Error, Handle, Rights};
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::CpuId;
@@ -15,7 +16,7 @@ use crate::object::{Tag, first_capability_ended};
 /// No further slot.
 const NONE: u32 = u32::MAX;
 /// Slots in a frame.
-const CHUNK: usize = PAGE as usize / size_of::<Slot>();
+pub const CHUNK: usize = PAGE as usize / size_of::<Slot>();
 /// Frames of a part at most.
 const CHUNKS: usize = Handle::SLOTS / CHUNK;
 
@@ -47,6 +48,9 @@ struct Local {
 const _: () = assert!(size_of::<Part>() <= PAGE as usize);
 
 impl Part {
+    /// Offset of the pointers to the frames of slots.
+    pub const CHUNKS_AT: usize = offset_of!(Self, chunks);
+
     /// Makes a part for CPU `cpu` in `frame`, whose pages come from `node` and are paid by `account`; with
     /// `starts_fresh` its first capabilities have generation 1.
     ///

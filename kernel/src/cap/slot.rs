@@ -1,6 +1,7 @@
 //! One capability in memory: what it names, and the word that tells whether it is valid.
 
-use abi::Rights;
+use abi::{Handle, Rights};
+use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -29,11 +30,14 @@ impl Validity {
         self.0 & Self::USED != 0
     }
 
-    /// Whether a capability of this generation is there.
+    /// Bits below those that [`Handle::life`] tells.
+    pub const LIFE_SHIFT: u32 = Self::USED.trailing_zeros();
+
+    /// Whether the capability is there that `handle` was given for.
     #[inline]
     #[must_use]
-    pub fn is_used_as(self, generation: u64) -> bool {
-        self.0 / Self::USED == (generation << 1 | 1)
+    pub fn is_of(self, handle: Handle) -> bool {
+        self.0 >> Self::LIFE_SHIFT == handle.life()
     }
 
     /// The word that [`Validity::from_raw`] takes.
@@ -100,6 +104,21 @@ pub struct Slot {
 }
 
 impl Slot {
+    /// Offset of the validity.
+    pub const VALIDITY_AT: usize = offset_of!(Self, validity);
+    /// Offset of the tag.
+    pub const TAG_AT: usize = offset_of!(Self, tag);
+    /// Offset of the pointer to the object.
+    pub const OBJECT_AT: usize = offset_of!(Self, object);
+    /// Offset of the badge.
+    pub const BADGE_AT: usize = offset_of!(Self, badge);
+    /// Offset of the pointer to the parent's slot.
+    pub const PARENT_AT: usize = offset_of!(Self, parent);
+    /// Offset of what the parent's validity was.
+    pub const PARENT_VALIDITY_AT: usize = offset_of!(Self, parent_validity);
+    /// Offset of the rights.
+    pub const RIGHTS_AT: usize = offset_of!(Self, rights);
+
     /// Whether and since when the slot's capability is valid.
     #[inline]
     #[must_use]

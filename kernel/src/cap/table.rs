@@ -4,7 +4,7 @@
 //! into the part's queue, which the owner empties when its list runs out.
 
 use abi::{Error, Handle};
-use core::ptr;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use smp::CpuId;
 
@@ -19,7 +19,7 @@ use crate::mem::page_map::Frames;
 #[derive(Debug)]
 #[repr(C)]
 pub struct Table {
-    /// `count` pointers in frames of their own.
+    /// A frame of pointers, one for each CPU that a handle can name.
     parts: AtomicPtr<AtomicPtr<Part>>,
     count: u32,
     starts_fresh: AtomicBool,
@@ -30,10 +30,13 @@ pub struct Table {
 pub(super) const PURPOSE: abi::Paid = abi::Paid::Capabilities;
 
 impl Table {
+    /// Offset of the pointer to the directory.
+    pub const PARTS_AT: usize = offset_of!(Self, parts);
+
     /// An empty table for a machine of `cpus` CPUs, its directory on `node`.
     pub fn new(cpus: u32, node: u32, account: &'static Account) -> Result<Self, Error> {
-        const { assert!(crate::mem::layout::MAX_CPUS * size_of::<usize>() <= 2 * PAGE as usize) };
-        if cpus as usize > PAGE as usize / size_of::<usize>() {
+        const { assert!(size_of::<usize>() << Handle::CPU_BITS == PAGE as usize) };
+        if cpus >> Handle::CPU_BITS != 0 {
             return Err(Error::NoMemory);
         }
         let frame = Paid { account, node, purpose: PURPOSE }.take().ok_or(Error::NoMemory)?;
@@ -53,7 +56,7 @@ impl Table {
         let mut frames = Paid { account: self.account, node: cell.node(), purpose: PURPOSE };
         let chunks = Public::of(cell.id()).chunks();
         for index in 0..self.count as usize {
-            let part = self.place(index).map_or(ptr::null_mut(), |place| place.load(Ordering::Acquire));
+            let part = self.place(index).load(Ordering::Acquire);
             // SAFETY: a part is a frame that nobody but us uses any more.
             let Some(all) = (unsafe { part.as_ref() }) else { continue };
             all.clear(cell, |chunk| {
@@ -66,19 +69,18 @@ impl Table {
     }
 
     #[inline]
-    fn place(&self, cpu: usize) -> Option<&AtomicPtr<Part>> {
-        if cpu >= self.count as usize {
-            return None;
-        }
-        // SAFETY: the directory has `count` entries and lives as long as the table.
-        Some(unsafe { &*self.parts.load(Ordering::Relaxed).add(cpu) })
+    fn place(&self, cpu: usize) -> &AtomicPtr<Part> {
+        debug_assert!(cpu >> Handle::CPU_BITS == 0);
+        // SAFETY: the directory has an entry for each CPU that a handle can name, more than there are (`new`), and lives as
+        // long as the table.
+        unsafe { &*self.parts.load(Ordering::Relaxed).add(cpu) }
     }
 
     /// The slot that `handle` names, used or not.
     #[inline]
     #[must_use]
     pub fn slot(&self, handle: Handle) -> Option<&Slot> {
-        let part = self.place(handle.cpu())?.load(Ordering::Acquire);
+        let part = self.place(handle.cpu()).load(Ordering::Acquire);
         // SAFETY: a part is published when it is complete, and never unmapped.
         unsafe { part.as_ref()? }.slot(handle.slot())
     }
@@ -87,7 +89,7 @@ impl Table {
     #[inline]
     pub fn part(&self, cell: &mut Cell) -> Result<&Part, Error> {
         let cpu = cell.representative();
-        let place = self.place(cpu.index()).ok_or(Error::NoMemory)?;
+        let place = self.place(cpu.index());
         // SAFETY: as in `slot`.
         match unsafe { place.load(Ordering::Relaxed).as_ref() } {
             Some(part) => Ok(part),
@@ -112,9 +114,8 @@ impl Table {
         if slot.validity().is_used_up() {
             return;
         }
-        let Some(place) = self.place(handle.cpu()) else { return };
         // SAFETY: as in `slot`.
-        let Some(part) = (unsafe { place.load(Ordering::Acquire).as_ref() }) else { return };
+        let Some(part) = (unsafe { self.place(handle.cpu()).load(Ordering::Acquire).as_ref() }) else { return };
         let number = handle.slot() as u32;
         if handle.cpu() == cell.representative().index() {
             part.push_free(number);

@@ -12,6 +12,7 @@ mod run;
 
 pub use public::Public;
 
+use core::mem::offset_of;
 use core::ptr;
 use smp::CpuId;
 
@@ -32,14 +33,12 @@ use crate::sched::{State, Thread};
 
 /// State of one CPU that only that CPU touches.
 ///
-/// The first fields are known to `entry.s`.
+/// The assembly knows some of its fields.
 #[repr(C, align(128))]
 pub struct Cell {
     public: &'static Public,
     /// Where `syscall` keeps the user's stack pointer for a moment.
     pub user_rsp: u64,
-    /// End of the running thread's register frame.
-    pub frame_top: u64,
     /// Top of this CPU's kernel stack.
     pub kernel_stack: u64,
     /// Whose extended state the CPU holds.
@@ -71,6 +70,7 @@ pub struct Cell {
     pub device_interrupts: u64,
     /// Interrupts from other CPUs that it took.
     pub cpu_interrupts: u64,
+    /// Their task state tells the end of the running thread's register frame.
     segments: Segments,
 }
 
@@ -103,6 +103,15 @@ pub fn here() -> CpuId {
 }
 
 impl Cell {
+    /// Offset of the way to what other CPUs may touch.
+    pub const PUBLIC_AT: usize = offset_of!(Self, public);
+    /// Offset of the pointer to the thread that runs.
+    pub const RUNNING_AT: usize = offset_of!(Self, running);
+    /// Offset of the CPU's number.
+    pub const ID_AT: usize = offset_of!(Self, id);
+    /// Offset of the end of the running thread's register frame.
+    pub const ENTRY_STACK_AT: usize = offset_of!(Self, segments) + Segments::ENTRY_STACK_AT;
+
     /// Where each CPU finds its own.
     const OWN: *mut Self = OWN_CELL as *mut Self;
 
@@ -116,7 +125,6 @@ impl Cell {
             Self::OWN.write(Self {
                 public: Public::of(id),
                 user_rsp: 0,
-                frame_top: 0,
                 kernel_stack: STACK.end(number),
                 extended: Holder::nobody(),
                 running: ptr::null_mut(),

@@ -1,5 +1,6 @@
 //! What other CPUs may touch of a CPU, on lines of its own; and what is found through it without the cell.
 
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crossbeam_utils::CachePadded;
 use smp::grace;
@@ -68,6 +69,9 @@ const _: () = assert!(PUBLIC_OFFSET + size_of::<Public>() as u64 <= CELL.pages *
 unsafe impl Sync for Own {}
 
 impl Public {
+    /// Offset of what [`Loaded::value`] tells.
+    pub const LOADED_AT: usize = offset_of!(Self, loaded) + Loaded::VALUE_AT;
+
     /// The public part of CPU `id`, which is one of this machine's.
     #[inline]
     #[must_use]

@@ -17,8 +17,7 @@ impl Cell {
     #[inline]
     pub fn switch_to(&mut self, thread: &mut Thread) -> *mut Thread {
         self.running = thread;
-        self.frame_top = thread.frame_top();
-        self.segments.set_entry_stack(self.frame_top);
+        self.segments.set_entry_stack(thread.frame_top());
         // SAFETY: a thread's root is that of its CPU's part of its program, which lives as long as it has threads
         // there.
         let root = unsafe { &*thread.root };

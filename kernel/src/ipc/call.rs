@@ -24,21 +24,6 @@ use crate::syscall::Return;
 /// The words of a message.
 pub type Words = [u64; abi::MESSAGE_WORDS];
 
-/// `Call` where nothing stands in the way: a living endpoint whose replica here is free and has an idle worker, no
-/// deadline and no items, a caller that is no worker. `None` if anything does, and nothing is changed then: that is
-/// for [`call`]. (Apart, so that this one needs no registers but those that it is given.)
-#[inline(always)]
-pub fn call_at_once(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Option<*mut Thread> {
-    let caller = cell.running();
-    let (target, badge) = cap::object::<Endpoint>(&caller.space.table, endpoint, Rights::USE).ok()?;
-    let replica = target.replica(cell)?;
-    if !replica.active.is_null() || deadline != 0 || !caller.notes.is_empty() {
-        return None;
-    }
-    let worker = replica.take_idle()?;
-    Some(enter(cell, replica, worker, caller, words, badge))
-}
-
 /// `Call(endpoint, word0 … word3, deadline)`.
 pub fn call(cell: &mut Cell, endpoint: Handle, words: Words, deadline: u64) -> Return {
     begin(cell, endpoint, words, deadline).unwrap_or_else(|error| fail(cell, error))
@@ -152,26 +137,6 @@ pub fn answer(cell: &mut Cell, words: Words) -> Return {
     let caller = cell.running();
     deliver(caller, 0, words);
     Return::switch(caller)
-}
-
-/// `ReplyWait` where nothing stands in the way: a caller that is only switched back to, nobody who waits for the replica,
-/// no items. `None` as from [`call_at_once`].
-#[inline(always)]
-pub fn reply_at_once(cell: &mut Cell, label: u64, words: Words) -> Option<*mut Thread> {
-    let worker = cell.running();
-    // SAFETY: a worker's replica lives as long as its server, and is this CPU's; a caller that was not detached is alive,
-    // this CPU's, and waits for this reply.
-    let (replica, caller) = unsafe { (worker.replica.as_mut()?, worker.caller.as_mut()?) };
-    if label >= ITEMS || !replica.waiting.is_empty() || !caller.notes.is_empty() {
-        return None;
-    }
-    worker.caller = ptr::null_mut();
-    replica.put_idle(worker);
-    replica.active = ptr::null_mut();
-    caller.callee = ptr::null_mut();
-    deliver(caller, label, words);
-    caller.state = State::Running;
-    Some(cell.switch_to(caller))
 }
 
 /// `ReplyWait(label, word0 … word3)`.

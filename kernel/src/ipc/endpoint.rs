@@ -1,5 +1,6 @@
 //! Endpoints: clustered objects with a replica on each CPU on which they were called.
 
+use core::mem::offset_of;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use smp::chain::container_of;
@@ -84,6 +85,9 @@ unsafe fn free(retired: NonNull<Retired>) {
 }
 
 impl Endpoint {
+    /// Offset of the pointer to the directory of replicas.
+    pub const REPLICAS_AT: usize = offset_of!(Self, replicas);
+
     /// An endpoint of `space` with workers by `template`.
     pub fn create(
         cell: &mut Cell,

@@ -7,6 +7,7 @@
 //! A worker that gave the replica up while it serves is *away* ([`super::share`]). While any is, the idle ones are kept
 //! out of the sight of the short way of a call, and taken by [`Replica::take_worker`] alone.
 
+use core::mem::offset_of;
 use core::ptr;
 
 use abi::Error;
@@ -57,6 +58,9 @@ pub struct Replica {
 pub const MOST_WORKERS: u32 = 256;
 
 impl Replica {
+    /// Offset of the pointer to the first idle worker, while none is away.
+    pub const IDLE_AT: usize = offset_of!(Self, idle);
+
     /// Where its CPU is asked to close it.
     #[must_use]
     pub fn envelope(replica: *mut Self) -> *mut Envelope {

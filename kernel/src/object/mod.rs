@@ -19,6 +19,7 @@ use crate::ipc::notification::Notification;
 use crate::mem::account::Account;
 use crate::mem::space::Space;
 use abi::Kind;
+use core::mem::offset_of;
 use core::sync::atomic::{AtomicU64, Ordering};
 use smp::CpuId;
 use smp::chain::Node;
@@ -92,6 +93,9 @@ impl Tag {
 pub struct Header(Node<AtomicU64>);
 
 impl Header {
+    /// Offset of the tag.
+    pub const TAG_AT: usize = offset_of!(Self, 0) + offset_of!(Node<AtomicU64>, value);
+
     /// The header of a new piece of memory for objects of `kind`.
     #[must_use]
     pub const fn new(kind: Kind) -> Self {

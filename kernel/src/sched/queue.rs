@@ -1,5 +1,6 @@
 //! Lists of threads, linked through the threads, so that they need no memory.
 
+use core::mem::offset_of;
 use core::ptr;
 
 use abi::PRIORITIES;
@@ -16,6 +17,9 @@ pub struct Queue {
 }
 
 impl Queue {
+    /// Offset of the pointer to the first thread, null where there is none.
+    pub const HEAD_AT: usize = offset_of!(Self, head);
+
     /// No threads.
     #[must_use]
     pub const fn new() -> Self {

@@ -81,9 +81,8 @@ mod hooked {
 }
 
 /// The unsafe shell's inner side: one function a call, from raw registers to typed values.
-mod shell {
+pub(crate) mod shell {
     use super::{Return, capability, debug, memory, object, thread};
-    use crate::arch::entry;
     use crate::cell::Cell;
     use crate::ipc;
     use abi::Error;
@@ -125,70 +124,23 @@ mod shell {
         Return::value(0)
     }
 
-    /// A call where nothing stands in the way; all others go to `call_slowly` with their registers as they are.
-    pub extern "C" fn call(
-        endpoint: Word,
-        word0: Word,
-        word1: Word,
-        word2: Word,
-        word3: Word,
-        deadline: Word,
-    ) -> Return {
-        let words = [word0, word1, word2, word3];
-        match ipc::call::call_at_once(Cell::current(), Handle(endpoint), words, deadline) {
-            // Straight to the worker: the kernel stack is thrown away anyhow, and the caller's registers are in its
-            // frame, so that nothing has to be taken back from the stack.
-            Some(worker) => entry::leave_to(worker),
-            None => call_slowly(endpoint, word0, word1, word2, word3, deadline),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub extern "C" fn call_slowly(
-        endpoint: Word,
-        word0: Word,
-        word1: Word,
-        word2: Word,
-        word3: Word,
-        deadline: Word,
-    ) -> Return {
-        ipc::call::call(Cell::current(), Handle(endpoint), [word0, word1, word2, word3], deadline)
-    }
-
-    /// The same for the other end.
-    pub extern "C" fn reply_wait(
-        label: Word,
-        word0: Word,
-        word1: Word,
-        word2: Word,
-        word3: Word,
-        unused: Word,
-    ) -> Return {
-        match ipc::call::reply_at_once(Cell::current(), label, [word0, word1, word2, word3]) {
-            Some(caller) => entry::leave_to(caller),
-            None => reply_wait_slowly(label, word0, word1, word2, word3, unused),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    pub extern "C" fn reply_wait_slowly(
-        label: Word,
-        word0: Word,
-        word1: Word,
-        word2: Word,
-        word3: Word,
-        _: Word,
-    ) -> Return {
-        ipc::call::reply_wait(Cell::current(), label, [word0, word1, word2, word3])
-    }
+    /// The short ways of the two whose others are `call_slowly` and `reply_wait_slowly`.
+    #[cfg(not(test))]
+    pub use crate::arch::fastpath::{call, reply_wait};
+    #[cfg(test)]
+    pub use {call_slowly as call, reply_wait_slowly as reply_wait};
 
     fn rights(raw: Word) -> Rights {
         Rights(raw as u16).and(Rights::ALL)
     }
 
     handlers! {
+        fn call_slowly(cell, endpoint, word0, word1, word2, word3, deadline) {
+            ipc::call::call(cell, Handle(endpoint), [word0, word1, word2, word3], deadline)
+        }
+        fn reply_wait_slowly(cell, label, word0, word1, word2, word3) {
+            ipc::call::reply_wait(cell, label, [word0, word1, word2, word3])
+        }
         fn log(cell, address, length) { debug::log(cell, address, length).into() }
         fn notify(cell, notification, bits) { object::notify(cell, Handle(notification), bits) }
         fn wait(cell, notification, deadline) { object::wait(cell, Handle(notification), deadline) }

@@ -52,7 +52,7 @@ fn forged_handles_name_nothing() {
         Handle(u64::MAX),
         Handle(space.0 + (1 << 22)),
         Handle(space.0 | 1 << 63),
-        Handle::new(1023, 0, 1),
+        Handle::new(511, 0, 1),
         Handle::new(0, 4095, 1),
         Handle::new(0, 0, u32::MAX),
     ];

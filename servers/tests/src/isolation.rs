@@ -251,7 +251,7 @@ impl Attempt<'_> {
             (Handle(good.0 + (1 << 22)), "a later generation"),
             (Handle(good.0 | 1 << 63), "bits above the generation"),
             (Handle::new(0, 4095, 1), "a slot never used"),
-            (Handle::new(1023, 0, 1), "a part of the table never used"),
+            (Handle::new(511, 0, 1), "a part of the table never used"),
             (Handle(KERNEL), "a kernel address"),
             (Handle(u64::MAX), "all ones"),
         ];

@@ -61,6 +61,7 @@ pub mod model;
 
 use core::cell::Cell;
 use core::marker::PhantomData;
+use core::mem::offset_of;
 
 use crossbeam_utils::CachePadded;
 
@@ -163,6 +164,11 @@ struct Inner {
 struct Line(AtomicU64);
 
 impl Root {
+    /// Offset of [`Root::value`], for a switch in assembly, which does what [`Loaded::switch`] does.
+    pub const VALUE_AT: usize = offset_of!(Inner, value);
+    /// Offset of the word that is not 0 where a switch has to [`settle`](Loaded::settle).
+    pub const NOTES_AT: usize = offset_of!(Inner, notes);
+
     sync::const_new! {
         /// The root of the table at physical address `table`, a multiple of 4 KiB that no other root of this CPU has as
         /// long as this one is used, under `pcid`, which is below [`PCIDS`] and 0 for none.
@@ -258,6 +264,9 @@ impl Default for Loaded {
 unsafe impl Sync for Loaded {}
 
 impl Loaded {
+    /// Offset of [`Loaded::value`], for a switch in assembly.
+    pub const VALUE_AT: usize = offset_of!(Self, root);
+
     sync::const_new! {
         /// A CPU that has no root loaded that anybody unmaps from.
         pub fn new() -> Self {
