@@ -45,9 +45,47 @@ pub fn to_one_server(cpus: u64) {
     ENDPOINT.store(make_server().0, Ordering::Relaxed);
     super::threads::on_every_cpu(cpus, from_this_cpu);
     let endpoint = Handle(ENDPOINT.load(Ordering::Relaxed));
+    refusals(endpoint);
     assert_eq!(call::reply_wait(0, [0; 4]), Err(Error::NoCaller), "only workers reply");
     assert_eq!(call::destroy(endpoint), Ok(()));
     assert_eq!(call::call(endpoint, [0; 4]), Err(Error::Destroyed));
+}
+
+/// Each thing that stands in the way of a call, alone: the server's worker is idle, and the next call is served by it.
+fn refusals(endpoint: Handle) {
+    let served = |endpoint: Handle| {
+        let reply = call::call(endpoint, [1, 2, 3, 4]).expect("a reply");
+        let [sum, mixed, badge, cpu] = reply.words;
+        assert_eq!((reply.first, sum, mixed, cpu), (7, 3, 7, call::cpu_number().into()));
+        badge
+    };
+    let refused = |endpoint: Handle, error: Error, why: &str| {
+        served(Handle(ENDPOINT.load(Ordering::Relaxed)));
+        assert_eq!(call::call(endpoint, [5, 6, 7, 8]), Err(error), "{why}");
+        assert_eq!(call::call_until(endpoint, [5, 6, 7, 8], call::now() + 1), Err(error), "{why}, with a deadline");
+    };
+    let badge = |badge| call::mint(endpoint, Rights::ALL, badge).expect("derived");
+    let (first, second) = (badge(11), badge(12));
+    assert_eq!((served(first), served(second), served(endpoint)), (11, 12, 0), "who is said to call");
+    let child = call::mint(first, Rights::ALL, 13).expect("derived");
+    let grandchild = call::mint(child, Rights::USE, 14).expect("derived");
+    assert_eq!((served(child), served(grandchild)), (13, 14));
+    refused(call::mint(first, Rights::GRANT, 0).expect("derived"), Error::NoRight, "no right to use it");
+    refused(Handle(first.0 + (2 << Handle::LIFE_SHIFT)), Error::NoCapability, "a generation that will be");
+    refused(Handle(first.0 ^ 1 << Handle::LIFE_SHIFT), Error::StaleHandle, "no handle's form");
+    refused(Handle(first.0 | 1 << 63), Error::NoCapability, "a bit above a handle");
+    refused(Handle(first.0 ^ 1 << (Handle::LIFE_SHIFT - 1)), Error::NoCapability, "a CPU that is not there");
+    refused(Handle(first.0 | (Handle::SLOTS as u64 - 1)), Error::NoCapability, "a slot that is not there");
+    assert_eq!(call::revoke(first), Ok(()));
+    refused(child, Error::Revoked, "its parent was revoked");
+    refused(grandchild, Error::Revoked, "its parent's parent was");
+    assert_eq!(served(first), 11, "what was revoked is what was derived");
+    assert_eq!(call::delete(second), Ok(()));
+    refused(second, Error::StaleHandle, "it was deleted");
+    let notification = call::create_notification().expect("a notification");
+    refused(notification, Error::WrongKind, "it is no endpoint");
+    assert_eq!(call::delete(notification), Ok(()));
+    assert_eq!(call::delete(first), Ok(()));
 }
 
 /// Leaves what a program can leave behind: an endpoint that all CPUs called, with its workers; threads that ended and
