@@ -140,7 +140,7 @@ pub fn flush_root(root: u64) {
 }
 
 /// Makes this CPU forget the translation of `address`.
-#[inline(always)]
+#[inline]
 pub fn flush_page(address: u64) {
     x86_64::instructions::tlb::flush(VirtAddr::new_truncate(address));
 }

@@ -198,29 +198,29 @@ impl Tables {
         let mut number = first;
         'next: while number < end {
             let mut table = self.root;
+            let mut is_large = false;
             for level in (1..=TOP).rev() {
-                let place = Self::place_at(table, number * PAGE, level);
-                let entry = place.load(Ordering::Relaxed);
-                let is_large = level == 1 && entry & LARGE != 0;
-                if is_large && entry & PRESENT != 0 {
-                    place.store(0, Ordering::Relaxed);
-                    flush(number * PAGE);
-                }
-                if entry & PRESENT == 0 || is_large {
+                let entry = Self::place_at(table, number * PAGE, level).load(Ordering::Relaxed);
+                is_large = level == 1 && entry & LARGE != 0;
+                if entry & PRESENT == 0 {
                     number = (number | ((PLACES as u64).pow(level) - 1)) + 1;
                     continue 'next;
                 }
-                table = entry & ADDRESS;
-            }
-            let table_end = end.min((number | (PLACES as u64 - 1)) + 1);
-            for number in number..table_end {
-                let place = Self::place(table, number as usize);
-                if place.load(Ordering::Relaxed) & PRESENT != 0 {
-                    place.store(0, Ordering::Relaxed);
-                    flush(number * PAGE);
+                if !is_large {
+                    table = entry & ADDRESS;
                 }
             }
-            number = table_end;
+            let table_end = (number | (PLACES as u64 - 1)) + 1;
+            let (index, pages) =
+                if is_large { (number / PLACES as u64, 1) } else { (number, end.min(table_end) - number) };
+            for step in 0..pages {
+                let place = Self::place(table, (index + step) as usize);
+                if place.load(Ordering::Relaxed) & PRESENT != 0 {
+                    place.store(0, Ordering::Relaxed);
+                    flush((number + step) * PAGE);
+                }
+            }
+            number = if is_large { table_end } else { number + pages };
         }
     }
 
