@@ -115,7 +115,9 @@ impl Table {
             return;
         }
         // SAFETY: as in `slot`.
-        let Some(part) = (unsafe { self.place(handle.cpu()).load(Ordering::Acquire).as_ref() }) else { return };
+        let Some(part) = (unsafe { self.place(handle.cpu()).load(Ordering::Acquire).as_ref() }) else {
+            return;
+        };
         let number = handle.slot() as u32;
         if handle.cpu() == cell.representative().index() {
             part.push_free(number);

@@ -62,7 +62,11 @@ fn refusals(endpoint: Handle) {
     let refused = |endpoint: Handle, error: Error, why: &str| {
         served(Handle(ENDPOINT.load(Ordering::Relaxed)));
         assert_eq!(call::call(endpoint, [5, 6, 7, 8]), Err(error), "{why}");
-        assert_eq!(call::call_until(endpoint, [5, 6, 7, 8], call::now() + 1), Err(error), "{why}, with a deadline");
+        assert_eq!(
+            call::call_until(endpoint, [5, 6, 7, 8], call::now() + 1),
+            Err(error),
+            "{why}, with a deadline"
+        );
     };
     let badge = |badge| call::mint(endpoint, Rights::ALL, badge).expect("derived");
     let (first, second) = (badge(11), badge(12));

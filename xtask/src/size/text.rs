@@ -7,7 +7,10 @@ use rustc_demangle::demangle;
 
 /// The functions of a path, apart from what the compiler put into them.
 const PATHS: &[(&str, &[&str])] = &[
-    ("call", &["kernel::syscall::shell::call_slowly", "kernel::ipc::call::call", "kernel::ipc::call::begin_at"]),
+    (
+        "call",
+        &["kernel::syscall::shell::call_slowly", "kernel::ipc::call::call", "kernel::ipc::call::begin_at"],
+    ),
     ("reply", &["kernel::syscall::shell::reply_wait_slowly", "kernel::ipc::call::reply_wait"]),
     (
         "fault",
@@ -63,7 +66,8 @@ pub fn hot_paths(bytes: &[u8]) -> Result<Vec<Group>> {
         }
         functions.push((format!("{:#}", demangle(name)), symbol.size()));
     }
-    let entry = Group { name: "entry", functions: vec![("entry.s, fastpath.s".to_owned(), edges[1] - edges[0])] };
+    let entry =
+        Group { name: "entry", functions: vec![("entry.s, fastpath.s".to_owned(), edges[1] - edges[0])] };
     let mut groups = vec![entry];
     for (name, wanted) in PATHS {
         groups.push(group(name, wanted, &functions)?);
