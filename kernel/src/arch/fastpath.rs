@@ -35,6 +35,8 @@ const _: () = assert!(CHUNK.is_power_of_two() && size_of::<Slot>().is_power_of_t
 const _: () = assert!(ITEMS == 1 << 63, "the fast path looks at the label's sign");
 const _: () = assert!(Rights::USE.0 < 1 << 7, "the fast path looks at the rights' lowest byte");
 
+const _: () = assert!(Validity::LIFE_SHIFT == 31, "the fast path looks at the sign of the lower half");
+
 const CHUNK_BITS: u32 = CHUNK.trailing_zeros();
 
 #[cfg(not(test))]

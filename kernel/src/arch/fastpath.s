@@ -89,6 +89,8 @@ fast_call:
     add rbx, rcx
     # `cap::lookup`: it is of this life, and all that it was derived from is what it was.
     mov r11, [rbx + {VALIDITY}]
+    test r11d, r11d                         # the bit that says that it is used
+    jns 1f
     mov rcx, r11
     shr rcx, {VALIDITY_LIFE}
     mov r12, rdi

@@ -37,7 +37,7 @@ impl Validity {
     #[inline]
     #[must_use]
     pub fn is_of(self, handle: Handle) -> bool {
-        self.0 >> Self::LIFE_SHIFT == handle.life()
+        self.is_used() && self.0 >> Self::LIFE_SHIFT == handle.life()
     }
 
     /// The word that [`Validity::from_raw`] takes.
