@@ -86,7 +86,11 @@ fn refusals(endpoint: Handle) {
     assert_eq!(served(first), 11, "what was revoked is what was derived");
     assert_eq!(call::delete(second), Ok(()));
     refused(second, Error::StaleHandle, "it was deleted");
-    refused(Handle(second.0 ^ 1 << Handle::LIFE_SHIFT), Error::StaleHandle, "it was deleted, and the handle looks so");
+    refused(
+        Handle(second.0 ^ 1 << Handle::LIFE_SHIFT),
+        Error::StaleHandle,
+        "it was deleted, and the handle looks so",
+    );
     refused(Handle(0), Error::NoCapability, "what a slot that was never used would look like");
     let notification = call::create_notification().expect("a notification");
     refused(notification, Error::WrongKind, "it is no endpoint");
