@@ -64,22 +64,30 @@ pub fn create(cell: &mut Cell) -> Result<Handle, Error> {
     let worker = cell.running();
     // SAFETY: a caller that was not detached is alive and this CPU's.
     let caller = unsafe { worker.caller.as_mut() }.ok_or(Error::NoCaller)?;
-    let kept: *mut Queue = worker.space.kept(cell)?;
-    let tag = caller.reply.header.revive();
-    let handle = match cap::insert(cell, &worker.space.table, &caller.reply, tag) {
-        Ok(handle) => handle,
-        Err(error) => {
-            caller.reply.header.kill(tag);
-            return Err(error);
-        }
-    };
+    let name = |cell: &mut Cell, reply: &Reply, tag| cap::insert(cell, &worker.space.table, reply, tag);
+    let handle = keep(cell, worker.space, caller, name)?;
     worker.caller = ptr::null_mut();
+    Ok(handle)
+}
+
+/// Has `server`, which has threads on this CPU, keep `caller`, a thread of this CPU, for a reply that `name` gives a name.
+pub fn keep<T>(
+    cell: &mut Cell,
+    server: &Space,
+    caller: &mut Thread,
+    name: impl FnOnce(&mut Cell, &Reply, Tag) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let kept: *mut Queue = server.kept(cell)?;
+    let tag = caller.reply.header.revive();
+    let named = name(cell, &caller.reply, tag).inspect_err(|_| {
+        caller.reply.header.kill(tag);
+    })?;
     caller.callee = ptr::null_mut();
     caller.notes.insert(Notes::KEPT);
     caller.kept_at = kept;
-    // SAFETY: the list is this CPU's, and stays while the space has threads here, as `worker`.
+    // SAFETY: the list is this CPU's, and stays while the space has threads here.
     unsafe { (*kept).push(caller) };
-    Ok(handle)
+    Ok(named)
 }
 
 /// `caller` is kept no longer: capabilities to its reply are stale.
@@ -122,7 +130,7 @@ pub fn invoke(cell: &mut Cell, handle: Handle, words: Words, label: u64) -> Retu
         return Return::error(Error::NoCaller);
     };
     let target = Target::at(reply.caller(), capability.tag);
-    let message = Message { handle, words, label };
+    let message = Message::new(handle, words, label);
     cell.run_errand(Work::Reply(capability.tag, message), target, 0, 0)
 }
 
@@ -132,6 +140,14 @@ pub struct Message {
     handle: Handle,
     words: Words,
     label: u64,
+}
+
+impl Message {
+    /// Label and words, by the capability `handle`, which goes with it.
+    #[must_use]
+    pub fn new(handle: Handle, words: Words, label: u64) -> Self {
+        Self { handle, words, label }
+    }
 }
 
 /// Gives the reply of `replier` to `caller`, a thread of this CPU that `tag` says it was kept as.

@@ -6,6 +6,7 @@ mod boot;
 mod memory;
 mod programs;
 mod provoke;
+mod replies;
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 use spin::mutex::SpinMutex;
@@ -39,7 +40,7 @@ pub struct Test {
     pub kind: Kind,
 }
 
-static TESTS: [&[Test]; 4] = [boot::TESTS, programs::TESTS, memory::TESTS, provoke::TESTS];
+static TESTS: [&[Test]; 5] = [boot::TESTS, programs::TESTS, memory::TESTS, replies::TESTS, provoke::TESTS];
 
 static NAMES: SpinMutex<Option<&'static str>> = SpinMutex::new(None);
 /// Index of the test after the one that runs.

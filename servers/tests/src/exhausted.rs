@@ -2,13 +2,16 @@
 //! quarter of a page, two, and so on until it is done. Each time before it is refused with the right error, and leaves
 //! nothing behind: no object, and no credit that does not come back. An account beside is not affected.
 
-use abi::{Access, Call, Error, Fact, Handle, Paid, initial};
-use rt::{call, memory};
+use abi::{Access, Call, Error, Fact, Handle, Paid, Rights, ThreadOperation, initial};
+use rt::call::{self, Placement};
+use rt::memory;
 
+use crate::count::{self, MILLISECOND};
+use crate::giver;
 use crate::hand::{self, Hand, give_up};
-use crate::memory::{OWN, PAGE, map};
+use crate::memory::{OWN, PAGE, both, load, map, store, unmap};
 use crate::operations::{APART, CALLS, CREATIONS, FAR, MEMORY, Operation, Stage};
-use crate::{count, giver};
+use crate::threads::{PRIORITY, child_stack};
 
 /// What an account has more from one try to the next: less than any two payments one after the other, but for the first of
 /// a part of a page.
@@ -126,4 +129,46 @@ pub fn get_errors(cpus: u64) {
     assert!(left + 2 * cpus >= free, "{free} frames were free, and {left} are");
     give_up(beside.space);
     give_up(beside.account);
+    a_fault_waits_for_its_pagers_credit();
+}
+
+extern "C" fn use_page(address: u64) -> ! {
+    call::thread_exit(load(address))
+}
+
+/// A pager whose account can't pay for a worker harms nobody who faults meanwhile: it is asked again. The kernel is patient
+/// for two seconds; a host that lets the machine wait for longer makes a try tell nothing.
+fn a_fault_waits_for_its_pagers_credit() {
+    const TRIES: u32 = 5;
+    const WORTH: u64 = 4711;
+    assert_eq!(map(initial::memory(0), 3, OWN, FAR, 1, both()), Ok(()));
+    store(FAR, WORTH);
+    let handler = giver::in_manner(giver::manner::END);
+    let is_resolved = (0..TRIES).any(|_| {
+        let mut pager = Hand::new(2);
+        // Its reply has the handle that its call returned: a page to be mapped.
+        let page = memory::derive(initial::memory(0), 3, 1).expect("a page");
+        let page = pager.keep(page);
+        let given = pager.give(page);
+        pager.set(Call::Mint as u64, &[given, Rights::ALL.0.into(), 0]);
+        let made = memory::region(OWN, FAR + PAGE, PAGE, Access::READ, pager.endpoint, 0);
+        assert_eq!(made, Ok(()));
+        pager.leave(0);
+        let place = Placement { cpu: call::cpu_number(), priority: PRIORITY };
+        let stack = child_stack(place.cpu);
+        // SAFETY: one thread at a time has the stack.
+        let thread = unsafe { call::thread_create(place, use_page, stack, FAR + PAGE, None) };
+        let thread = thread.expect("a thread");
+        let set = call::thread_control(thread, ThreadOperation::Handler, handler.0, None);
+        assert_eq!(set, Ok(0));
+        assert_eq!(call::sleep_until(call::now() + MILLISECOND), Ok(()));
+        pager.restore();
+        let ended = call::join(thread, 0);
+        assert_eq!(memory::end_region(OWN, FAR + PAGE, PAGE), Ok(()));
+        assert_eq!(unmap(FAR, 2), Ok(()));
+        assert_eq!(map(initial::memory(0), 3, OWN, FAR, 1, both()), Ok(()));
+        pager.end();
+        ended == Ok(WORTH)
+    });
+    assert!(is_resolved, "a fault whose pager's account had nothing left was not asked about again");
 }

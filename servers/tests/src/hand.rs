@@ -128,12 +128,17 @@ impl Hand {
         self.tell_until(count::patience(), number, arguments)
     }
 
-    /// The same, until a deadline.
-    pub fn tell_until(&self, deadline: u64, number: u64, arguments: &[u64]) -> Result<u64, Error> {
+    /// Says which call it is to do when it is next called.
+    pub fn set(&self, number: u64, arguments: &[u64]) {
         let all = arguments.iter().copied().chain(core::iter::repeat(0)).take(6);
         (0..)
             .zip(core::iter::once(number).chain(all))
             .for_each(|(at, word)| store(HERE + PAGE + at * 8, word));
+    }
+
+    /// The same, until a deadline.
+    pub fn tell_until(&self, deadline: u64, number: u64, arguments: &[u64]) -> Result<u64, Error> {
+        self.set(number, arguments);
         let reply = call::call_until(self.endpoint, [0; 4], deadline)?;
         abi::decode(reply.words[0])
     }
@@ -164,7 +169,7 @@ impl Hand {
         unsafe { ptr::write_volatile(place as *mut Window, window) };
         let set = [0, abi::ThreadOperation::Buffer as u64, DATA + BUFFER];
         assert_eq!(self.tell(Call::ThreadControl as u64, &set), Ok(0));
-        store(HERE + PAGE, Call::Null as u64);
+        self.set(Call::Null as u64, &[]);
     }
 
     /// Ends a capability of the test's with the hand.

@@ -187,8 +187,6 @@ pub const MEMORY: &[Operation] = &[
     Operation {
         name: "map into another program",
         act: |stage| map(initial::memory(0), 2, stage.hand.space, FAR, 1, Access::READ).map(|()| 0),
-        is_paid_by_tables: false,
-        is_started: false,
         ..OPERATION
     },
     Operation {
@@ -215,8 +213,6 @@ pub const MEMORY: &[Operation] = &[
             let (space, pager) = (stage.hand.space, stage.hand.endpoint);
             memory::region(space, FAR + 3 * PAGE, APART, Access::READ, pager, 0).map(|()| 0)
         },
-        is_paid_by_tables: false,
-        is_started: false,
         ..OPERATION
     },
     Operation {
@@ -263,8 +259,6 @@ pub const CALLS: &[Operation] = &[
     Operation {
         name: "grant to another program",
         act: |stage| call::grant(initial::PORTS, stage.hand.space, Rights::ALL).map(|handle| handle.0),
-        is_paid_by_tables: false,
-        is_started: false,
         ..OPERATION
     },
     Operation {
