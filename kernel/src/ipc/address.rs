@@ -139,26 +139,30 @@ pub fn wake(cell: &mut Cell, address: u64, count: u64) -> Return {
         return Return::error(Error::BadAddress);
     }
     let Some(bucket) = space.waiters.bucket(address) else { return Return::value(0) };
-    let mut woken = Queue::new();
-    let mut number = 0;
-    bucket.0.with(&spinning(), |queue| {
-        while number < count
-            && let Some(waiter) = queue.find(|waiter| waiter.address.load(Ordering::Relaxed) == address)
-        {
+    let is_here = |waiter: &Thread| waiter.address.load(Ordering::Relaxed) == address;
+    let (mut number, mut left) = (0, count);
+    while left > 0 {
+        let woken = bucket.0.with(&spinning(), |queue| {
+            if number == 0 && count > 1 {
+                // Not those that come back to wait again.
+                left = left.min(queue.iter().filter(|waiter| is_here(waiter)).count() as u64);
+            }
+            let waiter = queue.find(is_here)?;
             queue.remove(waiter);
             waiter.address.store(0, Ordering::Relaxed);
-            woken.push(waiter);
-            number += 1;
-        }
-    });
-    // Taken out of the bucket, a waiter waits for this and nothing else: its CPU lets it neither run nor be used anew.
-    while let Some(waiter) = woken.pop() {
+            Some(waiter)
+        });
+        let Some(waiter) = woken else { break };
+        // Taken out of the bucket, it waits for this and nothing else: its CPU lets it neither run nor be used anew. But it may
+        // end there, and be in a list of that CPU's.
         let home = waiter.home();
         if home == cell.id() {
             cell.wake(waiter, 0);
         } else {
             ask(waiter, home, Request::Wake);
         }
+        number += 1;
+        left -= 1;
     }
     cell.reschedule(number)
 }

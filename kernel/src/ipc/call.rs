@@ -112,14 +112,16 @@ fn enter_with_more(
     if deadline & !ITEMS != 0 {
         limit(cell, caller, deadline & !ITEMS);
     }
-    if !caller.notes.is_empty() {
-        leave_own_replica(cell, caller);
-    }
+    let lets_go_on = !caller.notes.is_empty() && leave_own_replica(cell, caller);
     if replica.has_workers_away() {
         caller.notes.insert(Notes::COUNTED);
     }
     let entered = enter(cell, replica, worker, caller, words, badge);
     worker.set_result(items);
+    if lets_go_on && cell.has_ready_above(worker.priority) {
+        cell.make_ready(worker);
+        return Ok(Return::switch(cell.next_thread()));
+    }
     Ok(Return::switch(entered))
 }
 

@@ -77,7 +77,7 @@ fn begin(
     let Some(worker) = replica.take_worker(badge)? else {
         let worker = start_worker(cell, replica, caller.priority)?;
         queue(cell, replica, caller);
-        return Ok(Begun::Queued(cell.run_now(worker)));
+        return Ok(Begun::Queued(help(cell, Some(worker))));
     };
     assign(replica, worker, caller, badge, words, note);
     worker.state = State::Running;

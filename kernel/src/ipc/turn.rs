@@ -38,7 +38,7 @@ pub(super) fn call_with_new_worker(
     let caller = cell.running();
     let worker = start_worker(cell, replica, caller.priority)?;
     wait_to_repeat(cell, replica, caller, endpoint, words, deadline);
-    Ok(Return::switch(cell.run_now(worker)))
+    Ok(Return::switch(help(cell, Some(worker))))
 }
 
 /// Makes a worker ready that has the free replica until it first waits for a call, with the priority of whom it is for, who
@@ -62,9 +62,9 @@ pub(super) fn start_worker(
     Ok(worker)
 }
 
-/// A worker that calls or waits gives its own replica up meanwhile.
+/// The running thread, if it is a worker, gives its own replica up: it calls or waits. True if others may go on by that.
 #[cold]
-pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
+pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) -> bool {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { worker.replica.as_mut() }
         && ptr::eq(replica.active, worker)
@@ -72,8 +72,18 @@ pub fn leave_own_replica(cell: &mut Cell, worker: &mut Thread) {
         && !worker.notes.contains(Notes::NEW)
     {
         replica.worker_leaves(worker);
-        release(cell, replica);
+        replica.active = ptr::null_mut();
+        if !replica.waiting.is_empty() {
+            // What was lent to it by those who wait for its replica, it has no more.
+            // SAFETY: a caller that was not detached is alive and this CPU's.
+            if let Some(caller) = unsafe { worker.caller.as_ref() } {
+                worker.priority = caller.priority;
+            }
+            release(cell, replica);
+            return true;
+        }
     }
+    false
 }
 
 /// Hands a free replica on, to who runs with at least the priority of those who wait behind.
@@ -189,7 +199,7 @@ fn wait_to_repeat(
     if deadline & !ITEMS != 0 {
         limit(cell, caller, deadline & !ITEMS);
     }
-    leave_own_replica(cell, caller);
+    let _ = leave_own_replica(cell, caller);
 }
 
 /// So far a chain of threads that wait for each other is followed.
@@ -223,10 +233,12 @@ pub(super) fn holder_of(
     Ok(None)
 }
 
-/// Runs `holder` on, if it can run.
+/// Runs `holder` on, if it can run, and nobody else comes first.
 pub(super) fn help(cell: &mut Cell, holder: Option<&mut Thread>) -> *mut Thread {
     match holder {
-        Some(holder) if holder.state == State::Ready => cell.run_now(holder),
+        Some(holder) if holder.state == State::Ready && !cell.has_ready_above(holder.priority) => {
+            cell.run_now(holder)
+        }
         _ => cell.next_thread(),
     }
 }

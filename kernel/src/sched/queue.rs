@@ -75,14 +75,16 @@ impl Queue {
         None
     }
 
+    /// Its threads.
+    pub fn iter(&self) -> impl Iterator<Item = &Thread> {
+        // SAFETY: threads in the queue are alive and ours.
+        core::iter::successors(unsafe { self.head.as_ref() }, |thread| unsafe { thread.next.as_ref() })
+    }
+
     /// The highest priority of its threads.
     #[must_use]
     pub fn highest_priority(&self) -> Option<u8> {
-        let first = self.head;
-        // SAFETY: threads in the queue are alive and ours.
-        let threads =
-            core::iter::successors(unsafe { first.as_ref() }, |thread| unsafe { thread.next.as_ref() });
-        threads.map(|thread| thread.priority).max()
+        self.iter().map(|thread| thread.priority).max()
     }
 
     /// Takes the first thread out.

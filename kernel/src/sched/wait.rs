@@ -47,7 +47,7 @@ impl Cell {
             end::end_limit(self, thread);
             // A page fault does not give the replica up.
             if !matches!(cause, Cause::Fault) {
-                turn::leave_own_replica(self, thread);
+                let _ = turn::leave_own_replica(self, thread);
             }
         }
         thread.state = State::Waiting;

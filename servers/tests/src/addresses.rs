@@ -1,9 +1,11 @@
 //! Threads of all CPUs that wait for one another at addresses.
 
-use abi::{Call, Error, ThreadOperation, initial};
+use abi::{Call, Error, Handle, ThreadOperation, initial};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use rt::call::{self, Placement, raw_number};
 
+use crate::count;
+use crate::stacks::Stacks;
 use crate::threads::{child_stack, on_every_cpu};
 
 const MILLISECOND: u64 = 1_000_000;
@@ -67,6 +69,9 @@ pub fn are_waited_at(cpus: u64) {
         waiters_end(cpu);
     }
     bad_addresses_are_refused();
+    if cpus > 1 {
+        (0..KILLINGS).for_each(many_are_killed_while_they_are_woken);
+    }
 }
 
 /// What each CPU does.
@@ -121,6 +126,62 @@ fn waiters_end(cpu: u32) {
     assert_eq!(call::thread_control(thread, ThreadOperation::Kill, 9, None), Ok(0));
     assert!(call::join(thread, 0).is_ok());
     assert_eq!(call::address_wake(&WORD, 2), 0, "who was killed waits no more");
+}
+
+const MANY: usize = 6;
+const KILLINGS: u64 = 200;
+static MANY_STACKS: Stacks = Stacks::new(1);
+static GO: AtomicU32 = AtomicU32::new(0);
+static WAITERS: [AtomicU64; MANY] = [const { AtomicU64::new(0) }; MANY];
+
+extern "C" fn wait_with_others(_: u64) -> ! {
+    WAITING.fetch_add(1, Ordering::Release);
+    let _ = call::address_wait(&WORD, 0, 0);
+    call::thread_exit(7)
+}
+
+/// Kills all waiters, from the one that came last.
+extern "C" fn kill_all(delay: u64) -> ! {
+    while GO.load(Ordering::Acquire) == 0 {
+        core::hint::spin_loop();
+    }
+    (0..delay).for_each(|_| core::hint::spin_loop());
+    for waiter in WAITERS.iter().rev() {
+        let _ = call::thread_control(Handle(waiter.load(Ordering::Relaxed)), ThreadOperation::Kill, 7, None);
+    }
+    call::thread_exit(0)
+}
+
+/// One CPU wakes all waiters of another one while that one kills them: all end, and can be joined.
+fn many_are_killed_while_they_are_woken(round: u64) {
+    let there = (call::cpu_number() + 1) % CPUS.load(Ordering::Relaxed);
+    WAITING.store(0, Ordering::Relaxed);
+    GO.store(0, Ordering::Relaxed);
+    let start = |entry, priority, stack, argument| {
+        let place = Placement { cpu: there, priority };
+        let stack = MANY_STACKS.end_of(stack);
+        // SAFETY: a thread at a time uses the stack.
+        let made = unsafe { call::thread_create(place, entry, stack, argument, Some(initial::CPU_CONTROL)) };
+        made.expect("a thread")
+    };
+    for (index, waiter) in WAITERS.iter().enumerate() {
+        waiter.store(start(wait_with_others, 33, index, 0).0, Ordering::Relaxed);
+    }
+    // It runs when all others of its CPU wait.
+    let killer = start(kill_all, 32, MANY, round * 7 % 300);
+    while WAITING.load(Ordering::Acquire) < MANY as u32 {
+        call::yield_now();
+    }
+    GO.store(1, Ordering::Release);
+    call::address_wake(&WORD, u32::MAX);
+    assert_eq!(call::join(killer, count::patience()), Ok(0));
+    for waiter in &WAITERS {
+        assert_eq!(
+            call::join(Handle(waiter.load(Ordering::Relaxed)), count::patience()),
+            Ok(7),
+            "round {round}"
+        );
+    }
 }
 
 fn bad_addresses_are_refused() {

@@ -7,7 +7,7 @@ use rt::call::{self, Message, Placement};
 use rt::memory;
 
 use crate::count::{self, MILLISECOND};
-use crate::memory::{OWN, PAGE, both, load};
+use crate::memory::{OWN, PAGE, both, load, unmap};
 use crate::stacks::{STACK, Stacks};
 use crate::threads::PRIORITY;
 
@@ -26,6 +26,9 @@ const SLEEP: u64 = 2;
 const ECHO: u64 = 3;
 /// Spins, and then asks the other server for an echo.
 const SPIN_AND_ASK: u64 = 4;
+/// Spins, and then has the other server spin as long as the one in between.
+const SPIN_AND_SPIN_THERE: u64 = 6;
+const SPIN_ON: u64 = 7;
 /// Touches the other server's page.
 const TOUCH: u64 = 5;
 
@@ -60,6 +63,11 @@ fn server(mut message: Message) -> ! {
                 spin_until(end);
                 ask_of(message.words[2], ECHO, 0, 0);
             }
+            SPIN_AND_SPIN_THERE => {
+                spin_until(end);
+                ask_of(message.words[2], SPIN_ON, 0, 0);
+            }
+            SPIN_ON => spin_on(),
             TOUCH => drop(load(AREA)),
             SPIN => spin_until(end),
             SLEEP => drop(call::sleep_until(end)),
@@ -107,9 +115,18 @@ extern "C" fn ask_there(start: u64) -> ! {
 /// Has the CPU from `start` on, as far as those of higher priority leave it.
 extern "C" fn spin_here(start: u64) -> ! {
     let _ = call::sleep_until(start);
+    spin_on();
+    call::thread_exit(0)
+}
+
+fn spin_on() {
     while call::now() < SPINS_UNTIL.load(Ordering::Relaxed) {
         core::hint::spin_loop();
     }
+}
+
+extern "C" fn spin_in_both(end: u64) -> ! {
+    ask_of(own(), SPIN_AND_SPIN_THERE, end, other());
     call::thread_exit(0)
 }
 
@@ -164,6 +181,7 @@ pub fn are_not_held_up() {
     by_who_gets_it_next();
     by_who_was_helped();
     by_who_has_another_one();
+    by_who_has_it_no_more();
     by_who_got_a_priority_late();
     by_each_other();
 }
@@ -191,7 +209,23 @@ fn by_who_has_another_one() {
     call::sleep_until(now + 3 * SHORT).expect("it spins");
     ask(ECHO, 0);
     in_time([lowest, low, middle]);
+    end_region();
+}
+
+/// A worker was lent a priority, and calls another server: that one runs with its caller's own priority, and not before who
+/// waited for the first one's replica.
+fn by_who_has_it_no_more() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let low = start(spin_in_both, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it is there");
+    ask(ECHO, 0);
+    in_time([low]);
+}
+
+fn end_region() {
     memory::end_region(OWN, AREA, PAGE).expect("the region ends");
+    assert_eq!(unmap(AREA, 1), Ok(()));
 }
 
 /// A thread waits already when it is given a high priority.
