@@ -54,8 +54,11 @@ impl core::error::Error for Exhausted {}
 ///
 /// # Safety
 ///
-/// What `take` returns fits the layout, is nobody else's, and stays until it is given back.
+/// What `take` returns fits the layout, is nobody else's, stays until it is given back, and is zeroes if that is said.
 pub unsafe trait Backing {
+    /// Whether all memory that is taken is zeroes.
+    const IS_ZEROED: bool = false;
+
     /// Takes memory that fits `layout`, best near CPU `near`, where the caller runs.
     ///
     /// # Errors
@@ -73,6 +76,8 @@ pub unsafe trait Backing {
 
 // SAFETY: the backing behind the reference keeps the promise.
 unsafe impl<B: Backing> Backing for &B {
+    const IS_ZEROED: bool = B::IS_ZEROED;
+
     fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
         (**self).take(layout, near)
     }

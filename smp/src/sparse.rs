@@ -26,24 +26,25 @@ const LINE: usize = 8;
 #[must_use]
 #[inline]
 pub fn next_used(words: &[AtomicU64], from: usize) -> Option<(usize, u64)> {
-    let mut index = from;
-    while let Some(word) = words.get(index) {
-        if index.is_multiple_of(LINE) {
-            let line = words[index..].first_chunk::<LINE>();
-            if line
-                .is_some_and(|line| line.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) == 0)
-            {
-                index += LINE;
-                continue;
-            }
-        }
-        let word = word.load(Ordering::Acquire);
-        if word != 0 {
-            return Some((index, word));
-        }
-        index += 1;
+    let in_words = |words: &[AtomicU64]| {
+        let mut loaded = words.iter().map(|word| word.load(Ordering::Acquire)).enumerate();
+        loaded.find(|(_, word)| *word != 0)
+    };
+    let before = words.get(from..)?;
+    let (begun, before) = before.split_at(before.len().min(from.next_multiple_of(LINE) - from));
+    if let Some((index, word)) = in_words(begun) {
+        return Some((from + index, word));
     }
-    None
+    let first = from + begun.len();
+    let (lines, rest) = before.as_chunks::<LINE>();
+    for (number, line) in lines.iter().enumerate() {
+        if line.iter().fold(0, |all, word| all | word.load(Ordering::Relaxed)) != 0
+            && let Some((index, word)) = in_words(line)
+        {
+            return Some((first + number * LINE + index, word));
+        }
+    }
+    in_words(rest).map(|(index, word)| (first + lines.len() * LINE + index, word))
 }
 
 /// All words that are not 0, with their indices, in rising order.

@@ -69,6 +69,11 @@ pub fn check_addresses(index: usize, loaded: &[Range<u64>]) -> Result<()> {
     Ok(())
 }
 
+/// Where what processes have beside their image begins (`servers/rt/src/layout.rs`).
+const START: u64 = 0x3000_0000;
+const _: () =
+    assert!(base_address(PROGRAMS.len()) <= START, "the images meet what processes have beside them");
+
 /// The address at which the program at `index` of [`PROGRAMS`] is linked.
 pub const fn base_address(index: usize) -> u64 {
     BASE_STRIDE * (index as u64 + 1)

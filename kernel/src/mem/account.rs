@@ -25,6 +25,9 @@ const ABANDONED: u32 = 1 << 30;
 
 /// Bytes that a CPU takes more than it needs.
 const BATCH: u64 = 8 * PAGE;
+/// The same of the first account, of which there is much: what a process costs, so that making and ending one after the other
+/// moves no line.
+const ROOT_BATCH: u64 = 128 * PAGE;
 /// Credits of a frame.
 const CHUNK: usize = PAGE as usize / size_of::<Credit>();
 /// Frames of credits that an account may have.
@@ -61,9 +64,9 @@ unsafe impl Sync for Account {}
 
 static ROOT: Account = Account {
     header: Header::new(Kind::Account),
-    balance: Balance::new(0, BATCH),
+    balance: Balance::new(0, ROOT_BATCH),
     chunks: [const { AtomicPtr::new(core::ptr::null_mut()) }; CHUNKS],
-    users: CachePadded::new(AtomicU32::new(1)),
+    users: CachePadded::new(AtomicU32::new(0)),
     parent: AtomicPtr::new(core::ptr::null_mut()),
     tag: AtomicU64::new(0),
 };
@@ -107,7 +110,15 @@ impl Account {
 
     /// Somebody pays by it from now on. The caller knows that it has not ended: somebody holds it already.
     pub fn hold(&self) {
-        self.users.fetch_add(1, Ordering::AcqRel);
+        if self.has_end() {
+            self.users.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    /// Whether it ends: nobody can name the first one, so who pays by it need not be counted.
+    #[inline]
+    fn has_end(&self) -> bool {
+        !core::ptr::eq(self, &ROOT)
     }
 
     /// Keeps it from ending; [`Error::Destroyed`] if it has ended. `tag` is the life that is meant.
@@ -125,7 +136,7 @@ impl Account {
 
     /// Ends a hold: nobody that it stood for pays by it any more.
     pub fn let_go(&'static self, cell: &mut Cell) {
-        if self.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
+        if self.has_end() && self.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
             self.finish(cell);
         }
     }
@@ -169,7 +180,7 @@ impl Account {
             }
             // SAFETY: it came from a pool of accounts, is dead, and nobody pays by it.
             unsafe { cell.pools().accounts.release(core::ptr::NonNull::from(account)) };
-            if parent.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
+            if parent.has_end() && parent.users.fetch_sub(1, Ordering::AcqRel) == ABANDONED + 1 {
                 ended = Some(parent);
             }
         }

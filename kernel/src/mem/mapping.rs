@@ -262,13 +262,15 @@ pub fn unmap(cell: &mut Cell, space: &Space, number: u64, count: u64) {
     freed.give_back(cell, space);
 }
 
-/// Takes all pages out of the map of a space that no CPU uses any more.
+/// Takes all pages out of the map of a space that no CPU uses any more, and gives its memory back.
 pub fn remove_all(cell: &Cell, space: &Space) {
-    let pages = &space.pages;
     let mut forgotten = CpuSet::EMPTY;
-    let mut next = pages.next_leaf(0);
-    while let Some(leaf) = next {
-        for (number, page) in (leaf..).zip(pages.leaf(leaf).into_iter().flatten()) {
+    space.pages.clear(&mut space.frames_for_pages(cell), |first, pages| {
+        for (number, page) in (first..).zip(pages) {
+            // Who takes memory back may have the page locked; it has it no more when nothing is mapped there.
+            if page.peek() & (state::PRESENT | state::LOCKED) == 0 {
+                continue;
+            }
             let state = page.lock();
             if state & state::PRESENT == 0 {
                 page.unlock(state);
@@ -276,8 +278,7 @@ pub fn remove_all(cell: &Cell, space: &Space) {
                 space.frames(cell).give(frame);
             }
         }
-        next = pages.next_leaf(leaf + LEAF as u64);
-    }
+    });
 }
 
 /// Copies bytes that the user named into `to`, as far as they are mapped; returns how many.

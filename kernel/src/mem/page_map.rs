@@ -328,21 +328,33 @@ impl PageMap {
         None
     }
 
-    /// Gives all frames of the tree back. Nothing is mapped in it, and nobody uses it any more.
-    pub fn clear(&self, frames: &mut impl Frames) {
-        for root in &self.roots {
-            Self::clear_below(root.swap(0, Ordering::AcqRel), LEVELS, frames);
+    /// Gives all frames of the tree back, each leaf's after `end` was given its pages with their numbers. Nobody uses the tree
+    /// any more; pages are not found in it from now on.
+    pub fn clear(&self, frames: &mut impl Frames, mut end: impl FnMut(u64, &[Page; LEAF])) {
+        for (index, root) in self.roots.iter().enumerate() {
+            let first = (index as u64) << (LEAF_BITS + LEVELS * NODE_BITS);
+            Self::clear_below(root.swap(0, Ordering::AcqRel), LEVELS, first, frames, &mut end);
         }
     }
 
-    fn clear_below(node: u64, level: u32, frames: &mut impl Frames) {
+    fn clear_below(
+        node: u64,
+        level: u32,
+        first: u64,
+        frames: &mut impl Frames,
+        end: &mut impl FnMut(u64, &[Page; LEAF]),
+    ) {
         if node == 0 {
             return;
         }
         if level > 0 {
-            for (_, child) in used(Self::places(node)) {
-                Self::clear_below(child, level - 1, frames);
+            let shift = LEAF_BITS + (level - 1) * NODE_BITS;
+            for (index, child) in used(Self::places(node)) {
+                Self::clear_below(child, level - 1, first + ((index as u64) << shift), frames, end);
             }
+        } else {
+            // SAFETY: a leaf is a frame of `LEAF` pages.
+            end(first, unsafe { &*memory_at::<[Page; LEAF]>(node) });
         }
         frames.give(node);
     }

@@ -26,7 +26,14 @@ fn pages_are_found_where_they_were_made_and_nowhere_else() {
         from = leaf + LEAF as u64;
     }
     assert_eq!(walked, leaves);
-    map.clear(&mut frames);
+    let mut ended = BTreeSet::new();
+    map.clear(&mut frames, |first, pages| {
+        assert!(ended.insert(first));
+        let made = pages.iter().zip(first..).filter(|(page, _)| page.next() != 0);
+        made.for_each(|(page, number)| assert_eq!(page.next(), number));
+    });
+    assert_eq!(ended, leaves);
+    assert!(map.find(LAST).is_none());
     assert!(frames.is_empty(), "every node came back");
 }
 
@@ -36,7 +43,7 @@ fn a_map_without_memory_says_so_and_can_be_cleared() {
     let map = PageMap::new();
     assert_eq!(map.find_or_make(5, &mut frames, |_, _| {}).err(), Some(Error::NoMemory));
     assert!(map.find(5).is_none());
-    map.clear(&mut frames);
+    map.clear(&mut frames, |_, _| {});
     assert!(frames.is_empty());
 }
 

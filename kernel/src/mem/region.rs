@@ -190,8 +190,10 @@ impl Paying {
     }
 }
 
-// SAFETY: a node is a frame (`Node` of the map is a page), which is nobody else's until it is given back.
+// SAFETY: a node is a frame (`Node` of the map is a page), taken zeroed, which is nobody else's until it is given back.
 unsafe impl Backing for Paying {
+    const IS_ZEROED: bool = true;
+
     fn take(&self, layout: Layout, near: CpuId) -> Result<NonNull<u8>, Exhausted> {
         debug_assert!(layout.size() as u64 <= PAGE && layout.align() as u64 <= PAGE);
         let node = node_of(near.index() as u32);

@@ -398,7 +398,6 @@ impl Space {
         self.header.kill(self.tag);
         mapping::remove_all(cell, self);
         let mut frames = self.frames_for_pages(cell);
-        self.pages.clear(&mut frames);
         // SAFETY: a space is taken apart once a life.
         unsafe { self.regions.clear(cell.token()) };
         self.waiters.clear(&mut frames);

@@ -7,7 +7,9 @@ use api::badge;
 use api::process::NAME;
 use rt::call::{self, Placement};
 use rt::errno::Errno;
-use rt::layout::{ARENA, HEAP, MAIN_STACK_END, STACK, START_BLOCK, THREAD_STACKS, THREAD_STACKS_OF_CPU};
+use rt::layout::{
+    ARENA, HEAP, PROCESS_STACK_END, STACK, START_BLOCK, THREAD_STACKS, THREAD_STACKS_OF_CPU, region_of_parts,
+};
 use rt::memory;
 use rt::server::Turn;
 use rt::service::{Failure, until_answered, until_done};
@@ -172,7 +174,7 @@ impl Processes {
     fn run(&self, cpu: u32, entry: &Entry, program: &Program) -> Result<(), Errno> {
         let space = entry.handle(|entry| &entry.space).ok_or(Errno::NoProcess)?;
         let place = Placement { cpu, priority: PRIORITY };
-        let words = [program.entry, MAIN_STACK_END, 0];
+        let words = [program.entry, PROCESS_STACK_END, 0];
         let thread = call::thread_create_in(space, place, words, self.block.cpu_control).map_err(refused)?;
         entry.thread.store(thread.0, Ordering::Release);
         Ok(())
@@ -271,9 +273,9 @@ impl Processes {
     fn give_memory(&self, draft: Draft<'_>) -> Result<(), Errno> {
         let cpus = u64::from(self.block.cpus);
         for (start, length) in [
-            (HEAP, cpus * ARENA),
-            (MAIN_STACK_END - STACK, STACK),
-            (THREAD_STACKS, cpus * THREAD_STACKS_OF_CPU),
+            (HEAP, region_of_parts(cpus, ARENA)),
+            (PROCESS_STACK_END - STACK, STACK),
+            (THREAD_STACKS, region_of_parts(cpus, THREAD_STACKS_OF_CPU)),
         ] {
             self.give_region(draft.number, start, length)?;
         }

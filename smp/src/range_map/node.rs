@@ -120,7 +120,9 @@ impl Node {
     ) -> Result<NonNull<Node>, Exhausted> {
         let node = backing.take(Self::LAYOUT, cpu.id())?.cast::<Node>();
         let words = node.cast::<AtomicU64>();
-        for index in 0..FANOUT {
+        // An empty node of zeroes is made already.
+        let filled = if B::IS_ZEROED && word == Word::EMPTY { 0 } else { FANOUT };
+        for index in 0..filled {
             // SAFETY: the memory is ours and fits a node, which is an array of words.
             unsafe { words.add(index).write(AtomicU64::new(word.0)) };
         }
