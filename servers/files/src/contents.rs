@@ -3,27 +3,25 @@
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use api::files::{APPEND, Attributes, FROM_CURRENT, FROM_END, FROM_START};
+use api::files::{APPEND, Attributes, DIRECTORY, FROM_CURRENT, FROM_END, FROM_START, TYPE};
 use rt::errno::Errno;
 use rt::service::Data;
 
-use crate::descriptor::Process;
-use crate::inode::Inode;
-use crate::open::OpenFile;
+use crate::descriptor::{Opened, Process};
+use crate::inode::Found;
 use crate::saved::{Filling, MOST_BYTES};
 use crate::{At, FileSystem, Outside};
 
 /// The largest offset, as in POSIX's signed 64 bits.
 const LARGEST_OFFSET: u64 = i64::MAX as u64;
 
-/// The file behind `file`, which can be read.
-#[inline(always)]
-fn readable(file: &OpenFile) -> Result<&'static Inode, Errno> {
-    if !file.is_readable() {
-        return Err(Errno::BadDescriptor);
-    }
-    let inode = file.inode()?;
-    if inode.directory.is_some() { Err(Errno::IsDirectory) } else { Ok(inode) }
+/// Overwrites what was read of a file that was closed meanwhile: it may be another one's.
+#[cold]
+#[inline(never)]
+fn forget(data: Data, length: u64) -> Errno {
+    // SAFETY: it was put there.
+    unsafe { ptr::write_bytes(data.start, 0, length as usize) };
+    Errno::BadDescriptor
 }
 
 impl<O: Outside> FileSystem<O> {
@@ -70,12 +68,17 @@ impl<O: Outside> FileSystem<O> {
         if offset > LARGEST_OFFSET {
             return Err(Errno::Invalid);
         }
-        Ok(self.read_at(at, readable(process.get(descriptor)?)?, offset, data))
+        self.read_at(at, &process.opened(descriptor)?, offset, data)
     }
 
     #[inline(always)]
-    fn read_at(&self, at: At<'_>, inode: &'static Inode, offset: u64, data: Data) -> u64 {
+    fn read_at(&self, at: At<'_>, opened: &Opened, offset: u64, data: Data) -> Result<u64, Errno> {
+        if !opened.file.is_readable() {
+            return Err(Errno::BadDescriptor);
+        }
+        let inode = opened.file.inode()?;
         let attributes = inode.own(at.cpu);
+        let is_unread = attributes.atime < attributes.mtime;
         let length = attributes.size.saturating_sub(offset).min(data.length as u64);
         if length > 0 {
             let copied = self.with_content(at, inode, |content| {
@@ -87,13 +90,20 @@ impl<O: Outside> FileSystem<O> {
                 // SAFETY: as above.
                 unsafe { ptr::write_bytes(data.start, 0, length as usize) };
             }
+        } else if attributes.mode & TYPE == DIRECTORY {
+            return Err(Errno::IsDirectory);
+        } else if data.length == 0 {
+            return Ok(0);
         }
-        if data.length > 0 && attributes.atime < attributes.mtime {
+        if !opened.is_open() {
+            return Err(forget(data, length));
+        }
+        if is_unread {
             let now = self.outside.now();
             self.put(&inode.kept.atime, now);
             inode.change(|attributes| attributes.atime = now);
         }
-        length
+        Ok(length)
     }
 
     /// Reads on from where the open file is; returns how many bytes there were.
@@ -101,12 +111,11 @@ impl<O: Outside> FileSystem<O> {
     /// # Errors
     /// As POSIX's `read`.
     pub fn read(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
-        let file = process.get(descriptor)?;
-        let inode = readable(file)?;
-        let _moving = file.moving.lock();
-        let offset = file.offset.load(Ordering::Relaxed);
-        let length = self.read_at(at, inode, offset, data);
-        self.put(&file.offset, offset + length);
+        let opened = process.opened(descriptor)?;
+        let _moving = opened.file.moving.lock();
+        let offset = opened.file.offset.load(Ordering::Relaxed);
+        let length = self.read_at(at, &opened, offset, data)?;
+        self.put(&opened.file.offset, offset + length);
         Ok(length)
     }
 
@@ -125,8 +134,9 @@ impl<O: Outside> FileSystem<O> {
         if offset > LARGEST_OFFSET {
             return Err(Errno::Invalid);
         }
-        let inode = self.writable(at, process.get(descriptor)?)?;
-        self.write_at(at, inode, |_| offset, data, None)
+        let opened = process.opened(descriptor)?;
+        let found = self.writable(at, &opened)?;
+        self.write_at(at, found, || opened.is_open_as(found), |_| offset, data, None)
     }
 
     /// Writes on from where the open file is, or at its end if it was opened for that; returns how many bytes.
@@ -134,59 +144,72 @@ impl<O: Outside> FileSystem<O> {
     /// # Errors
     /// As POSIX's `write`.
     pub fn write(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
-        let file = process.get(descriptor)?;
-        let inode = self.writable(at, file)?;
+        let opened = process.opened(descriptor)?;
+        let found = self.writable(at, &opened)?;
         if data.length == 0 {
             return Ok(0);
         }
+        let file = opened.file;
         let is_appended = file.flags() & APPEND != 0;
         let _moving = file.moving.lock();
         let place = |size| if is_appended { size } else { file.offset.load(Ordering::Relaxed) };
-        self.write_at(at, inode, place, data, Some(&file.offset))
+        self.write_at(at, found, || opened.is_open_as(found), place, data, Some(&file.offset))
     }
 
-    /// The file behind `file`, which can be written, and has a content: making it may block.
-    fn writable(&self, at: At<'_>, file: &OpenFile) -> Result<&'static Inode, Errno> {
-        if !file.is_writable() {
+    /// The file behind `opened`, which can be written, and has a content: making it may block.
+    fn writable(&self, at: At<'_>, opened: &Opened) -> Result<Found, Errno> {
+        if !opened.file.is_writable() {
             return Err(Errno::BadDescriptor);
         }
-        let inode = file.inode()?;
-        self.made_content(at, inode)?;
-        Ok(inode)
+        let found = opened.file.found()?;
+        self.made_content(at, found)?;
+        Ok(found)
     }
 
     /// The content of a file, made if need be. May block.
-    pub(crate) fn made_content(&self, _: At<'_>, inode: &'static Inode) -> Result<u64, Errno> {
+    pub(crate) fn made_content(&self, _: At<'_>, found: Found) -> Result<u64, Errno> {
+        let inode = found.inode;
         let content = inode.content.load(Ordering::SeqCst);
         if content != 0 {
             return Ok(content);
         }
         let fresh = self.outside.make_content()?;
-        // Held, so that whoever ends the inode meanwhile waits until both say the same.
+        // Held, so that the file does not end before both say the same.
         let held = inode.writing.0.lock();
-        match inode.content.compare_exchange(0, fresh, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => {
-                self.put(&inode.kept.content, fresh);
-                Ok(fresh)
+        let other = if found.is_same() {
+            match inode.content.load(Ordering::SeqCst) {
+                0 => {
+                    self.put(&inode.kept.content, fresh);
+                    inode.content.store(fresh, Ordering::SeqCst);
+                    return Ok(fresh);
+                }
+                other => Ok(other),
             }
-            Err(other) => {
-                drop(held);
-                self.outside.end_content(fresh);
-                Ok(other)
-            }
-        }
+        } else {
+            Err(Errno::BadDescriptor)
+        };
+        drop(held);
+        self.outside.end_content(fresh);
+        other
     }
 
-    /// Writes where `place` says, which is told the size, and has `next` say where that ended; returns how many bytes.
+    /// Writes where `place` says, which is told the size, and has `next` say where that ended; returns how many bytes. Once
+    /// the file can't end or change any more, `is_open` says whether it is to be written.
     pub(crate) fn write_at(
         &self,
         at: At<'_>,
-        inode: &'static Inode,
+        found: Found,
+        is_open: impl FnOnce() -> bool,
         place: impl FnOnce(u64) -> u64,
         data: Data,
         next: Option<&'static AtomicU64>,
     ) -> Result<u64, Errno> {
+        let inode = found.inode;
         let mut paid = inode.writing.0.lock();
+        // Closed meanwhile by another thread.
+        if !found.is_same() || !is_open() {
+            return Err(Errno::BadDescriptor);
+        }
         let size = inode.own(at.cpu).size;
         let start = place(size);
         if data.length == 0 {
@@ -206,7 +229,7 @@ impl<O: Outside> FileSystem<O> {
             let target = unsafe { content.add(start as usize) };
             self.change(at, &stores, Filling::Bytes(data.start, target, length as usize));
         });
-        // Closed meanwhile by another thread.
+        // It has one, and keeps it while this is held.
         written.ok_or(Errno::BadDescriptor)?;
         inode.resize(now, |_| size);
         drop(paid);
@@ -225,14 +248,16 @@ impl<O: Outside> FileSystem<O> {
         distance: u64,
         from: u32,
     ) -> Result<u64, Errno> {
-        let file = process.get(descriptor)?;
-        let inode = file.inode()?;
+        let opened = process.opened(descriptor)?;
+        let file = opened.file;
         let _moving = file.moving.lock();
+        let found = file.found()?;
+        opened.check()?;
         let base = match from {
             FROM_START => 0,
             FROM_CURRENT => file.offset.load(Ordering::Relaxed),
             // A directory has no end that could be told.
-            FROM_END if inode.directory.is_none() => inode.own(at.cpu).size,
+            FROM_END if !found.is_directory() => found.inode.own(at.cpu).size,
             _ => return Err(Errno::Invalid),
         };
         let new = base.checked_add_signed(distance as i64).filter(|new| *new <= LARGEST_OFFSET);
@@ -246,14 +271,15 @@ impl<O: Outside> FileSystem<O> {
     /// # Errors
     /// As POSIX's `ftruncate`.
     pub fn ftruncate(&self, at: At<'_>, process: &Process, descriptor: u32, size: u64) -> Result<(), Errno> {
-        let file = process.get(descriptor)?;
-        if size > LARGEST_OFFSET || !file.is_writable() {
+        let opened = process.opened(descriptor)?;
+        if size > LARGEST_OFFSET || !opened.file.is_writable() {
             return Err(Errno::Invalid);
         }
         if size > O::LARGEST {
             return Err(Errno::FileTooLarge);
         }
-        self.set_size(at, file.inode()?, size)
+        let found = opened.file.found()?;
+        self.set_size(at, found, size, || opened.is_open_as(found))
     }
 
     /// Makes a file so long, by name.
@@ -272,20 +298,27 @@ impl<O: Outside> FileSystem<O> {
             if size > O::LARGEST {
                 return Err(Errno::FileTooLarge);
             }
-            if seen.found.keep() {
-                let is_same = seen.found.is_same();
-                let done = if is_same { self.set_size(at, seen.found.inode, size) } else { Ok(()) };
-                self.leave(at, seen.found.inode);
-                if is_same {
-                    return done;
-                }
+            match self.set_size(at, seen.found, size, || true) {
+                // It ended meanwhile: what has the name now?
+                Err(Errno::BadDescriptor) => {}
+                done => return done,
             }
         }
     }
 
-    /// Makes a file at most [`Outside::LARGEST`] bytes long.
-    pub(crate) fn set_size(&self, at: At<'_>, inode: &'static Inode, size: u64) -> Result<(), Errno> {
+    /// Makes a file at most [`Outside::LARGEST`] bytes long, if `is_open` says so once it can't end or change any more.
+    pub(crate) fn set_size(
+        &self,
+        at: At<'_>,
+        found: Found,
+        size: u64,
+        is_open: impl FnOnce() -> bool,
+    ) -> Result<(), Errno> {
+        let inode = found.inode;
         let mut paid = inode.writing.0.lock();
+        if !found.is_same() || !is_open() {
+            return Err(Errno::BadDescriptor);
+        }
         self.room.pay_to(at.cpu, &mut paid, size)?;
         let (kept, now, old) = (inode.kept, self.outside.now(), inode.own(at.cpu).size);
         let stores = [(&kept.size, size), (&kept.mtime, now), (&kept.ctime, now), (&kept.paid, *paid)];

@@ -2,18 +2,57 @@
 
 use alloc::boxed::Box;
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use rt::errno::Errno;
 use smp::platform::MAX_CPUS;
 
+use crate::inode::Found;
 use crate::open::OpenFile;
 use crate::saved::{CpuPart, DESCRIPTORS, KeptProcess, Table};
+
+/// A place of a descriptor.
+pub type DescriptorPlace = &'static AtomicPtr<OpenFile>;
+
+/// An open file as it was found by a descriptor.
+#[derive(Clone, Copy)]
+pub struct Opened {
+    place: DescriptorPlace,
+    /// What the descriptor stood for.
+    pub file: &'static OpenFile,
+}
+
+impl Opened {
+    /// Whether the descriptor still stands for it. Who holds [`OpenFile::moving`] and sees that it does changes no other open
+    /// file's place.
+    #[inline(always)]
+    pub fn is_open(&self) -> bool {
+        ptr::eq(self.place.load(Ordering::SeqCst), self.file)
+    }
+
+    /// Whether it does, and that for `found`.
+    pub fn is_open_as(&self, found: Found) -> bool {
+        self.is_open() && self.file.number() == found.number
+    }
+
+    /// Says whether it does, as an error.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`]: it was closed meanwhile, by another thread or by its process's end.
+    #[inline(always)]
+    pub fn check(&self) -> Result<(), Errno> {
+        if self.is_open() { Ok(()) } else { Err(Errno::BadDescriptor) }
+    }
+}
 
 /// What is known of a process. Its memory is only ever a process's.
 pub struct Process {
     /// Where its window is seen; 0 if it has none. For the server.
     pub window: AtomicU64,
+    /// Counts its lives' beginnings and ends: odd while it is there.
+    life: AtomicU64,
+    /// Maps of files that are under way for it.
+    maps: AtomicU32,
     tables: [AtomicPtr<Table>; MAX_CPUS],
     number: usize,
     kept: &'static KeptProcess,
@@ -33,13 +72,15 @@ impl Process {
         let process = unsafe {
             place.cast::<u8>().write_bytes(0, size_of::<Self>());
             (&raw mut (*place).window).write(AtomicU64::new(kept.window.load(Ordering::Relaxed)));
+            let life = u64::from(kept.is_there.load(Ordering::Relaxed) != 0);
+            (&raw mut (*place).life).write(AtomicU64::new(life));
             (&raw mut (*place).number).write(number);
             (&raw mut (*place).kept).write(kept);
             (&raw mut (*place).parts).write(parts);
             Box::leak(memory.assume_init())
         };
         for (cpu, part) in parts.iter().enumerate() {
-            if kept.cpus[cpu / 64].load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0 {
+            if kept.has_table(cpu) {
                 process.tables[cpu].store(ptr::from_ref(&part.tables[number]).cast_mut(), Ordering::Relaxed);
             }
         }
@@ -51,18 +92,63 @@ impl Process {
         &self.kept.is_there
     }
 
+    /// The life that it is in, for [`Process::is_in_life`].
+    ///
+    /// # Errors
+    /// [`Errno::NoProcess`]: it has ended.
+    #[inline(always)]
+    pub fn life(&self) -> Result<u64, Errno> {
+        let life = self.life.load(Ordering::SeqCst);
+        if !life.is_multiple_of(2) { Ok(life) } else { Err(Errno::NoProcess) }
+    }
+
+    /// Whether it is still in that life. Asked after something was added to it: then either this is false, or whoever ends it
+    /// finds that.
+    #[inline(always)]
+    pub fn is_in_life(&self, life: u64) -> bool {
+        self.life.load(Ordering::SeqCst) == life
+    }
+
+    /// It is there.
+    pub fn begin_life(&self) {
+        self.life.fetch_or(1, Ordering::SeqCst);
+    }
+
+    /// It is at its end.
+    pub fn end_life(&self) {
+        let next = |life: u64| (!life.is_multiple_of(2)).then_some(life + 1);
+        // It may have been before.
+        let _ = self.life.fetch_update(Ordering::SeqCst, Ordering::SeqCst, next);
+    }
+
+    /// Does what shows it something of a file, if it is still in that life. Who ends it waits until that is done.
+    ///
+    /// # Errors
+    /// [`Errno::NoProcess`], or that of `show`.
+    pub fn show(&self, life: u64, show: impl FnOnce() -> Result<(), Errno>) -> Result<(), Errno> {
+        self.maps.fetch_add(1, Ordering::SeqCst);
+        let shown = if self.is_in_life(life) { show() } else { Err(Errno::NoProcess) };
+        self.maps.fetch_sub(1, Ordering::SeqCst);
+        shown
+    }
+
+    /// Whether something is being shown to it.
+    pub fn is_shown_something(&self) -> bool {
+        self.maps.load(Ordering::SeqCst) > 0
+    }
+
     #[inline(always)]
     fn table(&self, cpu: usize) -> Option<&'static Table> {
         // SAFETY: tables stay where they are for good.
-        unsafe { self.tables.get(cpu)?.load(Ordering::Acquire).as_ref() }
+        unsafe { self.tables.get(cpu)?.load(Ordering::SeqCst).as_ref() }
     }
 
     fn made_table(&self, cpu: usize) -> Option<&'static Table> {
         if self.table(cpu).is_none() {
             let table = &self.parts.get(cpu)?.tables[self.number];
             // Before anything is in it, so that it is found in the next life.
-            self.kept.cpus[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::AcqRel);
-            self.tables.get(cpu)?.store(ptr::from_ref(table).cast_mut(), Ordering::Release);
+            self.kept.gets_table(cpu);
+            self.tables.get(cpu)?.store(ptr::from_ref(table).cast_mut(), Ordering::SeqCst);
         }
         self.table(cpu)
     }
@@ -73,7 +159,7 @@ impl Process {
 
     /// The place of a descriptor.
     #[inline(always)]
-    pub fn place(&self, descriptor: u32) -> Option<&'static AtomicPtr<OpenFile>> {
+    pub fn place(&self, descriptor: u32) -> Option<DescriptorPlace> {
         let table = self.table(descriptor as usize / DESCRIPTORS)?;
         table.descriptors.get(descriptor as usize % DESCRIPTORS)
     }
@@ -89,6 +175,18 @@ impl Process {
         unsafe { place.load(Ordering::Acquire).as_ref() }.ok_or(Errno::BadDescriptor)
     }
 
+    /// The same, for what looks again whether it is open.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`].
+    #[inline(always)]
+    pub fn opened(&self, descriptor: u32) -> Result<Opened, Errno> {
+        let place = self.place(descriptor).ok_or(Errno::BadDescriptor)?;
+        // SAFETY: open files stay in memory for good.
+        let file = unsafe { place.load(Ordering::Acquire).as_ref() }.ok_or(Errno::BadDescriptor)?;
+        Ok(Opened { place, file })
+    }
+
     /// Takes an open file from its descriptor.
     ///
     /// # Errors
@@ -96,21 +194,27 @@ impl Process {
     pub fn take(&self, descriptor: u32) -> Result<&'static OpenFile, Errno> {
         let place = self.place(descriptor).ok_or(Errno::BadDescriptor)?;
         // SAFETY: open files stay in memory for good.
-        unsafe { place.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() }.ok_or(Errno::BadDescriptor)
+        unsafe { place.swap(ptr::null_mut(), Ordering::SeqCst).as_ref() }.ok_or(Errno::BadDescriptor)
     }
 
     /// Gives `file` the lowest free descriptor of CPU `cpu`'s range, or of all ranges in turn (`None`).
-    pub fn add(&self, cpu: Option<usize>, file: &'static OpenFile) -> Option<u32> {
+    #[inline(always)]
+    pub fn add(&self, cpu: Option<usize>, file: &'static OpenFile) -> Option<(u32, DescriptorPlace)> {
         let Some(cpu) = cpu else {
-            return (0..self.parts.len()).find_map(|cpu| self.add(Some(cpu), file));
+            return (0..self.parts.len()).find_map(|cpu| self.add_on(cpu, file));
         };
-        let index = put(&self.made_table(cpu)?.descriptors, file)?;
-        Some((cpu * DESCRIPTORS + index) as u32)
+        self.add_on(cpu, file)
     }
 
-    /// Keeps `file` until the process ends; false if there is no room.
-    pub fn add_mapped(&self, cpu: usize, file: &'static OpenFile) -> bool {
-        self.made_table(cpu).is_some_and(|table| put(&table.mapped, file).is_some())
+    #[inline(always)]
+    fn add_on(&self, cpu: usize, file: &'static OpenFile) -> Option<(u32, DescriptorPlace)> {
+        let (index, place) = put(&self.made_table(cpu)?.descriptors, file)?;
+        Some(((cpu * DESCRIPTORS + index) as u32, place))
+    }
+
+    /// Keeps `file` until the process ends, where it says; `None` if there is no room.
+    pub fn add_mapped(&self, cpu: usize, file: &'static OpenFile) -> Option<DescriptorPlace> {
+        put(&self.made_table(cpu)?.mapped, file).map(|(_, place)| place)
     }
 
     /// Whether one of the files that are kept so is this.
@@ -121,37 +225,42 @@ impl Process {
     }
 
     /// Takes over the descriptors of `parent`, but for those that it has already: it may begin to, and go on in the
-    /// server's next life. `step` is called before each.
-    pub fn inherit(&self, parent: &Process, step: impl Fn()) {
+    /// server's next life. `step` is called before each; `give_up` gives one use of an open file up.
+    pub fn inherit(&self, parent: &Process, step: impl Fn(), give_up: impl Fn(&'static OpenFile)) {
         for cpu in 0..self.parts.len() {
             let Some(theirs) = parent.table(cpu) else { continue };
             let Some(own) = self.made_table(cpu) else { continue };
             for (own, theirs) in own.descriptors.iter().zip(&theirs.descriptors) {
-                let file = theirs.load(Ordering::Acquire);
+                let pointer = theirs.load(Ordering::SeqCst);
                 // SAFETY: open files stay in memory for good.
-                let is_inherited = own.load(Ordering::Relaxed).is_null()
-                    && unsafe { file.as_ref() }.is_some_and(OpenFile::keep);
-                if is_inherited {
+                let Some(file) = (unsafe { pointer.as_ref() }) else { continue };
+                if !own.load(Ordering::Relaxed).is_null() || !file.keep() {
+                    continue;
+                }
+                // Closed meanwhile, it may be another one by now; and one that is being opened is nobody else's yet.
+                if theirs.load(Ordering::SeqCst) == pointer && file.inode().is_ok() {
                     step();
-                    own.store(file, Ordering::Release);
+                    own.store(pointer, Ordering::Release);
+                } else {
+                    give_up(file);
                 }
             }
         }
     }
 
     /// Shows all places in which there is an open file.
-    pub fn take_all(&self, each: impl FnMut(&'static AtomicPtr<OpenFile>)) {
+    pub fn take_all(&self, each: impl FnMut(DescriptorPlace)) {
         let places = self.all_tables().flat_map(Table::places);
-        places.filter(|place| !place.load(Ordering::Acquire).is_null()).for_each(each);
+        places.filter(|place| !place.load(Ordering::SeqCst).is_null()).for_each(each);
     }
 }
 
 /// Puts `file` into the first of `places` that is free; returns which.
 #[inline(always)]
-fn put(places: &[AtomicPtr<OpenFile>], file: &'static OpenFile) -> Option<usize> {
+fn put(places: &'static [AtomicPtr<OpenFile>], file: &'static OpenFile) -> Option<(usize, DescriptorPlace)> {
     let pointer = ptr::from_ref(file).cast_mut();
-    places.iter().position(|place| {
+    places.iter().enumerate().find(|(_, place)| {
         place.load(Ordering::Relaxed).is_null()
-            && place.compare_exchange(ptr::null_mut(), pointer, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            && place.compare_exchange(ptr::null_mut(), pointer, Ordering::SeqCst, Ordering::Relaxed).is_ok()
     })
 }

@@ -18,7 +18,7 @@ pub const PARTS: usize = 64;
 pub struct Directory {
     /// The directory that it is in; the root is in none.
     pub parent: Lock<Option<Found>>,
-    parts: Box<[Part; PARTS]>,
+    parts: [Part; PARTS],
 }
 
 /// Names with like hashes. On lines of its own.
@@ -71,14 +71,14 @@ pub fn hash(directory: u64, name: &[u8]) -> u64 {
 
 impl Directory {
     /// An empty one.
-    pub fn new(number: u64, parent: Option<Found>, now: u64) -> Self {
+    pub fn new(number: u64, parent: Option<Found>, now: u64) -> Box<Self> {
         let part = |_| Part {
             version: AtomicU64::new(0),
             changed: AtomicU64::new(now),
             directories: AtomicU32::new(0),
             names: CachePadded::new(Lock::new(Entries { directory: number, ..Entries::default() })),
         };
-        Self { parent: Lock::new(parent), parts: Box::new(core::array::from_fn(part)) }
+        Box::new(Self { parent: Lock::new(parent), parts: core::array::from_fn(part) })
     }
 
     /// Makes a directory that is gone an empty one with this number.
@@ -173,13 +173,19 @@ impl Held<'_> {
         self.part.changed.store(now, Ordering::SeqCst);
     }
 
+    /// The place that the next name has when the directory is read. It goes with what is kept of the name, so that whoever
+    /// reads on in another life finds all names that are behind what was read.
+    pub fn next_place(&self) -> u64 {
+        self.names.next
+    }
+
     /// Has a name stand for `found`, which is kept at `kept`.
     pub fn insert(&mut self, name: &[u8], found: Found, kept: &'static KeptName) {
         debug_assert!(self.is_changing);
-        let place = self.names.next;
-        self.names.next += 1;
+        let place = kept.place();
+        self.names.next = self.names.next.max(place + 1);
         let old = self.names.by_name.insert(name.into(), Entry { found, place, kept });
-        let count = |found: &Found| u32::from(found.inode.directory.is_some());
+        let count = |found: &Found| u32::from(found.is_directory());
         let (more, fewer) = (count(&found), old.map_or(0, |old| count(&old.found)));
         self.part.directories.fetch_add(more.wrapping_sub(fewer), Ordering::SeqCst);
     }
@@ -188,7 +194,7 @@ impl Held<'_> {
     pub fn remove(&mut self, name: &[u8]) {
         debug_assert!(self.is_changing);
         if let Some(old) = self.names.by_name.remove(name) {
-            self.part.directories.fetch_sub(u32::from(old.found.inode.directory.is_some()), Ordering::SeqCst);
+            self.part.directories.fetch_sub(u32::from(old.found.is_directory()), Ordering::SeqCst);
         }
     }
 

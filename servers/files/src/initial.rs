@@ -35,13 +35,13 @@ impl<O: Outside> FileSystem<O> {
             }
         }
         let found = self.find_or_make(at, path, CREATE | WRITE_ONLY, FILE_MODE)?;
-        let made = self.made_content(at, found.inode).and_then(|_| {
-            self.set_size(at, found.inode, 0)?;
+        let made = self.made_content(at, found).and_then(|_| {
+            self.set_size(at, found, 0, || true)?;
             let mut offset = 0;
             for piece in content.chunks(MOST_BYTES) {
                 // Only read.
                 let data = Data { start: piece.as_ptr().cast_mut(), length: piece.len() };
-                offset += self.write_at(at, found.inode, |_| offset, data, None)?;
+                offset += self.write_at(at, found, || true, |_| offset, data, None)?;
             }
             if offset == content.len() as u64 { Ok(()) } else { Err(Errno::NoSpace) }
         });

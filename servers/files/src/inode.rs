@@ -1,9 +1,8 @@
 //! Inodes: what a file is apart from its names.
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
-use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use api::files::{Attributes, DIRECTORY, TYPE};
 use rt::errno::Errno;
@@ -16,24 +15,27 @@ use crate::attributes::{self, Shared};
 use crate::directory::Directory;
 use crate::lock::Lock;
 use crate::saved::KeptFile;
+use crate::spare::{Pile, Returned};
 
-/// The root's number; 0 is nobody's.
+/// The root's number, odd as that of each directory; 0 is nobody's.
 pub const ROOT: u64 = 1;
 /// Bytes of a unit of [`Attributes::blocks`].
 const BLOCK: u64 = 512;
 
-/// A file or directory. Its memory is only ever an inode's of that kind.
+/// A file or directory. Its memory is only ever an inode's; whether it is a directory its number says.
 #[repr(align(128))]
 pub struct Inode {
     attributes: Clustered<Shared>,
-    /// Its number; another one each time it is used again.
+    /// Its number; another one each time it is used again, odd of a directory.
     number: AtomicU64,
     /// Its content; 0 if it has none yet.
     pub content: AtomicU64,
     /// Where it is kept, with the same number and content; the same for as long as this inode is there.
     pub kept: &'static KeptFile,
-    /// Its names, if it is a directory.
-    pub directory: Option<Directory>,
+    /// Its names, if it is a directory, or was one; made once.
+    names: AtomicPtr<Directory>,
+    /// The CPU that it goes back to.
+    home: CpuId,
     /// Names and open files by which it is reached; on a line that readers of attributes do not touch.
     users: Padded<AtomicU32>,
     /// Held while its content and size change: the pages that it has paid for, at least up to its end.
@@ -71,7 +73,13 @@ impl Found {
     /// Its names, if it is a directory.
     #[inline(always)]
     pub fn directory(self) -> Option<&'static Directory> {
-        self.inode.directory.as_ref()
+        if self.is_directory() { self.inode.names() } else { None }
+    }
+
+    /// Whether it is a directory.
+    #[inline(always)]
+    pub const fn is_directory(self) -> bool {
+        !self.number.is_multiple_of(2)
     }
 }
 
@@ -113,7 +121,7 @@ impl Inode {
     #[cold]
     #[inline(never)]
     fn gathered(&self, mut own: Attributes) -> Attributes {
-        if let (Some(directory), true) = (&self.directory, own.nlink > 0) {
+        if let (Some(directory), true) = (self.names(), own.nlink > 0) {
             let parts = directory.gather();
             own.nlink += parts.directories;
             own.mtime = own.mtime.max(parts.changed);
@@ -122,14 +130,27 @@ impl Inode {
         own
     }
 
+    /// Begins to be a directory, which is empty.
+    fn begin_names(&self, number: u64, parent: Option<Found>, now: u64) {
+        match self.names() {
+            Some(names) => names.again(number, parent, now),
+            None => {
+                let names = Box::leak(Directory::new(number, parent, now));
+                self.names.store(names, Ordering::Release);
+            }
+        }
+    }
+
     /// What is to be stored where it is kept, so that it has another time of change.
     pub fn changed(&self, now: u64) -> (&'static AtomicU64, u64) {
         (&self.kept.ctime, now)
     }
 
-    /// Its number.
-    pub fn number(&self) -> u64 {
-        self.number.load(Ordering::SeqCst)
+    /// Its names, if it ever was a directory.
+    #[inline(always)]
+    fn names(&self) -> Option<&'static Directory> {
+        // SAFETY: names stay in memory for good.
+        unsafe { self.names.load(Ordering::Acquire).as_ref() }
     }
 
     /// Changes what is known of it, for all CPUs.
@@ -163,34 +184,24 @@ const fn blocks_of(size: u64) -> u64 {
     size.next_multiple_of(abi::PAGE) / BLOCK
 }
 
-/// The inodes that a replica can use again.
-#[derive(Default)]
-pub struct Spare {
-    files: UnsafeCell<Vec<&'static Inode>>,
-    directories: UnsafeCell<Vec<&'static Inode>>,
-}
-
-impl Spare {
-    fn of(&self, is_directory: bool) -> *mut Vec<&'static Inode> {
-        if is_directory { self.directories.get() } else { self.files.get() }
-    }
-
-    fn take(&self, is_directory: bool) -> Option<&'static Inode> {
-        // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        unsafe { &mut *self.of(is_directory) }.pop()
-    }
-
-    fn give(&self, inode: &'static Inode) {
-        // SAFETY: as in `take`.
-        unsafe { &mut *self.of(inode.directory.is_some()) }.push(inode);
-    }
-}
-
 /// All inodes.
 pub struct Inodes {
     pub(crate) slots: Ids<'static>,
     /// How many numbers each CPU has given.
     given: Box<[Padded<AtomicU64>]>,
+    /// Those that can be used again, as whatever they are needed as.
+    spare: Returned<Inode>,
+}
+
+/// What is to be made.
+#[derive(Clone, Copy)]
+pub struct Wish {
+    /// Type and rights.
+    pub mode: u32,
+    /// The time.
+    pub now: u64,
+    /// What it is in; none: it is the root.
+    pub parent: Option<Found>,
 }
 
 impl Inodes {
@@ -199,114 +210,128 @@ impl Inodes {
         let map = Box::leak(Box::new(Ids::map::<{ NUMBERS / 64 }>()));
         // SAFETY: every table of the server has as many entries as there are numbers, and nobody else uses them.
         let slots = unsafe { Ids::new(map, cpus) };
-        Self { slots, given: (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect() }
+        let given = (0..cpus).map(|_| Padded(AtomicU64::new(0))).collect();
+        Self { slots, given, spare: Returned::new(cpus) }
     }
 
-    /// A number that no inode had, from 2 on: of each CPU every [`MAX_CPUS`]th.
-    fn number(&self, cpu: CpuId) -> u64 {
+    /// A number that no inode had, from 2 on: of each CPU every [`MAX_CPUS`]th pair, of which one is a directory's.
+    fn number(&self, cpu: CpuId, is_directory: bool) -> u64 {
         let given = self.given[cpu.index()].0.fetch_add(1, Ordering::Relaxed);
-        given * MAX_CPUS as u64 + cpu.index() as u64 + ROOT + 1
+        (given * MAX_CPUS as u64 + cpu.index() as u64 + 1) << 1 | u64::from(is_directory)
     }
 
     /// Says that an inode has this number.
     fn use_number(&self, number: u64) {
-        let (round, cpu) = ((number - ROOT - 1) / MAX_CPUS as u64, (number - ROOT - 1) % MAX_CPUS as u64);
+        let Some(index) = (number >> 1).checked_sub(1) else { return };
+        let (round, cpu) = (index / MAX_CPUS as u64, index % MAX_CPUS as u64);
         if let Some(given) = self.given.get(cpu as usize) {
             given.0.fetch_max(round + 1, Ordering::Relaxed);
         }
     }
 
-    /// Makes an inode with one name, in `parent` if it is a directory (none: in itself), kept by `keep` or where a spare
-    /// one is. `store` stores what is kept: as long as no name is kept that stands for it, it is nothing.
+    /// Makes an inode with one name, kept where a spare one is, or at one of `kept`, whose other places it leaves there.
+    /// `store` stores what is kept: as long as no name is kept that stands for it, it is nothing.
     ///
     /// # Errors
     /// [`Errno::TooManyFiles`].
     pub fn make(
         &self,
         near: CpuId,
-        spare: &Spare,
-        (mode, now): (u32, u64),
-        parent: Option<Found>,
-        keep: impl FnOnce() -> Option<&'static KeptFile>,
+        wish: Wish,
+        kept: (&Pile<KeptFile>, impl FnOnce() -> Option<&'static KeptFile>),
         store: impl Fn(&AtomicU64, u64),
     ) -> Result<Found, Errno> {
-        let is_directory = mode & TYPE == DIRECTORY;
-        let number = if parent.is_some() { self.number(near) } else { ROOT };
-        let again = spare.take(is_directory);
-        let kept = match again {
-            Some(inode) => inode.kept,
-            None => keep().ok_or(Errno::TooManyFiles)?,
-        };
-        // A spare one may have got a content from somebody who came late.
-        let held = again.map(|inode| inode.writing.0.lock());
-        let content = again.map_or(0, |inode| inode.content.load(Ordering::SeqCst));
-        for (place, value) in [
-            (&kept.content, content),
-            (&kept.size, 0),
-            (&kept.mtime, now),
-            (&kept.ctime, now),
-            (&kept.atime, now),
-            (&kept.mode, mode.into()),
-            (&kept.paid, 0),
-            (&kept.number, number),
-        ] {
-            store(place, value);
+        let is_directory = wish.mode & TYPE == DIRECTORY;
+        let number = if wish.parent.is_some() { self.number(near, is_directory) } else { ROOT };
+        if let Some(inode) = self.spare.take(near.index()) {
+            return Ok(again(inode, number, wish, store));
         }
-        drop(held);
-        let Some(inode) = again else {
-            let found = self.known(near, kept, parent)?;
-            found.inode.change(|attributes| attributes.nlink += u32::from(!is_directory));
-            return Ok(found);
-        };
-        inode.number.store(number, Ordering::SeqCst);
-        inode.change(|old| {
-            *old = attributes_of(kept);
-            old.nlink += u32::from(!is_directory);
-        });
-        if let Some(directory) = &inode.directory {
-            directory.again(number, parent, now);
+        let (pile, fresh) = kept;
+        if let Some(place) = pile.take().or_else(fresh) {
+            write(place, number, wish, &store);
+            if let Ok(found) = self.known(near, place, wish.parent) {
+                found.inode.change(|attributes| attributes.nlink += u32::from(!is_directory));
+                return Ok(found);
+            }
+            store(&place.number, 0);
+            pile.give(place);
         }
-        inode.users.0.store(1, Ordering::SeqCst);
-        Ok(Found { inode, number })
+        // No number is left but those of what other CPUs had.
+        let inode = self.spare.take_any().ok_or(Errno::TooManyFiles)?;
+        Ok(again(inode, number, wish, store))
     }
 
     /// The inode of what is kept, with one user and no name; a directory has its two names, and is empty.
     ///
     /// # Errors
     /// [`Errno::TooManyFiles`].
-    pub fn known(&self, near: CpuId, kept: &'static KeptFile, parent: Option<Found>) -> Result<Found, Errno> {
+    pub fn known(&self, home: CpuId, kept: &'static KeptFile, parent: Option<Found>) -> Result<Found, Errno> {
         let attributes = attributes_of(kept);
         let number = attributes.ino;
-        if number > ROOT {
-            self.use_number(number);
-        }
-        let is_directory = attributes.mode & TYPE == DIRECTORY;
-        let shared = Clustered::new(&self.slots, near, attributes::new(attributes));
+        self.use_number(number);
+        let shared = Clustered::new(&self.slots, home, attributes::new(attributes));
         let inode = Box::leak(Box::new(Inode {
             attributes: shared.map_err(|_| Errno::TooManyFiles)?,
             number: AtomicU64::new(number),
             content: AtomicU64::new(kept.content.load(Ordering::Relaxed)),
             kept,
-            directory: is_directory.then(|| Directory::new(number, parent, attributes.mtime)),
+            names: AtomicPtr::new(ptr::null_mut()),
+            home,
             users: Padded(AtomicU32::new(1)),
             writing: Padded(Lock::new(kept.paid.load(Ordering::Relaxed))),
         }));
-        Ok(Found { inode, number })
+        let found = Found { inode, number };
+        if found.is_directory() {
+            inode.begin_names(number, parent, attributes.mtime);
+        }
+        Ok(found)
     }
 
     /// Ends one use of an inode. With the last, what it had is returned, for the caller to end.
     #[must_use]
-    pub fn leave(&self, spare: &Spare, inode: &'static Inode) -> Option<Gone> {
+    pub fn leave(&self, inode: &'static Inode) -> Option<Gone> {
         if inode.users.0.fetch_sub(1, Ordering::SeqCst) != 1 {
             return None;
         }
-        let content = inode.content.swap(0, Ordering::SeqCst);
-        // Nobody else holds it: that takes a use.
-        let pages = core::mem::take(&mut *inode.writing.0.lock());
-        // Who found it before finds it gone.
+        // Whoever holds it next finds it gone.
+        let mut paid = inode.writing.0.lock();
+        let (content, pages) = (inode.content.swap(0, Ordering::SeqCst), core::mem::take(&mut *paid));
         inode.number.store(0, Ordering::SeqCst);
         inode.kept.number.store(0, Ordering::Release);
-        spare.give(inode);
+        drop(paid);
+        self.spare.give(inode.home.index(), inode);
         Some(Gone { content, pages })
     }
+}
+
+/// Writes down what is to be kept of a file, its number last.
+fn write(kept: &KeptFile, number: u64, Wish { mode, now, .. }: Wish, store: impl Fn(&AtomicU64, u64)) {
+    for (place, value) in [
+        (&kept.content, 0),
+        (&kept.size, 0),
+        (&kept.mtime, now),
+        (&kept.ctime, now),
+        (&kept.atime, now),
+        (&kept.mode, mode.into()),
+        (&kept.paid, 0),
+        (&kept.number, number),
+    ] {
+        store(place, value);
+    }
+}
+
+/// Makes a spare inode what is wished for.
+fn again(inode: &'static Inode, number: u64, wish: Wish, store: impl Fn(&AtomicU64, u64)) -> Found {
+    write(inode.kept, number, wish, store);
+    inode.change(|old| {
+        *old = attributes_of(inode.kept);
+        old.nlink += u32::from(old.mode & TYPE != DIRECTORY);
+    });
+    let found = Found { inode, number };
+    if found.is_directory() {
+        inode.begin_names(number, wish.parent, wish.now);
+    }
+    inode.number.store(number, Ordering::SeqCst);
+    inode.users.0.store(1, Ordering::SeqCst);
+    found
 }

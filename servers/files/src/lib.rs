@@ -17,8 +17,9 @@
 //! **Life after death.** All that was acknowledged is kept in memory that outlives the server ([`saved`]), and its next life
 //! begins from that ([`recovery`]).
 //!
-//! Inodes and open files are used again only as what they were, with another number, so that whoever comes late finds
-//! another file and not other memory.
+//! Inodes and open files are used again only as inodes and open files, with another number, so that whoever comes late finds
+//! another file and not other memory. Whoever is about to change one that it found by a descriptor holds it and looks
+//! whether the descriptor still stands for it, and it for the same file.
 #![cfg_attr(target_os = "none", no_std)]
 
 extern crate alloc;
@@ -29,32 +30,35 @@ pub mod descriptor;
 pub mod directory;
 pub mod initial;
 pub mod inode;
+pub mod listing;
 pub mod lock;
 pub mod names;
 pub mod open;
 pub mod outside;
 pub mod path;
 pub mod recovery;
+pub mod rename;
 pub mod room;
 pub mod saved;
+pub mod spare;
 pub mod tree;
 
 use alloc::boxed::Box;
 use alloc::vec::Vec;
-use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU64, Ordering};
 
 use rt::errno::Errno;
 use smp::Cpu;
 
 use descriptor::Process;
-use inode::{Found, Gone, Inode, Inodes, Padded, Spare};
+use inode::{Found, Inode, Inodes, Padded};
 use names::Names;
-use open::OpenFiles;
+use open::OpenFile;
 pub use outside::Outside;
 use recovery::Left;
 use room::Room;
 use saved::{CpuPart, KeptFile, KeptName, SharedPart};
+use spare::{Pile, Returned};
 
 /// Numbers of clustered objects: of each file's attributes, and of what [`room`] has.
 pub const NUMBERS: usize = 4096;
@@ -72,6 +76,9 @@ pub struct FileSystem<O> {
     moves: lock::Lock<()>,
     /// The content that each CPU works on.
     in_use: Box<[Padded<AtomicU64>]>,
+    /// What CPUs gave up of what others made.
+    returned_open: Returned<OpenFile>,
+    returned_names: Returned<KeptName>,
     /// What outlives it: of each CPU, and of all.
     parts: &'static [&'static CpuPart],
     shared: &'static SharedPart,
@@ -84,12 +91,9 @@ pub struct FileSystem<O> {
 #[derive(Default)]
 pub struct Replica {
     names: Names,
-    open: OpenFiles,
-    spare: Spare,
-    spare_files: Pile<&'static KeptFile>,
-    spare_names: Pile<&'static KeptName>,
-    /// Contents that were in use on other CPUs when they ended.
-    ending: UnsafeCell<Vec<Gone>>,
+    open: Pile<OpenFile>,
+    spare_files: Pile<KeptFile>,
+    spare_names: Pile<KeptName>,
 }
 
 /// Where an operation runs.
@@ -101,28 +105,11 @@ pub struct At<'a> {
     pub replica: &'a Replica,
 }
 
-/// What a replica can use again.
-struct Pile<T>(UnsafeCell<Vec<T>>);
-
-impl<T> Default for Pile<T> {
-    fn default() -> Self {
-        Self::new(Vec::new())
-    }
-}
-
-impl<T> Pile<T> {
-    fn new(things: Vec<T>) -> Self {
-        Self(UnsafeCell::new(things))
-    }
-
-    fn take(&self) -> Option<T> {
-        // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        unsafe { &mut *self.0.get() }.pop()
-    }
-
-    fn give(&self, thing: T) {
-        // SAFETY: as in `take`.
-        unsafe { &mut *self.0.get() }.push(thing);
+impl At<'_> {
+    /// The CPU's number.
+    #[inline(always)]
+    fn here(&self) -> usize {
+        self.cpu.id().index()
     }
 }
 
@@ -134,48 +121,51 @@ impl<O: Outside> FileSystem<O> {
     /// [`Errno::NoProcess`].
     pub fn attach(
         &self,
+        at: At<'_>,
         number: usize,
         window: u64,
         known: Option<&'static Process>,
         parent: Option<&Process>,
     ) -> Result<&'static Process, Errno> {
         let kept = self.shared.processes.get(number).ok_or(Errno::NoProcess)?;
+        let process = known.unwrap_or_else(|| Process::new(number, kept, self.parts));
+        if kept.is_there.load(Ordering::Relaxed) == 0 {
+            // Nothing, but for what somebody late left of the one that had this number before.
+            self.end(at, process);
+        }
         self.put(&kept.window, window);
         self.put(&kept.is_there, 1);
-        let process = known.unwrap_or_else(|| Process::new(number, kept, self.parts));
         process.window.store(window, Ordering::Relaxed);
+        process.begin_life();
         if let Some(parent) = parent {
-            process.inherit(parent, || self.outside.step());
+            process.inherit(parent, || self.outside.step(), |file| self.close_file(at, file));
         }
         Ok(process)
     }
 
-    /// Closes all that a process had open; it is at its end.
+    /// Closes all that a process had open; it is at its end. What was asked for it before and is done later finds it
+    /// ended, also where another one has its number by then.
     pub fn detach(&self, at: At<'_>, process: &Process) {
+        process.end_life();
         self.end(at, process);
+        while process.is_shown_something() {
+            self.outside.rest();
+        }
         self.put(process.is_there(), 0);
     }
 
     /// Ends one use of an inode; with the last, its content.
     fn leave(&self, at: At<'_>, inode: &'static Inode) {
-        let Some(gone) = self.inodes.leave(&at.replica.spare, inode) else { return };
+        let Some(gone) = self.inodes.leave(inode) else { return };
         self.room.file_ends(at.cpu);
-        if gone.content == 0 {
-            return self.room.give_back(at.cpu, gone.pages);
-        }
-        // SAFETY: a replica is a monitor, and the borrow ends before anybody else is called.
-        let mut ending = core::mem::take(unsafe { &mut *at.replica.ending.get() });
-        ending.push(gone);
-        let is_used =
-            |gone: &Gone| self.in_use.iter().any(|used| used.0.load(Ordering::SeqCst) == gone.content);
-        let (later, now) = ending.into_iter().partition(is_used);
-        // SAFETY: as above.
-        unsafe { *at.replica.ending.get() = later };
-        let now: Vec<Gone> = now;
-        for gone in now {
+        if gone.content != 0 {
+            // Whoever works on it does so for a moment, and calls nobody.
+            while self.in_use.iter().any(|used| used.0.load(Ordering::SeqCst) == gone.content) {
+                lock::relax();
+            }
             self.outside.end_content(gone.content);
-            self.room.give_back(at.cpu, gone.pages);
         }
+        self.room.give_back(at.cpu, gone.pages);
     }
 
     /// How much there is room for, and how much of that is left.

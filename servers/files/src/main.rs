@@ -33,6 +33,9 @@ rt::server!(Files, NUMBERS);
 /// What part of the memory that is free when the server starts contents can have: 1 in so many.
 const SHARE: u64 = 2;
 
+/// How long is waited between two looks for what another worker does, in nanoseconds.
+const REST: u64 = 20_000;
+
 /// What is below this in the boot archive is there at first.
 const FOLDER: &str = "files/";
 
@@ -75,6 +78,12 @@ impl Outside for Objects {
 
     fn next_content(&self, last: u64) -> Option<u64> {
         until_answered(|| self.0.next_object(last)).ok()
+    }
+
+    fn rest(&self) {
+        if call::sleep_until(call::now() + REST).is_err() {
+            call::yield_now();
+        }
     }
 
     fn shared_part(&self) -> &'static SharedPart {

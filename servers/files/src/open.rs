@@ -1,7 +1,5 @@
 //! Open files: what descriptors that were inherited have in common, and how a file is opened and closed.
 
-use alloc::vec::Vec;
-use core::cell::UnsafeCell;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -10,7 +8,7 @@ use api::files::{
 };
 use rt::errno::Errno;
 
-use crate::descriptor::Process;
+use crate::descriptor::{DescriptorPlace, Process};
 use crate::inode::{Found, Inode};
 use crate::lock::Lock;
 use crate::{At, FileSystem, Outside};
@@ -21,12 +19,15 @@ pub const RIGHTS: u32 = 0o7777;
 /// An open file, in memory that outlives the server. Its memory is only ever an open file's.
 #[repr(C, align(128))]
 pub struct OpenFile {
-    /// The file in this life.
+    /// The file in this life; none while it is being opened.
     inode: AtomicPtr<Inode>,
-    /// Its number.
+    /// Its number; 0 while it is being opened.
     number: AtomicU64,
     flags: AtomicU32,
+    /// Descriptors that stand for it, and one while it is being opened.
     descriptors: AtomicU32,
+    /// The CPU that it goes back to.
+    home: AtomicU32,
     /// Where it is read and written next.
     pub offset: AtomicU64,
     /// Held by whoever changes that.
@@ -42,6 +43,21 @@ impl OpenFile {
     pub fn inode(&self) -> Result<&'static Inode, Errno> {
         // SAFETY: inodes stay in memory for good.
         unsafe { self.inode.load(Ordering::Acquire).as_ref() }.ok_or(Errno::BadDescriptor)
+    }
+
+    /// The file with its number. Of an open file that was closed meanwhile they may not belong together.
+    ///
+    /// # Errors
+    /// [`Errno::BadDescriptor`].
+    #[inline(always)]
+    pub fn found(&self) -> Result<Found, Errno> {
+        Ok(Found { inode: self.inode()?, number: self.number() })
+    }
+
+    /// Its file's number.
+    #[inline(always)]
+    pub fn number(&self) -> u64 {
+        self.number.load(Ordering::Acquire)
     }
 
     /// The flags that it was opened with.
@@ -60,8 +76,9 @@ impl OpenFile {
         self.flags() & ACCESS != 0
     }
 
-    /// Begins a new life, in which no descriptor of it is known.
-    pub fn begin_anew(&self) {
+    /// Begins a new life on CPU `home`, in which no descriptor of it is known.
+    pub fn begin_anew(&self, home: u32) {
+        self.home.store(home, Ordering::Relaxed);
         self.inode.store(ptr::null_mut(), Ordering::Relaxed);
         self.descriptors.store(0, Ordering::Relaxed);
         self.moving.free_anew();
@@ -91,44 +108,10 @@ impl OpenFile {
     }
 }
 
-/// The open files that a replica can use again.
-#[derive(Default)]
-pub struct OpenFiles(UnsafeCell<Vec<&'static OpenFile>>);
-
-impl OpenFiles {
-    /// Those that an earlier life left.
-    pub fn new(spare: Vec<&'static OpenFile>) -> Self {
-        Self(UnsafeCell::new(spare))
-    }
-
-    /// Opens a file, of whose uses one becomes the open file's; `fresh` makes one if there is no spare one.
-    fn open(
-        &self,
-        found: Found,
-        flags: u32,
-        fresh: impl FnOnce() -> Option<&'static OpenFile>,
-    ) -> Option<&'static OpenFile> {
-        // SAFETY: a replica is a monitor, and nothing in here calls another server.
-        let again = unsafe { &mut *self.0.get() }.pop();
-        let file = again.or_else(fresh)?;
-        file.number.store(found.number, Ordering::Relaxed);
-        file.offset.store(0, Ordering::Relaxed);
-        file.flags.store(flags, Ordering::Relaxed);
-        file.inode.store(ptr::from_ref(found.inode).cast_mut(), Ordering::Release);
-        file.descriptors.store(1, Ordering::Release);
-        Some(file)
-    }
-
-    /// Gives up a descriptor of `file`; with the last, returns the inode, whose use becomes the caller's.
-    fn close(&self, file: &'static OpenFile) -> Option<&'static Inode> {
-        if file.descriptors.fetch_sub(1, Ordering::AcqRel) != 1 {
-            return None;
-        }
-        let inode = file.inode().ok();
-        // SAFETY: as in `open`.
-        unsafe { &mut *self.0.get() }.push(file);
-        inode
-    }
+/// An open file that a process has already, and which stands for nothing yet: one use of it is its maker's.
+struct Reserved {
+    file: &'static OpenFile,
+    place: DescriptorPlace,
 }
 
 impl<O: Outside> FileSystem<O> {
@@ -144,25 +127,94 @@ impl<O: Outside> FileSystem<O> {
         flags: u32,
         mode: u32,
     ) -> Result<u32, Errno> {
-        let found = self.find_or_make(at, path, flags, mode)?;
-        if flags & TRUNCATE != 0 {
-            self.set_size(at, found.inode, 0).inspect_err(|_| self.leave(at, found.inode))?;
-        }
-        let Some(file) = self.open_found(at, found, flags) else {
-            self.leave(at, found.inode);
-            return Err(Errno::TooManyFiles);
-        };
-        let range = (flags & LOWEST == 0).then_some(at.cpu.id().index());
-        self.outside.step();
-        process.add(range, file).ok_or_else(|| {
-            self.close_file(at, file);
-            Errno::TooManyDescriptors
-        })
+        let range = (flags & LOWEST == 0).then_some(at.here());
+        // The descriptor comes first, so that nothing is made or emptied that can't be opened then.
+        let mut descriptor = 0;
+        let reserved = self.reserve(at, process, process.life()?, |file| {
+            let (number, place) = process.add(range, file).ok_or(Errno::TooManyDescriptors)?;
+            descriptor = number;
+            Ok(place)
+        })?;
+        let found = self.find_or_make(at, path, flags, mode).and_then(|found| {
+            if flags & TRUNCATE != 0 {
+                self.set_size(at, found, 0, || true).inspect_err(|_| self.leave(at, found.inode))?;
+            }
+            Ok(found)
+        });
+        self.stand(at, reserved, found, flags)?;
+        Ok(descriptor)
     }
 
+    /// Gives a process, in its `life`, an open file that stands for nothing yet, where `add` puts it.
     #[inline(always)]
-    fn open_found(&self, at: At<'_>, found: Found, flags: u32) -> Option<&'static OpenFile> {
-        at.replica.open.open(found, flags, || self.part(at).open.fresh())
+    fn reserve(
+        &self,
+        at: At<'_>,
+        process: &Process,
+        life: u64,
+        add: impl FnOnce(&'static OpenFile) -> Result<DescriptorPlace, Errno>,
+    ) -> Result<Reserved, Errno> {
+        let file = match self.returned_open.take_with(at.here(), &at.replica.open) {
+            Some(file) => file,
+            None => self.fresh_open_file(at)?,
+        };
+        file.number.store(0, Ordering::Relaxed);
+        file.inode.store(ptr::null_mut(), Ordering::Relaxed);
+        file.descriptors.store(2, Ordering::Release);
+        self.outside.step();
+        let place = match add(file) {
+            Ok(place) => place,
+            Err(error) => {
+                file.descriptors.store(1, Ordering::Relaxed);
+                self.close_file(at, file);
+                return Err(error);
+            }
+        };
+        let reserved = Reserved { file, place };
+        if process.is_in_life(life) {
+            return Ok(reserved);
+        }
+        // It may be in the table of another process by now.
+        self.stand(at, reserved, Err(Errno::NoProcess), 0)?;
+        Err(Errno::NoProcess)
+    }
+
+    #[cold]
+    fn fresh_open_file(&self, at: At<'_>) -> Result<&'static OpenFile, Errno> {
+        let file = self.part(at).open.fresh().ok_or(Errno::TooManyFiles)?;
+        file.begin_anew(at.here() as u32);
+        Ok(file)
+    }
+
+    /// Has an open file stand for a file from now on, of whose uses one becomes its; or takes it back, if there is none.
+    #[inline(always)]
+    fn stand(
+        &self,
+        at: At<'_>,
+        Reserved { file, place }: Reserved,
+        found: Result<Found, Errno>,
+        flags: u32,
+    ) -> Result<(), Errno> {
+        match found {
+            Ok(found) => {
+                file.offset.store(0, Ordering::Relaxed);
+                file.flags.store(flags, Ordering::Relaxed);
+                self.outside.step();
+                file.number.store(found.number, Ordering::Release);
+                file.inode.store(ptr::from_ref(found.inode).cast_mut(), Ordering::Release);
+            }
+            Err(_) => {
+                let pointer = ptr::from_ref(file).cast_mut();
+                // Unless it was closed meanwhile.
+                let is_there =
+                    place.compare_exchange(pointer, ptr::null_mut(), Ordering::SeqCst, Ordering::Relaxed);
+                if is_there.is_ok() {
+                    self.close_file(at, file);
+                }
+            }
+        }
+        self.close_file(at, file);
+        found.map(drop)
     }
 
     /// The file to open, of whose uses one becomes the caller's.
@@ -220,42 +272,53 @@ impl<O: Outside> FileSystem<O> {
         Ok(())
     }
 
-    fn close_file(&self, at: At<'_>, file: &'static crate::open::OpenFile) {
-        if let Some(inode) = at.replica.open.close(file) {
+    /// Gives one use of an open file up.
+    #[inline(always)]
+    pub(crate) fn close_file(&self, at: At<'_>, file: &'static OpenFile) {
+        if file.descriptors.fetch_sub(1, Ordering::AcqRel) != 1 {
+            return;
+        }
+        // Who works on it without a descriptor is done before it is another one.
+        drop(file.moving.lock());
+        let inode = file.inode();
+        let home = file.home.load(Ordering::Relaxed) as usize;
+        self.returned_open.give_with(at.here(), &at.replica.open, home, file);
+        if let Ok(inode) = inode {
             self.leave(at, inode);
         }
     }
 
-    /// Keeps a file that a process maps until the process ends.
+    /// Keeps a file that a process maps until the process ends, and has `show` show it its content, which is writable.
     ///
     /// # Errors
-    /// [`Errno::BadDescriptor`], [`Errno::Access`], or why it has no content.
-    pub fn map(&self, at: At<'_>, process: &Process, descriptor: u32) -> Result<u64, Errno> {
-        let file = process.get(descriptor)?;
-        let inode = file.inode()?;
-        if inode.directory.is_some() || !file.is_readable() {
+    /// [`Errno::BadDescriptor`], [`Errno::Access`], why it has no content, or that of `show`.
+    pub fn map(
+        &self,
+        at: At<'_>,
+        process: &Process,
+        descriptor: u32,
+        show: impl FnOnce(u64) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
+        let life = process.life()?;
+        let opened = process.opened(descriptor)?;
+        let found = opened.file.found()?;
+        if found.is_directory() || !opened.file.is_readable() || !opened.file.is_writable() {
             return Err(Errno::Access);
         }
-        let content = self.made_content(at, inode)?;
-        let is_this =
-            |mapped: &OpenFile| mapped.inode.load(Ordering::Acquire).cast_const() == ptr::from_ref(inode);
-        if process.is_mapped(is_this) {
-            return Ok(content);
+        let content = self.made_content(at, found)?;
+        if !process.is_mapped(|mapped| mapped.number() == found.number) {
+            let add = |file| process.add_mapped(at.here(), file).ok_or(Errno::NoMemory);
+            let reserved = self.reserve(at, process, life, add)?;
+            let is_kept = found.keep();
+            let kept = if is_kept && found.is_same() && opened.is_open_as(found) {
+                Ok(found)
+            } else {
+                is_kept.then(|| self.leave(at, found.inode));
+                Err(Errno::BadDescriptor)
+            };
+            self.stand(at, reserved, kept, 0)?;
         }
-        let found = Found { inode, number: inode.number() };
-        if !found.keep() {
-            return Err(Errno::BadDescriptor);
-        }
-        let Some(mapped) = self.open_found(at, found, 0) else {
-            self.leave(at, inode);
-            return Err(Errno::TooManyFiles);
-        };
-        self.outside.step();
-        if process.add_mapped(at.cpu.id().index(), mapped) {
-            return Ok(content);
-        }
-        self.close_file(at, mapped);
-        Err(Errno::NoMemory)
+        process.show(life, || show(content))
     }
 
     /// Closes all that a process had open.
@@ -263,7 +326,7 @@ impl<O: Outside> FileSystem<O> {
         process.take_all(|place| {
             self.outside.step();
             // SAFETY: open files stay in memory for good.
-            if let Some(file) = unsafe { place.swap(ptr::null_mut(), Ordering::AcqRel).as_ref() } {
+            if let Some(file) = unsafe { place.swap(ptr::null_mut(), Ordering::SeqCst).as_ref() } {
                 self.close_file(at, file);
             }
         });

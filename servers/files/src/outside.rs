@@ -46,6 +46,9 @@ pub trait Outside: Sync + 'static {
     /// That of a CPU.
     fn cpu_part(&self, cpu: CpuId) -> &'static CpuPart;
 
+    /// Waits a little for what another worker does, which may be one of this CPU's. May block.
+    fn rest(&self);
+
     /// Something is about to be stored that outlives the file system: here tests end it.
     #[inline(always)]
     fn step(&self) {}

@@ -30,19 +30,25 @@ pub struct Room {
 }
 
 impl Room {
-    /// Room for `capacity` pages, of which files, `first_files` of them, have paid for `paid`.
+    /// Room for `capacity` pages, which is known to be left once [`Room::begin`] said what is taken.
     ///
     /// # Errors
     /// [`Errno::NoMemory`].
-    pub fn new(ids: &Ids<'_>, capacity: u64, paid: u64, first_files: u64) -> Result<Self, Errno> {
-        let pages = Account::new(Allocator, Degree::Cpu, capacity.saturating_sub(paid), BATCH);
-        let files = Counter::new(Allocator, Degree::Cpu);
+    pub fn new(ids: &Ids<'_>, capacity: u64) -> Result<Self, Errno> {
+        let (pages, files) =
+            (Account::new(Allocator, Degree::Cpu, 0, BATCH), Counter::new(Allocator, Degree::Cpu));
         Ok(Self {
             capacity,
-            first_files,
+            first_files: 0,
             pages: Clustered::new(ids, CpuId::BOOT, pages).map_err(|Exhausted| Errno::NoMemory)?,
             files: Clustered::new(ids, CpuId::BOOT, files).map_err(|Exhausted| Errno::NoMemory)?,
         })
+    }
+
+    /// There are `files` files at first, which have paid for `paid` pages.
+    pub fn begin(&mut self, paid: u64, files: u64) {
+        self.first_files = files;
+        self.pages.root().deposit(self.capacity.saturating_sub(paid));
     }
 
     /// Pays for all pages before `end`, of which a file has paid for the first `paid`.

@@ -70,6 +70,9 @@ pub struct KeptName {
     pub file: AtomicU64,
     /// The number of the directory.
     pub directory: AtomicU64,
+    /// The CPU that it goes back to.
+    home: AtomicU64,
+    place: AtomicU64,
     length: AtomicU64,
     bytes: [AtomicU64; NAME_WORDS],
 }
@@ -84,9 +87,25 @@ impl KeptName {
         &buffer[..length.min(NAME_WORDS * size_of::<u64>())]
     }
 
+    /// The CPU that it goes back to.
+    pub fn home(&self) -> usize {
+        self.home.load(Ordering::Relaxed) as usize
+    }
+
+    /// Says that CPU `home` has it.
+    pub fn belongs_to(&self, home: usize) {
+        self.home.store(home as u64, Ordering::Relaxed);
+    }
+
+    /// Its place when the directory is read.
+    pub fn place(&self) -> u64 {
+        self.place.load(Ordering::Relaxed)
+    }
+
     /// Says what name it will be, while it is none.
-    pub fn write(&self, directory: u64, name: &[u8]) {
+    pub fn write(&self, directory: u64, place: u64, name: &[u8]) {
         self.directory.store(directory, Ordering::Relaxed);
+        self.place.store(place, Ordering::Relaxed);
         self.length.store(name.len() as u64, Ordering::Relaxed);
         for (place, bytes) in self.bytes.iter().zip(name.chunks(size_of::<u64>())) {
             let mut word = [0; size_of::<u64>()];
@@ -121,6 +140,23 @@ pub struct KeptProcess {
     pub window: AtomicU64,
     /// CPUs on which it may have a table that is not empty.
     pub cpus: [AtomicU64; MAX_CPUS / 64],
+}
+
+impl KeptProcess {
+    /// Whether it may have a table on CPU `cpu` that is not empty.
+    pub fn has_table(&self, cpu: usize) -> bool {
+        self.cpus[cpu / 64].load(Ordering::Relaxed) >> (cpu % 64) & 1 != 0
+    }
+
+    /// It may have one from now on.
+    pub fn gets_table(&self, cpu: usize) {
+        self.cpus[cpu / 64].fetch_or(1 << (cpu % 64), Ordering::AcqRel);
+    }
+
+    /// It has none, or an empty one.
+    pub fn loses_table(&self, cpu: usize) {
+        self.cpus[cpu / 64].fetch_and(!(1 << (cpu % 64)), Ordering::AcqRel);
+    }
 }
 
 /// What all CPUs share.
@@ -174,12 +210,12 @@ pub struct CpuPart {
 // SAFETY: all of it is atomics, of which any words are valid: of pointers, the file system follows only those that count,
 // which an earlier life wrote.
 unsafe impl Saved for SharedPart {
-    const VERSION: u64 = 1;
+    const VERSION: u64 = 2;
 }
 
 // SAFETY: as above; locks in it are given free before they are used in a new life.
 unsafe impl Saved for CpuPart {
-    const VERSION: u64 = 1;
+    const VERSION: u64 = 2;
 }
 
 /// A change that is under way: stores of words, and bytes that a content gets.

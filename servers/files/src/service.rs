@@ -35,7 +35,7 @@ impl api::files::Files for Files {
         self.fill(turn)?;
         let place = PROCESS.get(number as usize).ok_or(Errno::NoProcess)?;
         let known = process(number);
-        let child = self.system.attach(number as usize, content(window), known, process(parent))?;
+        let child = self.system.attach(at(turn), number as usize, content(window), known, process(parent))?;
         place.store(ptr::from_ref(child).cast_mut(), Ordering::Release);
         Ok(())
     }
@@ -80,8 +80,9 @@ impl api::files::Files for Files {
     }
 
     fn map(&self, turn: &Turn<'_, Self>, descriptor: u32, address: u64, length: u64) -> Result<(), Errno> {
-        let content = self.system.map(at(turn), caller(turn)?, descriptor)?;
-        self.system.outside.0.map(turn.badge << 32 | content, address, length).map_err(refused)
+        let show =
+            |content| self.system.outside.0.map(turn.badge << 32 | content, address, length).map_err(refused);
+        self.system.map(at(turn), caller(turn)?, descriptor, show)
     }
 
     fn stat(&self, turn: &Turn<'_, Self>, path: Text) -> Result<Attributes, Errno> {

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use api::files::{CREATE, EXCLUSIVE, FROM_CURRENT, READ_WRITE};
-use common::{Ended, Host, Known, NEVER, Op, Outcome, Random, SLOTS, Value, Worker, process};
+use common::host::{Ended, NEVER};
+use common::{Host, Known, Op, Outcome, Random, SLOTS, Value, Worker, process};
 use files::descriptor::Process;
 use files::{At, FileSystem};
 use rt::errno::Errno;
@@ -53,9 +54,9 @@ impl Lives {
     fn new() -> Self {
         let (host, machine) = (Host::default(), &*Box::leak(Box::new(Machine::new(1))));
         let system = &*Box::leak(Box::new(FileSystem::new(host.clone(), 1).unwrap()));
-        let worker =
-            Worker { system, at: at(machine, system), process: process(system), slots: [None; SLOTS] };
-        Self { host, machine, looker: process(system), worker }
+        let at = at(machine, system);
+        let worker = Worker { system, at, process: process(system, at), slots: [None; SLOTS] };
+        Self { host, machine, looker: process(system, at), worker }
     }
 
     /// The next life, whose beginning itself may be ended some times.
@@ -191,7 +192,7 @@ fn an_end_under_many_workers_loses_nothing_that_was_acknowledged() {
             let mut random = Random::new((life * WORKERS + own) as u64);
             let mut begun: Vec<Op> = Vec::new();
             let under_way = unless_ended(|| {
-                let process = system.attach(life * WORKERS + own, 0, None, None).unwrap();
+                let process = system.attach(at, life * WORKERS + own, 0, None, None).unwrap();
                 let mut worker = Worker { system, at, process, slots: [None; SLOTS] };
                 loop {
                     let op = named(&mut random, &top);
@@ -205,8 +206,8 @@ fn an_end_under_many_workers_loses_nothing_that_was_acknowledged() {
         host.end_after(NEVER);
         let machine = &*Box::leak(Box::new(Machine::new(1)));
         let system = &*Box::leak(Box::new(FileSystem::new(host.clone(), WORKERS).unwrap()));
-        let mut worker =
-            Worker { system, at: at(machine, system), process: process_for(system), slots: [None; SLOTS] };
+        let at = at(machine, system);
+        let mut worker = Worker { system, at, process: process_for(system, at), slots: [None; SLOTS] };
         for ((top, ops), before) in results.into_iter().zip(before) {
             let mut now = Tree::new();
             worker.tree(&top, &mut now);
@@ -230,8 +231,8 @@ fn an_end_under_many_workers_loses_nothing_that_was_acknowledged() {
 }
 
 /// The last process that there can be.
-fn process_for(system: &'static FileSystem<Host>) -> &'static Process {
-    system.attach(api::badge::PROCESSES - 1, 0, None, None).unwrap()
+fn process_for(system: &'static FileSystem<Host>, at: At<'_>) -> &'static Process {
+    system.attach(at, api::badge::PROCESSES - 1, 0, None, None).unwrap()
 }
 
 /// An operation by names only, which needs nothing of what the worker has open.

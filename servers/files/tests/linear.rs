@@ -242,7 +242,7 @@ fn operations_on_shared_names_are_linearisable() {
     machine.run(|cpu| {
         let (replica, number) = (system.replica(cpu.id()), cpu.id().index());
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system, at), slots: [None; SLOTS] };
         let mut random = Random::new(100 + number as u64);
         let mut states = BTreeSet::new();
         if number == 0 {

@@ -201,7 +201,7 @@ fn a_hundred_thousand_operations_of_one_worker_give_what_the_host_gives() {
     let system = FileSystem::new(Host::default(), 1).unwrap();
     let replica = system.replica(smp::CpuId::BOOT);
     let at = At { cpu: machine.claim(smp::CpuId::BOOT), replica: &replica };
-    let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
+    let mut worker = Worker { system: &system, at, process: process(&system, at), slots: [None; SLOTS] };
     let mut reference = Reference { top: folder.path().to_owned(), slots: [None; SLOTS] };
     assert_eq!(compare(1, OPERATIONS, "/t", &mut worker, &mut reference), None);
     let (mut own, mut theirs) = (BTreeMap::new(), BTreeMap::new());
@@ -223,7 +223,7 @@ fn many_workers_on_disjoint_names_give_what_the_host_gives() {
     machine.run(|cpu| {
         let (replica, number) = (system.replica(cpu.id()), cpu.id().index() as u64);
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system, at), slots: [None; SLOTS] };
         let mut reference = Reference { top: folder.path().to_owned(), slots: [None; SLOTS] };
         let top = format!("/w{number}");
         let differs = compare(10 + number, OPERATIONS_EACH, &top, &mut worker, &mut reference);

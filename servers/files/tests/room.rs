@@ -6,7 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use api::files::{CREATE, READ_WRITE, Room};
-use common::{Host, Op, Random, SLOTS, Value, Worker, process};
+use common::{Host, Life, Op, Random, SLOTS, Value, Worker, process};
 use files::{At, FILES, FileSystem};
 use rt::errno::Errno;
 use smp::CpuId;
@@ -22,7 +22,7 @@ fn alone(capacity: u64, work: impl FnOnce(&mut Worker<'_>)) {
     let system = FileSystem::new(Host::with_capacity(capacity), 1).unwrap();
     let replica = system.replica(smp::CpuId::BOOT);
     let at = At { cpu: machine.claim(CpuId::BOOT), replica: &replica };
-    work(&mut Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] });
+    work(&mut Worker { system: &system, at, process: process(&system, at), slots: [None; SLOTS] });
 }
 
 /// Makes a file in a slot.
@@ -128,7 +128,7 @@ fn a_refusal_changes_nothing_and_all_room_comes_back() {
             let mut look = Worker {
                 system: worker.system,
                 at: worker.at,
-                process: process(worker.system),
+                process: process(worker.system, worker.at),
                 slots: [None; SLOTS],
             };
             let mut random = Random::new(900 + seed);
@@ -159,7 +159,7 @@ fn cpus_share_the_room_to_its_last_page() {
     machine.run(|cpu| {
         let (replica, own) = (system.replica(cpu.id()), cpu.id().index());
         let at = At { cpu, replica: &replica };
-        let mut worker = Worker { system: &system, at, process: process(&system), slots: [None; SLOTS] };
+        let mut worker = Worker { system: &system, at, process: process(&system, at), slots: [None; SLOTS] };
         for round in 0..ROUNDS {
             let path = format!("/{own}");
             make(&mut worker, 0, &path);
@@ -187,4 +187,60 @@ fn cpus_share_the_room_to_its_last_page() {
             barrier.wait();
         }
     });
+}
+
+/// Makes empty files until one is refused; returns how many there are.
+fn make_all(life: &Life, cpu: usize) -> usize {
+    let process = process(life.system, life.at[cpu]);
+    for made in 0.. {
+        match life.system.open(life.at[cpu], process, format!("/f{made}").as_bytes(), MAKE, 0o644) {
+            Ok(descriptor) => life.system.close(life.at[cpu], process, descriptor).unwrap(),
+            Err(error) => {
+                assert_eq!((error, made + 1), (Errno::TooManyFiles, FILES));
+                return made;
+            }
+        }
+    }
+    unreachable!()
+}
+
+#[test]
+fn after_a_file_was_refused_the_next_life_begins_with_all_that_were_not() {
+    let host = Host::default();
+    let made = make_all(&Life::new(&host, 1), 0);
+    let life = Life::new(&host, 1);
+    assert_eq!(life.system.statfs().files, made as u64 + 1);
+    // And it is as full as before.
+    assert_eq!(life.system.mkdir(life.at[0], b"/directory", 0o755), Err(Errno::TooManyFiles));
+    life.system.unlink(life.at[0], b"/f7").unwrap();
+    assert_eq!(life.system.mkdir(life.at[0], b"/directory", 0o755), Ok(()));
+}
+
+#[test]
+fn what_one_cpu_makes_and_another_one_removes_never_runs_out() {
+    let Life { system, at } = Life::new(&Host::default(), 2);
+    let process = process(system, at[0]);
+    // More than there are places for names on a CPU.
+    for round in 0..20_000 {
+        let made = system.open(at[0], process, b"/file", MAKE, 0o644);
+        let descriptor =
+            made.unwrap_or_else(|error| panic!("round {round}: {error:?}, {:?}", system.statfs()));
+        system.close(at[1], process, descriptor).unwrap();
+        system.unlink(at[1], b"/file").unwrap();
+    }
+}
+
+#[test]
+fn an_empty_file_system_holds_as_many_files_of_any_kind_on_any_cpu() {
+    let life = Life::new(&Host::default(), 3);
+    let (system, at) = (life.system, &life.at);
+    for makes in [0, 1, 2, 0] {
+        let made = make_all(&life, makes);
+        (0..made).for_each(|file| system.unlink(at[1], format!("/f{file}").as_bytes()).unwrap());
+        for directory in 0..made {
+            let made = system.mkdir(at[makes], format!("/d{directory}").as_bytes(), 0o755);
+            assert_eq!(made, Ok(()), "{directory} on CPU {makes}: {:?}", system.statfs());
+        }
+        (0..made).for_each(|gone| system.rmdir(at[2], format!("/d{gone}").as_bytes()).unwrap());
+    }
 }

@@ -1,136 +1,49 @@
 //! What the tests of the file system have in common: surroundings on the host, operations as values, what comes out of
 //! them, and random ones.
-#![allow(dead_code, reason = "each test program uses a part")]
+#![allow(dead_code, unused_imports, reason = "each test program uses a part")]
+
+pub mod host;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
 
 use api::files::{
     APPEND, Attributes, CREATE, DIRECTORY_ONLY, EXCLUSIVE, Entry, READ_WRITE, TRUNCATE, WRITE_ONLY,
 };
 use files::descriptor::Process;
-use files::saved::{CpuPart, SharedPart};
-use files::{At, FileSystem, Outside};
+use files::{At, FileSystem};
 use rt::errno::Errno;
 use rt::service::Data;
-use smp::CpuId;
+
+pub use host::{Host, Life};
 
 /// Bytes that a file can have in tests.
 pub const LARGEST: u64 = 1 << 20;
 /// Offsets that random operations use are below this, so that no file comes near the limit.
 const FURTHEST: u64 = 60_000;
 
-/// Surroundings on the host's heap, which outlive a file system.
-#[derive(Clone)]
-pub struct Host(Arc<Inner>);
-
-struct Inner {
-    capacity: u64,
-    contents: Mutex<BTreeMap<u64, Box<[u8]>>>,
-    next: AtomicU64,
-    time: AtomicU64,
-    shared: &'static SharedPart,
-    parts: Mutex<BTreeMap<usize, &'static CpuPart>>,
-    processes: AtomicU64,
-    /// Steps after which it ends; [`NEVER`].
-    steps: AtomicU64,
-}
-
-/// Of [`Host::end_after`]: not at all.
-pub const NEVER: u64 = u64::MAX;
-
-/// What a file system panics with that is ended.
-pub struct Ended;
-
-/// Zeroes, for good.
-fn zeroed<T>() -> &'static T {
-    // SAFETY: what is kept is atomics, of which zeroes are valid.
-    Box::leak(unsafe { Box::new_zeroed().assume_init() })
-}
-
-impl Default for Host {
-    fn default() -> Self {
-        // More than any test writes.
-        Self::with_capacity(1 << 40)
-    }
-}
-
-impl Host {
-    /// With room for so many pages.
-    pub fn with_capacity(capacity: u64) -> Self {
-        Self(Arc::new(Inner {
-            capacity,
-            contents: Mutex::default(),
-            next: 0.into(),
-            time: 0.into(),
-            shared: zeroed(),
-            parts: Mutex::default(),
-            processes: 0.into(),
-            steps: NEVER.into(),
-        }))
-    }
-
-    /// Contents that were made and not ended.
-    pub fn contents(&self) -> usize {
-        self.0.contents.lock().unwrap().len()
-    }
-
-    /// Ends whatever uses it after so many steps, on all CPUs.
-    pub fn end_after(&self, steps: u64) {
-        self.0.steps.store(steps, Ordering::SeqCst);
-    }
-}
-
-impl Outside for Host {
-    const LARGEST: u64 = LARGEST;
-
-    fn capacity(&self) -> Result<u64, Errno> {
-        Ok(self.0.capacity)
-    }
-
-    fn now(&self) -> u64 {
-        self.0.time.fetch_add(1, Ordering::Relaxed)
-    }
-
-    fn make_content(&self) -> Result<u64, Errno> {
-        let number = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
-        self.0.contents.lock().unwrap().insert(number, vec![0; LARGEST as usize].into());
-        Ok(number)
-    }
-
-    fn end_content(&self, number: u64) {
-        assert!(self.0.contents.lock().unwrap().remove(&number).is_some(), "ended twice");
-    }
-
-    fn content(&self, number: u64) -> *mut u8 {
-        self.0.contents.lock().unwrap().get_mut(&number).expect("it was not ended").as_mut_ptr()
-    }
-
-    fn next_content(&self, last: u64) -> Option<u64> {
-        self.0.contents.lock().unwrap().range(last + 1..).next().map(|(number, _)| *number)
-    }
-
-    fn shared_part(&self) -> &'static SharedPart {
-        self.0.shared
-    }
-
-    fn cpu_part(&self, cpu: CpuId) -> &'static CpuPart {
-        self.0.parts.lock().unwrap().entry(cpu.index()).or_insert_with(zeroed)
-    }
-
-    fn step(&self) {
-        let less = |steps: u64| (steps != NEVER).then(|| steps.saturating_sub(1));
-        if self.0.steps.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less) == Ok(0) {
-            std::panic::resume_unwind(Box::new(Ended));
-        }
-    }
-}
-
 /// A new process of a file system, without a window.
-pub fn process(system: &FileSystem<Host>) -> &'static Process {
+pub fn process(system: &FileSystem<Host>, at: At<'_>) -> &'static Process {
     let number = system.outside.0.processes.fetch_add(1, Ordering::Relaxed);
-    system.attach(number as usize, 0, None, None).expect("there are more processes")
+    system.attach(at, number as usize, 0, None, None).expect("there are more processes")
+}
+
+/// The names of an open directory that come next, as many as fit into `size` bytes.
+pub fn some_names(
+    system: &FileSystem<Host>,
+    process: &Process,
+    descriptor: u32,
+    size: usize,
+) -> Result<Vec<(String, bool)>, Errno> {
+    let mut bytes = vec![0; size];
+    let length = system.readdir(process, descriptor, data(&mut bytes))?;
+    let (mut rest, mut names) = (&bytes[..length as usize], Vec::new());
+    while let Some((entry, more)) = Entry::take(rest) {
+        names.push((String::from_utf8(entry.name.to_vec()).unwrap(), entry.is_directory));
+        rest = more;
+    }
+    assert!(rest.is_empty());
+    Ok(names)
 }
 
 /// An operation. Files are opened by slot, not by descriptor.
@@ -195,7 +108,7 @@ pub struct Worker<'a> {
     pub slots: [Option<u32>; SLOTS],
 }
 
-fn data(bytes: &mut [u8]) -> Data {
+pub fn data(bytes: &mut [u8]) -> Data {
     Data { start: bytes.as_mut_ptr(), length: bytes.len() }
 }
 
@@ -279,18 +192,10 @@ impl Worker<'_> {
         let descriptor = system.open(at, process, path.as_bytes(), DIRECTORY_ONLY, 0)?;
         let mut names = Vec::new();
         let listed = loop {
-            // Small, so that a directory takes several calls.
-            let mut bytes = [0; 300];
-            match system.readdir(process, descriptor, data(&mut bytes)) {
-                Ok(0) => break Ok(()),
-                Ok(length) => {
-                    let mut rest = &bytes[..length as usize];
-                    while let Some((entry, more)) = Entry::take(rest) {
-                        names.push((String::from_utf8(entry.name.to_vec()).unwrap(), entry.is_directory));
-                        rest = more;
-                    }
-                    assert!(rest.is_empty());
-                }
+            // Few, so that a directory takes several calls.
+            match some_names(system, process, descriptor, 300) {
+                Ok(some) if some.is_empty() => break Ok(()),
+                Ok(some) => names.extend(some),
                 Err(error) => break Err(error),
             }
         };
