@@ -54,6 +54,7 @@ impl Processes {
         {
             rt::log!("process: the account of a process can't be ended: {error:?}");
         }
+        self.places.forget(number);
         entry.clear();
         entry.set_state(State::Free);
         Ok(())
@@ -162,7 +163,7 @@ impl Processes {
         }
     }
 
-    /// Ends address spaces, threads and accounts that were made on this CPU and that no entry knows: the server died before it
+    /// Ends address spaces, threads, accounts and notifications that were made on this CPU and that no entry knows: the server died before it
     /// took their handles down.
     fn end_unknown(&self, here: u32) {
         // Nobody else makes any on this CPU now, so what is not among these is nobody's.
@@ -185,6 +186,11 @@ impl Processes {
             match kind {
                 Some(Kind::AddressSpace) => end_space(handle),
                 Some(Kind::Account) => accounts.push(handle),
+                // Those that it waited by; this life has none here yet.
+                Some(Kind::Notification) => {
+                    let _ = call::destroy(handle);
+                    let _ = call::delete(handle);
+                }
                 Some(Kind::Thread) => drop(call::delete(handle)),
                 _ => {}
             }

@@ -6,7 +6,7 @@
 //!
 //! [`image`] takes programs apart, [`stock`] has the pages that they are loaded into, a part for each CPU, with a copy of
 //! what is only read. [`make`] makes a process, [`end`] takes one apart, also one that an earlier life of this server left
-//! half made. [`service`] is what is asked for, [`names`] knows the servers.
+//! half made. [`service`] is what is asked for, [`waiters`] are those who wait for an end, [`names`] knows the servers.
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 
@@ -19,6 +19,7 @@ mod names;
 mod service;
 mod stock;
 mod table;
+mod waiters;
 
 use core::cell::Cell;
 
@@ -38,6 +39,7 @@ use image::Program;
 use names::Names;
 use stock::{Stock, Texts};
 use table::Tables;
+use waiters::{Places, Waiters};
 
 rt::server!(Processes, 1);
 
@@ -46,6 +48,7 @@ struct Processes {
     block: &'static Block,
     tables: Tables,
     stock: Stock,
+    places: Places,
     programs: Vec<Program>,
     names: Names,
     memory: MemoryClient,
@@ -68,6 +71,7 @@ struct Replica {
     /// Where the next free entry of this CPU's table is looked for.
     next: Cell<usize>,
     texts: Texts,
+    waiters: Waiters,
 }
 
 /// What root gave this server to work with: words of its start block.
@@ -132,6 +136,7 @@ impl Server for Processes {
             block,
             tables,
             stock,
+            places: Places::new(),
             programs,
             names,
             memory: MemoryClient(block.memory),
@@ -146,6 +151,7 @@ impl Server for Processes {
             recovery: Cell::new(Recovery::NotBegun),
             next: Cell::new(0),
             texts: self.stock.find_texts(cpu, &self.tables, &self.programs),
+            waiters: Waiters::new(),
         }
     }
 

@@ -88,21 +88,6 @@ impl Processes {
     }
 }
 
-/// Waits for the end of a thread; it may have ended before. The capability stays.
-fn wait_for(thread: Handle) -> Result<(), Errno> {
-    let joinable = match call::mint(thread, Rights(Rights::USE.0 | Rights::RECEIVE.0), 0) {
-        Ok(joinable) => joinable,
-        Err(error) => return if error == abi::Error::NoMemory { Err(refused(error)) } else { Ok(()) },
-    };
-    let joined = call::join(joinable, 0);
-    // Gone with the thread, unless that had ended before.
-    let _ = call::delete(joinable);
-    match joined {
-        Ok(_) | Err(abi::Error::Destroyed | abi::Error::StaleHandle) => Ok(()),
-        Err(error) => Err(refused(error)),
-    }
-}
-
 impl api::process::Processes for Processes {
     fn lookup(&self, turn: &Turn<'_, Self>, name: Text) -> Result<Handle, Errno> {
         let caller = self.caller(turn)?;
@@ -129,8 +114,7 @@ impl api::process::Processes for Processes {
 
     fn ended(&self, turn: &Turn<'_, Self>, process: u64) -> Result<u64, Errno> {
         let entry = self.child(turn.badge, process)?;
-        wait_for(entry.handle(|entry| &entry.thread).ok_or(Errno::Busy)?)?;
-        Ok(entry.status.load(Ordering::Acquire))
+        self.wait_for_end(turn, process, entry)
     }
 
     fn reap(&self, turn: &Turn<'_, Self>, process: u64) -> Result<(), Errno> {

@@ -89,7 +89,7 @@ pub const SERVERS: [Entry; 5] = [
         drives_serial_port: true,
         ..COMMON
     },
-    // Its workers wait for processes, which all have a capability to call it from their start.
+    // Processes all have a capability to call it from their start.
     Entry {
         name: "process",
         program: "process",

@@ -26,6 +26,7 @@ const CHECKS: &[(&str, u32)] = &[
     ("process/kill", 4),
     ("process/limits", 4),
     ("process/threads", 4),
+    ("process/chain", 2),
     ("process/deep", 8),
     ("process/orphans", 4),
     ("restart/together", 2),
