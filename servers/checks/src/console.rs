@@ -6,10 +6,13 @@ use core::sync::atomic::{AtomicU64, Ordering};
 
 use api::console::{ConsoleClient, LINE_BYTES, Line};
 use rt::call;
+use rt::errno::Errno;
 use rt::layout::MAX_CPUS;
 use rt::service::{Failure, Fate, until_answered, until_served};
 use rt::start::{self, Block};
 use rt::window::{DATA, Slot};
+
+use crate::process::{READ, TAKE, run};
 
 static CONSOLE: AtomicU64 = AtomicU64::new(0);
 /// Pieces that each CPU asked for.
@@ -78,11 +81,44 @@ fn write(cpu: u32) -> Result<(), &'static str> {
     }
 }
 
+fn prompt(number: u64) -> alloc::string::String {
+    alloc::format!("ask {number}> ")
+}
+
+fn find_console(block: &Block) -> bool {
+    let found = crate::restart::lookup(block, "console");
+    found.is_ok_and(|found| {
+        CONSOLE.store(found.0, Ordering::Relaxed);
+        true
+    })
+}
+
+/// Reads a line and ends without taking it; returns the process's status.
+pub fn play_reader(block: &Block, number: u64) -> u64 {
+    let is_read = find_console(block)
+        && matches!(until_answered(|| console().edit(prompt(number).as_bytes())), Ok(Line::Complete(_)));
+    if is_read { 0 } else { 1 }
+}
+
+/// Takes a line that it did not read; returns the process's status.
+pub fn play_thief(block: &Block) -> u64 {
+    let refused = Err(Failure::Refused(Errno::NoEntry));
+    if find_console(block) && until_answered(|| console().take(LINE_BYTES)) == refused { 0 } else { 1 }
+}
+
+/// A line that a process did not take before it ended is not given to the next one, which has its number.
+fn no_legacy(block: &Block) -> Result<(), &'static str> {
+    let next = LINES.load(Ordering::Relaxed) + 1;
+    if run(block, 0, READ, next) != Ok(0) {
+        return Err("a process reads no line");
+    }
+    if run(block, 0, TAKE, 0) == Ok(0) { Ok(()) } else { Err("a process is given the line of a dead one") }
+}
+
 /// Reads the next line, which somebody types who sees its number in the prompt.
 fn read() -> Result<(), &'static str> {
     let next = LINES.load(Ordering::Relaxed) + 1;
-    let prompt = alloc::format!("ask {next}> ");
-    match until_answered(|| console().edit(prompt.as_bytes())) {
+    match until_answered(|| console().edit(prompt(next).as_bytes())) {
         Ok(Line::Complete(_)) => {}
         Ok(_) => return Err("a reader is sent away"),
         Err(_) => return Err("a reader is refused"),
@@ -124,6 +160,7 @@ pub fn restart(block: &'static Block) -> Result<(), &'static str> {
     for (cpu, asked) in ASKED.iter().enumerate().take(block.cpus as usize - 1) {
         rt::log!("console-check: asked {cpu} {}", asked.load(Ordering::Relaxed));
     }
+    no_legacy(block)?;
     let (lines, damaged) = (LINES.load(Ordering::Relaxed), DAMAGED.load(Ordering::Relaxed));
     rt::log!("console-check: {lines} lines read, {damaged} damaged");
     if lines == 0 {

@@ -23,6 +23,8 @@ rt::main!(run);
 type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
 const CHECKS: &[Check] = &[
+    ("memory/contiguous", memory::contiguous),
+    ("memory/heap", memory::heap),
     ("memory/pager", pager::page_in),
     ("process/inherit", process::heirs),
     ("process/kill", process::kill),

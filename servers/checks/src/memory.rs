@@ -1,11 +1,15 @@
 //! The memory server while it is killed: what it gave stays, what it is asked for is done once, and nothing is lost.
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use abi::ThreadOperation;
+use alloc::boxed::Box;
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use api::memory::MemoryClient;
+use rt::call;
 use rt::errno::Errno;
 use rt::service::{Failure, until_answered, until_done};
 use rt::start::Block;
+use rt::thread::{self, Job, Stack};
 
 use crate::left::Books;
 use crate::restart::{end_once, under_load};
@@ -138,4 +142,63 @@ pub fn restart(block: &'static Block) -> Result<(), &'static str> {
         return Err("pages were lost, or found");
     }
     books.compare()
+}
+
+/// Pages that processes can't take in one piece, so that there is always memory for others.
+const RESERVE: u64 = 1024;
+
+/// Takes all memory that it gets, and looks what is left; returns the process's status.
+pub fn play(block: &Block) -> u64 {
+    let memory = MemoryClient(block.memory);
+    if memory.contiguous(u64::MAX).is_ok() || memory.contiguous(0).is_ok() {
+        return crate::process::NOT_REFUSED;
+    }
+    let Ok(mut pages) = memory.free_pages() else { return 1 };
+    while pages != 0 {
+        if memory.contiguous(pages).is_err() {
+            pages /= 2;
+        }
+    }
+    match memory.free_pages() {
+        Ok(left) if left >= RESERVE => 0,
+        left => {
+            rt::log!("pages left: {left:?}");
+            1
+        }
+    }
+}
+
+/// A process can't take all memory, nor ask for more than there can be.
+pub fn contiguous(block: &'static Block) -> Result<(), &'static str> {
+    match crate::process::run(block, 0, crate::process::GREEDY, 0) {
+        Ok(0) => Ok(()),
+        _ => Err("a process can take all memory"),
+    }
+}
+
+static STOP: AtomicBool = AtomicBool::new(false);
+static ALLOCATE: Job = Job { work: allocate, argument: 0, slot: 1 };
+
+fn allocate(_: u64) {
+    while !STOP.load(Ordering::Relaxed) {
+        drop(core::hint::black_box(Box::new(0_u64)));
+    }
+}
+
+/// A thread that is preempted while it has the heap keeps none of a higher priority from it for good.
+pub fn heap(block: &'static Block) -> Result<(), &'static str> {
+    const ROUNDS: u64 = 500;
+    /// Between two allocations, in nanoseconds.
+    const WHILE: u64 = 20_000;
+    // SAFETY: the stack is nobody else's here, and the job stays.
+    let thread = unsafe { thread::start(Stack { cpu: block.cpu, index: 0 }, &raw const ALLOCATE, None) };
+    let thread = thread.map_err(|_| "no thread")?;
+    let low = u64::from(thread::PRIORITY - 1);
+    call::thread_control(thread.handle(), ThreadOperation::Priority, low, None).map_err(|_| "no priority")?;
+    for _ in 0..ROUNDS {
+        call::sleep_until(call::now() + WHILE).map_err(|_| "sleep was refused")?;
+        drop(core::hint::black_box(Box::new(0_u64)));
+    }
+    STOP.store(true, Ordering::Relaxed);
+    if thread.join() == Ok(0) { Ok(()) } else { Err("the thread ended otherwise") }
 }

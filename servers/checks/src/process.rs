@@ -13,10 +13,10 @@ use rt::service::Failure;
 use rt::start::Block;
 use rt::thread::{self, Job, Stack};
 
-use crate::family;
 use crate::left::Left;
 use crate::load::Load;
 use crate::pager;
+use crate::{console, family, memory};
 
 /// This program, and what a process of it is to do: the lower half of its word.
 pub const PROGRAM: &[u8] = b"checks";
@@ -35,8 +35,14 @@ const CROWD: u64 = 7;
 const RAISE: u64 = 8;
 /// It looks what it inherited: so many capabilities as the upper half says, the first to a notification that it may only tell.
 const HEIR: u64 = 9;
+/// It takes as much memory in one piece as it gets.
+pub const GREEDY: u64 = 10;
+/// It reads a line from the console, the one of the upper half, and does not take it.
+pub const READ: u64 = 11;
+/// It takes a line from the console that it has not read.
+pub const TAKE: u64 = 12;
 /// How a process ends that could do what it must not.
-const NOT_REFUSED: u64 = 77;
+pub const NOT_REFUSED: u64 = 77;
 
 /// Where a process grows, and by how many pages.
 const PLACE: u64 = 0x2900_0000_0000;
@@ -89,6 +95,9 @@ pub fn play(block: &'static Block) -> u64 {
         }
         HEIR => inherit(block, number).map_or_else(failed, |()| 0),
         END => number,
+        GREEDY => memory::play(block),
+        READ => console::play_reader(block, number),
+        TAKE => console::play_thief(block),
         PAGED => pager::play(block, number),
         REFUSED => pager::play_refused(block, number),
         role => family::play(block, role, number),

@@ -129,7 +129,14 @@ impl Server for Console {
 
     /// Asked for at each call: processes come and go, and this server is not told.
     fn window(&self, _: &Turn<'_, Self>, badge: u64) -> Option<u64> {
-        until_answered(|| self.memory.window_of(badge)).ok().map(object_address)
+        self.window_of(badge).ok().map(object_address)
+    }
+}
+
+impl Console {
+    /// The object that is a process's window, whose number no other process's has, also not one of the same number.
+    fn window_of(&self, badge: u64) -> Result<u64, Errno> {
+        until_answered(|| self.memory.window_of(badge)).map_err(|_| Errno::NoProcess)
     }
 }
 
@@ -150,22 +157,24 @@ impl api::console::Console for Console {
     }
 
     fn edit(&self, turn: &Turn<'_, Self>, prompt: Text) -> Result<Line, Errno> {
+        let window = self.window_of(turn.badge)?;
         let mut terminal = TERMINAL.lock();
         let terminal = made(&mut terminal)?;
         if !terminal.may_read(turn.badge) {
             return Err(Errno::NotPermitted);
         }
         // It was not told of that one: this server died, or the caller did not take it.
-        if let Some(length) = terminal.kept.fresh_line(turn.badge) {
+        if let Some(length) = terminal.kept.fresh_line(window) {
             return Ok(Line::Complete(length));
         }
-        terminal.edit(keep(turn.badge).map_err(|_| Errno::NoMemory)?, prompt.bytes());
+        terminal.edit(keep(turn.badge).map_err(|_| Errno::NoMemory)?, window, prompt.bytes());
         // Nobody hears it: the caller is kept.
         Ok(Line::End)
     }
 
     fn take(&self, turn: &Turn<'_, Self>, data: Data) -> Result<u64, Errno> {
-        let line = made(&mut TERMINAL.lock())?.kept.take_line(turn.badge).ok_or(Errno::NoEntry)?;
+        let window = self.window_of(turn.badge)?;
+        let line = made(&mut TERMINAL.lock())?.kept.take_line(window).ok_or(Errno::NoEntry)?;
         let length = line.len().min(data.length).min(LINE_BYTES);
         // SAFETY: within the caller's slot, as in `write`.
         unsafe { ptr::copy_nonoverlapping(line.as_ptr(), data.start, length) };

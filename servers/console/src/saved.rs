@@ -89,6 +89,7 @@ const TAKEN: u32 = 2;
 struct KeptLine {
     state: AtomicU32,
     length: AtomicU32,
+    /// The reader's window: numbers of processes are used again.
     reader: AtomicU64,
     /// The number of the typed byte behind it.
     end: AtomicU64,
@@ -122,7 +123,7 @@ pub struct Kept {
 
 // SAFETY: atomic words all through, for which zeroes and whatever an earlier life left are valid.
 unsafe impl rt::saved::Saved for Kept {
-    const VERSION: u64 = 1;
+    const VERSION: u64 = 2;
 }
 
 impl Kept {
@@ -134,7 +135,7 @@ impl Kept {
         }
     }
 
-    /// The input up to number `end` has become a line of `reader`'s. It takes the place of the line before it.
+    /// The input up to number `end` has become a line of the process's with the window `reader`. It takes the place of the line before it.
     pub fn add_line(&self, reader: u64, line: &[u8], end: u64) {
         // The oldest one goes where there is no room: its reader had the time of many lines to take it.
         let age = |kept: &&KeptLine| match kept.state() {

@@ -31,9 +31,9 @@ struct Waiter {
 }
 
 impl Waiter {
-    /// Answers it. If it does not wait any more, there is nobody to tell.
-    fn answer(self, words: [u64; 4]) {
-        let _ = call::reply(self.reply, 0, words);
+    /// Answers it; false if it does not wait any more.
+    fn answer(self, words: [u64; 4]) -> bool {
+        call::reply(self.reply, 0, words).is_ok()
     }
 }
 
@@ -53,6 +53,8 @@ pub struct Terminal {
     in_row: bool,
     editor: Editor,
     reader: Option<Waiter>,
+    /// What no other process has, also not a later one of the reader's number.
+    reader_window: u64,
     /// The number of the typed byte that the editor gets next.
     next: u64,
     /// Who waits for Ctrl-C.
@@ -76,6 +78,7 @@ impl Terminal {
             in_row: kept.output.last().is_some_and(|byte| byte != b'\n'),
             editor: Editor::new(LINE_BYTES),
             reader: None,
+            reader_window: 0,
             next: kept.input.first(),
             waiting: Vec::new(),
         }
@@ -133,8 +136,9 @@ impl Terminal {
         owner == 0 || owner == badge || self.kept.is_in_foreground(badge)
     }
 
-    /// Lets a kept caller edit a line.
-    pub fn edit(&mut self, (badge, reply): (u64, Handle), prompt: &[u8]) {
+    /// Lets a kept caller, which has this window, edit a line.
+    pub fn edit(&mut self, (badge, reply): (u64, Handle), window: u64, prompt: &[u8]) {
+        self.reader_window = window;
         if let Some(before) = self.reader.replace(Waiter { badge, reply }) {
             self.show(b"\n");
             self.kept.input.drop_below(self.next);
@@ -219,18 +223,19 @@ impl Terminal {
         self.waiting.retain(|waiter| {
             let is_meant = kept.is_in_foreground(waiter.badge);
             if is_meant {
-                waiter.answer([0; 4]);
-                told = true;
+                told |= waiter.answer([0; 4]);
             }
             !is_meant
         });
         if told {
             return;
         }
-        match self.waiting.iter().position(|waiter| waiter.badge == kept.owner()) {
-            Some(owner) => self.waiting.swap_remove(owner).answer([0; 4]),
-            None => kept.is_interrupted.store(true, Ordering::Release),
+        while let Some(owner) = self.waiting.iter().position(|waiter| waiter.badge == kept.owner()) {
+            if self.waiting.swap_remove(owner).answer([0; 4]) {
+                return;
+            }
         }
+        kept.is_interrupted.store(true, Ordering::Release);
     }
 
     /// The reader's next byte.
@@ -244,9 +249,7 @@ impl Terminal {
             Some(Event::End) => Line::End,
             Some(Event::Line(line)) => {
                 let length = line.len();
-                if let Some(reader) = self.reader {
-                    self.kept.add_line(reader.badge, &line, self.next);
-                }
+                self.kept.add_line(self.reader_window, &line, self.next);
                 Line::Complete(length)
             }
         };
@@ -277,10 +280,14 @@ impl Terminal {
             self.kept.output.drop_below(self.kept.output.end());
         }
         if self.has_room() {
-            self.writers.drain(..).for_each(|writer| writer.answer([0; 4]));
+            for writer in self.writers.drain(..) {
+                writer.answer([0; 4]);
+            }
         }
         if self.kept.output.is_empty() {
-            self.drainers.drain(..).for_each(|waiter| waiter.answer([0; 4]));
+            for waiter in self.drainers.drain(..) {
+                waiter.answer([0; 4]);
+            }
         }
     }
 }

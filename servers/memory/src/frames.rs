@@ -118,9 +118,12 @@ impl Frames {
         pool.ranges[range] = Some(Range { bits, first: 0 });
     }
 
-    /// Takes so many neighbouring frames.
-    pub fn take_run(&self, count: u64) -> Option<Frame> {
+    /// Takes so many neighbouring frames, if at least `rest` others are left.
+    pub fn take_run(&self, count: u64, rest: u64) -> Option<Frame> {
         let mut pool = self.0.lock();
+        if pool.count.checked_sub(count).is_none_or(|left| left < rest) {
+            return None;
+        }
         for index in 0..RANGES {
             let Some(range) = &mut pool.ranges[index] else { continue };
             if let Some(first) = range.find_run(count) {

@@ -7,6 +7,7 @@ use abi::{Error, Handle};
 use api::badge;
 use rt::errno::Errno;
 
+use crate::frames::MOST_PAGES;
 use crate::log::Log;
 use crate::object::Object;
 use crate::outside::Outside;
@@ -14,6 +15,9 @@ use crate::pager::Pager;
 use crate::region::{RegionState, Shape};
 use crate::replica::Replica;
 use crate::state::Process;
+
+/// Pages that processes can't take in one piece: there is always memory for whoever maps what it was promised.
+const RESERVE: u64 = if cfg!(test) { 0 } else { 2048 };
 
 /// Who asks, and on which CPU.
 #[derive(Clone, Copy, Debug)]
@@ -174,13 +178,18 @@ impl<O: Outside> Pager<O> {
         Ok(())
     }
 
-    /// A capability of the caller's to pages in one piece.
+    /// A capability of the caller's to pages in one piece; processes leave some for others.
     pub fn contiguous(&self, caller: Caller<'_>, pages: u64) -> Result<Handle, Errno> {
+        // Each range is of fewer.
+        if !(1..=MOST_PAGES).contains(&pages) {
+            return Err(Errno::Invalid);
+        }
+        let rest = if caller.process < badge::FIRST_USER { 0 } else { RESERVE };
         let _ending = self.life.index.lock(caller.process)?;
         let space = self.process(caller.process)?.space().ok_or(Errno::NoProcess)?;
         let changing = self.life.pieces.lock();
         let piece = self.state.pieces.iter().find(|piece| piece.is_free()).ok_or(Errno::NoMemory)?;
-        let first = self.life.frames.take_run(pages).ok_or(Errno::NoMemory)?;
+        let first = self.life.frames.take_run(pages, rest).ok_or(Errno::NoMemory)?;
         self.life.index.count_piece(caller.process);
         piece.enter(caller.process, first, pages);
         drop(changing);

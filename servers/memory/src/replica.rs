@@ -99,7 +99,7 @@ impl Replica {
         }
         let log = match self.empty.pop() {
             Some(log) => log,
-            None => self.new_log(pager, || frames.take_run(1))?,
+            None => self.new_log(pager, || frames.take_run(1, 0))?,
         };
         self.stock.push(log);
         // Those that were in use come last, and once more.

@@ -17,6 +17,8 @@ use crate::{call, here};
 const LEAST: u32 = 4;
 /// Kinds of blocks: the largest has half an arena.
 const CLASSES: usize = 28;
+/// How long a thread rests before it looks again whether the arena is free, in nanoseconds.
+const REST: u64 = 20_000;
 
 /// What is at the start of an arena.
 #[repr(C, align(4096))]
@@ -52,7 +54,10 @@ fn with_arena<R>(work: impl FnOnce(&mut Arena, u64) -> R) -> R {
     // SAFETY: the arena's header is at its start, zeroed at first, which is valid; its atomic is shared.
     let busy = unsafe { &(*arena).busy };
     while busy.swap(1, Ordering::Acquire) != 0 {
-        call::yield_now();
+        // Who has it is of this CPU and was preempted. Yielding lets only threads run that are as urgent as this one.
+        if call::sleep_until(call::now() + REST).is_err() {
+            call::yield_now();
+        }
     }
     // SAFETY: whoever set `busy` has the arena to itself.
     let result = work(unsafe { &mut *arena }, base);

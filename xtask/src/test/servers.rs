@@ -21,6 +21,8 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
 const RESTARTS: &[&str] = &["echo", "files", "memory", "process"];
 /// Its other checks, and their CPUs.
 const CHECKS: &[(&str, u32)] = &[
+    ("memory/contiguous", 2),
+    ("memory/heap", 1),
     ("memory/pager", 4),
     ("process/inherit", 4),
     ("process/kill", 4),
