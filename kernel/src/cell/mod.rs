@@ -66,12 +66,49 @@ pub struct Cell {
     pub is_taking_apart: bool,
     /// Those that are next.
     pub ended: *const Space,
+    /// Programs with threads on this CPU, each at a place that follows from its address, as far as that was free. What is here
+    /// can't end while this CPU works for somebody else's program.
+    residents: [*const Space; RESIDENTS],
     /// Interrupts of devices that this CPU took.
     pub device_interrupts: u64,
     /// Interrupts from other CPUs that it took.
     pub cpu_interrupts: u64,
     /// Their task state tells the end of the running thread's register frame.
     segments: Segments,
+}
+
+/// Places for programs that have threads on a CPU.
+const RESIDENTS: usize = 64;
+
+impl Cell {
+    #[inline]
+    fn resident(&mut self, space: &Space) -> &mut *const Space {
+        let line = core::ptr::from_ref(space).addr() / align_of::<Space>();
+        &mut self.residents[(line ^ (line / RESIDENTS)) % RESIDENTS]
+    }
+
+    /// `space` has its first thread on this CPU.
+    pub fn add_resident(&mut self, space: &Space) {
+        let place = self.resident(space);
+        if place.is_null() {
+            *place = space;
+        }
+    }
+
+    /// `space` has no thread on this CPU any more.
+    pub fn remove_resident(&mut self, space: &Space) {
+        let place = self.resident(space);
+        if core::ptr::eq(*place, space) {
+            *place = core::ptr::null();
+        }
+    }
+
+    /// Whether it is known that `space` has threads on this CPU, which only this CPU ends: so it needs no hold as long as
+    /// this CPU ends none. If not, it may have some all the same.
+    #[inline]
+    pub fn has_resident(&mut self, space: &Space) -> bool {
+        core::ptr::eq(*self.resident(space), space)
+    }
 }
 
 /// True when the calling CPU has a cell.
@@ -140,6 +177,7 @@ impl Cell {
                 tended: Tended::new(),
                 has_lock: false,
                 is_taking_apart: false,
+                residents: [core::ptr::null(); RESIDENTS],
                 ended: ptr::null(),
                 device_interrupts: 0,
                 cpu_interrupts: 0,

@@ -243,6 +243,7 @@ impl Space {
         let local = self.local(cell)?;
         if local.threads.is_null() {
             self.users.fetch_add(1, Ordering::AcqRel);
+            cell.add_resident(self);
         }
         thread.root = &raw const local.root;
         thread.sibling = local.threads;
@@ -270,6 +271,7 @@ impl Space {
             return false;
         }
         let root = local.root.value();
+        cell.remove_resident(self);
         reply::abandon_all(cell, self);
         // A table is loaded only where threads of the space are: who takes it apart relies on that.
         cell.leave_root(root);

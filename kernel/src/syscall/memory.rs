@@ -58,8 +58,9 @@ pub fn with_space<R>(
     if !capability.rights.contain(Rights::USE) {
         return Err(Error::NoRight);
     }
-    if core::ptr::eq(space, own) {
-        return work(cell, own);
+    // Its threads here keep it: `work` is for another program, and ends none of them.
+    if core::ptr::eq(space, own) || cell.has_resident(space) {
+        return work(cell, space);
     }
     if !space.try_hold(cell, tag) {
         return Err(Error::Destroyed);
