@@ -3,6 +3,7 @@
 use alloc::alloc::{alloc, dealloc};
 use core::alloc::Layout;
 use core::ptr::NonNull;
+use core::sync::atomic::{AtomicU8, Ordering};
 
 use rt::errno::Errno;
 use smp::CpuId;
@@ -39,6 +40,18 @@ pub trait Outside: Sync + 'static {
     /// The content that comes behind `last`, or the first one for 0, whether or not it is known to the file system: one that
     /// was made just before the server died is not.
     fn next_content(&self, last: u64) -> Option<u64>;
+
+    /// Touches bytes of a content that are going to be written, so that their pages are there.
+    ///
+    /// # Safety
+    /// They are within the content.
+    unsafe fn touch(&self, start: *mut u8, length: usize) {
+        let pages = (0..length).step_by(abi::PAGE as usize).chain(length.checked_sub(1));
+        for offset in pages {
+            // SAFETY: the caller's; others may change it at the same time, and this changes nothing.
+            unsafe { AtomicU8::from_ptr(start.add(offset)) }.fetch_or(0, Ordering::Relaxed);
+        }
+    }
 
     /// What all CPUs share of what outlives the file system: zeroes, or what an earlier one left.
     fn shared_part(&self) -> &'static SharedPart;

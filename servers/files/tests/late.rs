@@ -3,7 +3,7 @@
 
 mod common;
 
-use api::files::{CREATE, READ_WRITE};
+use api::files::{CREATE, READ_WRITE, WRITE_ONLY};
 use common::host::{Moment, at_next, forget_planned, is_all_done};
 use common::{Host, Life, data};
 use rt::errno::Errno;
@@ -148,6 +148,18 @@ fn a_map_of_what_was_closed_while_it_waited_is_refused() {
     let shown = system.map(at, process, descriptor, |_| panic!("what was ended is shown"));
     assert_eq!(shown, Err(Errno::BadDescriptor));
     assert_eq!(system.outside.contents(), 0);
+}
+
+#[test]
+fn what_is_open_for_one_thing_only_is_not_mapped() {
+    let Life { system, at } = Life::new(&Host::default(), 1);
+    let at = at[0];
+    let process = system.attach(at, ONE, 0, None, None).unwrap();
+    for flags in [CREATE, CREATE | WRITE_ONLY] {
+        let descriptor = system.open(at, process, b"/file", flags, 0o644).unwrap();
+        let shown = system.map(at, process, descriptor, |_| panic!("a map can be read and written"));
+        assert_eq!(shown, Err(Errno::Access));
+    }
 }
 
 #[test]

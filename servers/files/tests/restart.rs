@@ -3,9 +3,11 @@
 mod common;
 
 use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use api::files::{CREATE, DIRECTORY_ONLY, READ_WRITE};
-use common::{Host, Life, process, some_names};
+use common::host::{Ended, Moment, at_next};
+use common::{Host, Life, data, process, some_names};
 
 const NAMES: usize = 600;
 /// Bytes of names that are read at a time: few names.
@@ -43,4 +45,22 @@ fn whoever_reads_a_directory_over_a_restart_finds_all_names_that_were_there_all_
     let stayed = (NAMES / 2..NAMES - 2).chain([NAMES - 1]);
     let expected: BTreeSet<_> = stayed.map(|name| (format!("f{name:03}"), false)).collect();
     assert_eq!(seen, expected);
+}
+
+#[test]
+fn a_write_for_which_there_is_no_memory_is_not_made_again_by_the_next_life() {
+    let host = Host::default();
+    let Life { system, at } = Life::new(&host, 1);
+    let writer = process(system, at[0]);
+    let file = system.open(at[0], writer, b"/file", CREATE | READ_WRITE, 0o644).unwrap();
+    system.pwrite(at[0], writer, file, 0, data(&mut [1; 8])).unwrap();
+    // The pager refuses a page: that is the server's end.
+    at_next(Moment::Touching, || resume_unwind(Box::new(Ended)));
+    let written = catch_unwind(AssertUnwindSafe(|| system.pwrite(at[0], writer, file, 0, data(&mut [2; 8]))));
+    assert!(written.is_err());
+    let Life { system, at } = Life::new(&host, 1);
+    let (_, writer) = system.processes()[0];
+    let mut bytes = [0; 8];
+    assert_eq!(system.pread(at[0], writer, file, 0, data(&mut bytes)), Ok(8));
+    assert_eq!(bytes, [1; 8], "the next life would touch that page again, and end, too");
 }

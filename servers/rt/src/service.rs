@@ -236,8 +236,11 @@ pub trait Argument {
     /// Puts it into a request.
     fn give(given: Self::Given<'_>, request: &mut Request);
 
-    /// Takes it from a request; `None` if it is malformed.
-    fn take(arguments: &mut Arguments) -> Option<Self::Taken>;
+    /// Takes it from a request.
+    ///
+    /// # Errors
+    /// [`Errno::Invalid`] if it is malformed; [`Errno::NameTooLong`].
+    fn take(arguments: &mut Arguments) -> Result<Self::Taken, Errno>;
 }
 
 /// What can be the value of an operation.
@@ -261,8 +264,8 @@ macro_rules! numbers {
             }
 
             #[inline(always)]
-            fn take(arguments: &mut Arguments) -> Option<$number> {
-                <$number>::try_from(arguments.word()).ok()
+            fn take(arguments: &mut Arguments) -> Result<$number, Errno> {
+                <$number>::try_from(arguments.word()).map_err(|_| Errno::Invalid)
             }
         }
 
@@ -302,8 +305,8 @@ impl Argument for Handle {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Option<Handle> {
-        Some(Handle(arguments.word()))
+    fn take(arguments: &mut Arguments) -> Result<Handle, Errno> {
+        Ok(Handle(arguments.word()))
     }
 }
 
@@ -351,16 +354,19 @@ impl Argument for Text {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Option<Text> {
+    fn take(arguments: &mut Arguments) -> Result<Text, Errno> {
         let word = arguments.word();
         let (offset, length) = ((word >> 32) as usize, (word & u64::from(u32::MAX)) as usize);
-        let slot = arguments.slot?;
-        if length > TEXT || offset > DATA - TEXT {
-            return None;
+        let slot = arguments.slot.ok_or(Errno::Invalid)?;
+        if offset > DATA - TEXT {
+            return Err(Errno::Invalid);
+        }
+        if length > TEXT {
+            return Err(Errno::NameTooLong);
         }
         let mut text = Text { bytes: [0; TEXT], length };
         slot.read(offset, &mut text.bytes[..length]);
-        Some(text)
+        Ok(text)
     }
 }
 
@@ -387,12 +393,12 @@ impl Argument for Data {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Option<Data> {
+    fn take(arguments: &mut Arguments) -> Result<Data, Errno> {
         let length = arguments.word() as usize;
-        if length > DATA_BYTES {
-            return None;
+        match arguments.slot {
+            Some(slot) if length <= DATA_BYTES => Ok(Data { start: slot.data(), length }),
+            _ => Err(Errno::Invalid),
         }
-        Some(Data { start: arguments.slot?.data(), length })
     }
 }
 
@@ -431,8 +437,9 @@ macro_rules! interface {
                     $($number => {
                         #[allow(unused_mut, unused_variables, reason = "an operation may have no arguments")]
                         let mut arguments = Arguments::new(words, $crate::server::Server::slot(self, turn, words[0]));
-                        $(let Some($argument) = <$Type as Argument>::take(&mut arguments) else {
-                            return Answer::refused(Errno::Invalid);
+                        $(let $argument = match <$Type as Argument>::take(&mut arguments) {
+                            Ok(argument) => argument,
+                            Err(why) => return Answer::refused(why),
                         };)*
                         Answer::of(<Self as $Service>::$name(self, turn, $($argument),*), arguments.slot)
                     })*

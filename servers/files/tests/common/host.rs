@@ -122,6 +122,12 @@ impl Outside for Host {
         self.0.parts.lock().unwrap().entry(cpu.index()).or_insert_with(zeroed)
     }
 
+    unsafe fn touch(&self, _: *mut u8, length: usize) {
+        if length > 0 {
+            come(Moment::Touching);
+        }
+    }
+
     fn step(&self) {
         come(Moment::Storing);
         let less = |steps: u64| (steps != NEVER).then(|| steps.saturating_sub(1));
@@ -138,6 +144,8 @@ pub enum Moment {
     Blocked,
     /// It is about to copy what is in a content, or to change it.
     Copying,
+    /// It touches what it is about to write.
+    Touching,
     /// It is about to store something that outlives it.
     Storing,
 }
