@@ -5,8 +5,8 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use api::files::{CREATE, READ_WRITE, Room};
-use common::{Host, Life, Op, Random, SLOTS, Value, Worker, process};
+use api::files::{CREATE, READ_WRITE, Room, TRUNCATE};
+use common::{Host, Life, Op, Random, SLOTS, Value, Worker, data, process};
 use files::{At, FILES, FileSystem};
 use rt::errno::Errno;
 use smp::CpuId;
@@ -243,4 +243,23 @@ fn an_empty_file_system_holds_as_many_files_of_any_kind_on_any_cpu() {
         }
         (0..made).for_each(|gone| system.rmdir(at[2], format!("/d{gone}").as_bytes()).unwrap());
     }
+}
+
+#[test]
+fn an_open_for_which_there_is_no_descriptor_makes_and_empties_nothing() {
+    let Life { system, at } = Life::new(&Host::default(), 1);
+    let (at, opener) = (at[0], process(system, at[0]));
+    let first = system.open(at, opener, b"/full", MAKE, 0o644).unwrap();
+    assert_eq!(system.pwrite(at, opener, first, 0, data(&mut [1; 8])), Ok(8));
+    while system.open(at, opener, b"/full", 0, 0).is_ok() {}
+    for path in [&b"/full"[..], b"/new"] {
+        let refused = system.open(at, opener, path, MAKE | TRUNCATE, 0o644);
+        assert_eq!(refused, Err(Errno::TooManyDescriptors));
+    }
+    assert_eq!(system.stat(at, b"/full").unwrap().size, 8);
+    assert_eq!(system.stat(at, b"/new"), Err(Errno::NoEntry));
+    // With a descriptor again both are done.
+    system.close(at, opener, first).unwrap();
+    assert!(system.open(at, opener, b"/full", MAKE | TRUNCATE, 0o644).is_ok());
+    assert_eq!(system.stat(at, b"/full").unwrap().size, 0);
 }
