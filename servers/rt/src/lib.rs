@@ -1,12 +1,13 @@
 //! The user runtime: what every program that runs on the kernel links.
 //!
-//! [`main!`] makes a function a program's start, [`server!`] a type a server; [`call`] has the system calls;
-//! [`log!`] writes to the early console. A panic logs its message and ends the program.
+//! [`main!`] makes a function a program's start, [`server!`] a type a server ([`start`], which also has what a program is
+//! given); [`call`] has the system calls, [`memory`], [`program`] and [`io`] those about memory, other programs and devices;
+//! [`log!`] writes to the early console. A panic logs its message and ends the program. [`here`] is what a thread knows of
+//! itself, [`layout`] says where things are in every program.
 //!
-//! For clients: [`service`] (typed calls from one description of a service), [`window`] (what does not fit in a
-//! message), [`items`] (a capability that goes with one), [`thread`], [`mutex`], [`pipe`], [`heap`]. For servers besides: [`mod@server`] (a replica a CPU), [`saved`]
-//! (what outlives the server), [`archive`]. [`layout`] says where things
-//! are in every program.
+//! For clients: [`service`] (typed calls from one description of a service) and [`errno`] (why one was refused), [`window`]
+//! (what does not fit in a message), [`items`] (a capability that goes with one), [`thread`], [`mutex`], [`pipe`], [`heap`].
+//! For servers besides: [`mod@server`] (a replica a CPU), [`saved`] (what outlives the server), [`archive`].
 #![no_std]
 
 extern crate alloc;
