@@ -35,8 +35,8 @@ impl Argument for Name {
         given.0.into_iter().for_each(|word| request.word(word));
     }
 
-    fn take(arguments: &mut Arguments) -> Result<Self, rt::errno::Errno> {
-        Ok(Self([arguments.word(), arguments.word()]))
+    fn take(arguments: &mut Arguments) -> Option<Self> {
+        Some(Self([arguments.word(), arguments.word()]))
     }
 }
 

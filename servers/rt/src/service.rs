@@ -236,11 +236,14 @@ pub trait Argument {
     /// Puts it into a request.
     fn give(given: Self::Given<'_>, request: &mut Request);
 
-    /// Takes it from a request.
-    ///
-    /// # Errors
-    /// [`Errno::Invalid`] if it is malformed; [`Errno::NameTooLong`].
-    fn take(arguments: &mut Arguments) -> Result<Self::Taken, Errno>;
+    /// Takes it from a request; `None` if it is malformed.
+    fn take(arguments: &mut Arguments) -> Option<Self::Taken>;
+
+    /// Why `take` has just taken nothing: asked then only, so that nobody else pays for the reason.
+    #[cold]
+    fn refusal(_: &Arguments) -> Errno {
+        Errno::Invalid
+    }
 }
 
 /// What can be the value of an operation.
@@ -264,8 +267,8 @@ macro_rules! numbers {
             }
 
             #[inline(always)]
-            fn take(arguments: &mut Arguments) -> Result<$number, Errno> {
-                <$number>::try_from(arguments.word()).map_err(|_| Errno::Invalid)
+            fn take(arguments: &mut Arguments) -> Option<$number> {
+                <$number>::try_from(arguments.word()).ok()
             }
         }
 
@@ -305,8 +308,8 @@ impl Argument for Handle {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Result<Handle, Errno> {
-        Ok(Handle(arguments.word()))
+    fn take(arguments: &mut Arguments) -> Option<Handle> {
+        Some(Handle(arguments.word()))
     }
 }
 
@@ -354,19 +357,23 @@ impl Argument for Text {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Result<Text, Errno> {
+    fn take(arguments: &mut Arguments) -> Option<Text> {
         let word = arguments.word();
         let (offset, length) = ((word >> 32) as usize, (word & u64::from(u32::MAX)) as usize);
-        let slot = arguments.slot.ok_or(Errno::Invalid)?;
-        if offset > DATA - TEXT {
-            return Err(Errno::Invalid);
-        }
-        if length > TEXT {
-            return Err(Errno::NameTooLong);
+        let slot = arguments.slot?;
+        if length > TEXT || offset > DATA - TEXT {
+            return None;
         }
         let mut text = Text { bytes: [0; TEXT], length };
         slot.read(offset, &mut text.bytes[..length]);
-        Ok(text)
+        Some(text)
+    }
+
+    #[cold]
+    fn refusal(arguments: &Arguments) -> Errno {
+        let word = arguments.used.checked_sub(1).and_then(|last| arguments.words.get(last));
+        let is_long = word.is_some_and(|word| (word & u64::from(u32::MAX)) as usize > TEXT);
+        if is_long { Errno::NameTooLong } else { Errno::Invalid }
     }
 }
 
@@ -393,12 +400,12 @@ impl Argument for Data {
     }
 
     #[inline(always)]
-    fn take(arguments: &mut Arguments) -> Result<Data, Errno> {
+    fn take(arguments: &mut Arguments) -> Option<Data> {
         let length = arguments.word() as usize;
-        match arguments.slot {
-            Some(slot) if length <= DATA_BYTES => Ok(Data { start: slot.data(), length }),
-            _ => Err(Errno::Invalid),
+        if length > DATA_BYTES {
+            return None;
         }
+        Some(Data { start: arguments.slot?.data(), length })
     }
 }
 
@@ -437,9 +444,8 @@ macro_rules! interface {
                     $($number => {
                         #[allow(unused_mut, unused_variables, reason = "an operation may have no arguments")]
                         let mut arguments = Arguments::new(words, $crate::server::Server::slot(self, turn, words[0]));
-                        $(let $argument = match <$Type as Argument>::take(&mut arguments) {
-                            Ok(argument) => argument,
-                            Err(why) => return Answer::refused(why),
+                        $(let Some($argument) = <$Type as Argument>::take(&mut arguments) else {
+                            return Answer::refused(<$Type as Argument>::refusal(&arguments));
                         };)*
                         Answer::of(<Self as $Service>::$name(self, turn, $($argument),*), arguments.slot)
                     })*

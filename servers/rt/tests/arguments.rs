@@ -9,7 +9,9 @@ fn taken(length: usize) -> Result<usize, Errno> {
     let window = vec![0_u64; SLOT as usize / size_of::<u64>()];
     // SAFETY: a window of one slot, of which no other is used.
     let slot = unsafe { Slot::new(window.as_ptr() as u64, 0) };
-    Text::take(&mut Arguments::new([0, length as u64, 0, 0], Some(slot))).map(|text| text.bytes().len())
+    let mut arguments = Arguments::new([0, length as u64, 0, 0], Some(slot));
+    let text = Text::take(&mut arguments).ok_or_else(|| Text::refusal(&arguments));
+    text.map(|text| text.bytes().len())
 }
 
 #[test]
