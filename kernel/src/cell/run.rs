@@ -5,6 +5,7 @@ use core::ptr;
 use super::Cell;
 use crate::arch::{cpu, entry, time};
 use crate::hooks;
+use crate::ipc::turn;
 use crate::mem::kernel_space;
 use crate::mem::shootdown::{self, Hardware};
 use crate::object::retire;
@@ -64,12 +65,21 @@ impl Cell {
         self.ready.highest().is_some_and(|highest| highest > priority)
     }
 
+    /// Whether the running `thread` gives way to one of higher priority that is ready.
+    fn gives_way(&mut self, thread: &mut Thread) -> bool {
+        if !self.has_ready_above(thread.priority) {
+            return false;
+        }
+        turn::lend_own(self, thread);
+        self.has_ready_above(thread.priority)
+    }
+
     /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
     /// the running thread's system call returns.
     #[inline]
     pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
         let running = self.running();
-        if self.ready.highest().is_some_and(|highest| highest > running.priority) {
+        if self.gives_way(running) {
             running.set_result(result);
             self.make_ready(running);
             return crate::syscall::Return::switch(self.next_thread());
@@ -173,12 +183,8 @@ impl Cell {
         // `serve_others` only marks the running one.
         let thread = unsafe { &mut *thread };
         let slice_is_over = self.slice_end != 0 && time::now() >= self.slice_end;
-        let highest = self.ready.highest();
-        let give_way = match highest {
-            Some(highest) if highest > thread.priority => true,
-            Some(highest) => slice_is_over && highest == thread.priority,
-            None => false,
-        };
+        let gives_way =
+            self.gives_way(thread) || slice_is_over && self.ready.highest() == Some(thread.priority);
         if thread.notes.contains(Notes::DYING) || thread.space.is_dead() {
             self.end_thread(thread, 0);
             return self.next_thread();
@@ -187,7 +193,7 @@ impl Cell {
             thread.state = State::Stopped;
             return self.next_thread();
         }
-        if give_way {
+        if gives_way {
             self.make_ready(thread);
             return self.next_thread();
         }

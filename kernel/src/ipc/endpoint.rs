@@ -33,6 +33,8 @@ pub struct Template {
     pub stack_size: u64,
     /// Workers that a CPU may have.
     pub workers: u32,
+    /// The priority of whoever made the endpoint: see [`super::turn::lend_own`].
+    pub priority: u8,
 }
 
 /// Where a server is called. No field is written after it was made.
@@ -94,7 +96,7 @@ impl Endpoint {
         space: &'static Space,
         template: Template,
     ) -> Result<&'static Self, Error> {
-        let Template { entry, stacks, stack_size, workers } = template;
+        let Template { entry, stacks, stack_size, workers, .. } = template;
         let all = stack_size.checked_mul(workers.into()).and_then(|n| n.checked_mul(cpu_count().into()));
         let end = all.and_then(|length| stacks.checked_add(length)).ok_or(Error::BadArgument)?;
         let plausible = (1..=MOST_WORKERS).contains(&workers) && stack_size >= 1024 && stack_size % 16 == 0;

@@ -116,6 +116,16 @@ fn lend(cell: &mut Cell, mut holder: *mut Thread, priority: u8) {
     }
 }
 
+/// Lets `thread`, which is about to give way to one of higher priority, run with its server's priority if it is a worker.
+/// It may hold what workers on other CPUs spin for, who can't help it: on its caller's priority alone it would keep all of
+/// them waiting for as long as that thread likes to run (the same paper's priority ceiling).
+pub fn lend_own(cell: &mut Cell, thread: &mut Thread) {
+    // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
+    if let Some(replica) = unsafe { thread.replica.as_ref() } {
+        lend(cell, thread, replica.endpoint.template.priority);
+    }
+}
+
 /// The same for whomever `thread` waits for, which was given another priority.
 pub fn lend_on(cell: &mut Cell, thread: &Thread) {
     lend(cell, waits_for(thread), thread.priority);

@@ -21,7 +21,8 @@ pub fn create(cell: &mut Cell, kind: u64, arguments: [u64; 4]) -> Result<u64, Er
         Kind::Endpoint => {
             let [server, entry, stacks, shape] = arguments;
             let (stack_size, workers) = (shape & u64::from(u32::MAX), (shape >> 32) as u32);
-            let template = Template { entry, stacks, stack_size, workers };
+            let priority = cell.running().priority;
+            let template = Template { entry, stacks, stack_size, workers, priority };
             let make = |cell: &mut Cell, server| Endpoint::create(cell, server, template);
             let endpoint = memory::with_space(cell, Handle(server), make)?;
             cap::insert_or_end(cell, &space.table, endpoint, endpoint.tag)?

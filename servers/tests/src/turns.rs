@@ -1,8 +1,9 @@
 //! Who waits for a server's replica waits for those before it, and never for a thread of lower priority that only spins: the
-//! worker that has the replica runs with the priority of whoever waits for it.
+//! worker that has the replica runs with the priority of whoever waits for it, and is preempted only by who is above its
+//! server.
 
 use abi::{Handle, ThreadOperation, fault, initial};
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 use rt::memory;
 
@@ -14,6 +15,8 @@ use crate::threads::PRIORITY;
 const LOW: u8 = PRIORITY - 2;
 const MIDDLE: u8 = PRIORITY - 1;
 const HIGH: u8 = PRIORITY;
+/// Of servers that lend their workers nothing.
+const LOWEST: u8 = LOW - 1;
 /// How long the one in between spins: whoever waits for it waits too long.
 const FOREVER: u64 = 10_000 * MILLISECOND;
 const SHORT: u64 = 10 * MILLISECOND;
@@ -32,6 +35,9 @@ const SPIN_ON: u64 = 7;
 /// Touches the other server's page.
 const TOUCH: u64 = 5;
 
+/// Spins, and holds meanwhile what others spin for.
+const HOLD: u64 = 6;
+
 /// A page that the other server pages in, by this badge.
 const AREA: u64 = 0x5e_0000_0000;
 const PAGER: u64 = 9;
@@ -39,8 +45,12 @@ const PAGER: u64 = 9;
 static WORKER_STACKS: Stacks = Stacks::new(WORKERS as usize);
 static THREAD_STACKS: Stacks = Stacks::new(3);
 static OTHER_STACKS: Stacks = Stacks::new(WORKERS as usize);
+static HIGH_STACKS: Stacks = Stacks::new(1);
+static IS_HELD: AtomicBool = AtomicBool::new(false);
 static ENDPOINT: AtomicU64 = AtomicU64::new(0);
 static OTHER: AtomicU64 = AtomicU64::new(0);
+/// A server of the high priority.
+static HIGH_ONE: AtomicU64 = AtomicU64::new(0);
 /// When the one in between is to go on spinning no more.
 static SPINS_UNTIL: AtomicU64 = AtomicU64::new(0);
 
@@ -70,6 +80,11 @@ fn server(mut message: Message) -> ! {
             SPIN_ON => spin_on(),
             TOUCH => drop(load(AREA)),
             SPIN => spin_until(end),
+            HOLD => {
+                IS_HELD.store(true, Ordering::Relaxed);
+                spin_until(end);
+                IS_HELD.store(false, Ordering::Relaxed);
+            }
             SLEEP => drop(call::sleep_until(end)),
             _ => {}
         }
@@ -164,19 +179,36 @@ fn start(entry: extern "C" fn(u64) -> !, argument: u64, priority: u8, stack: usi
     made.expect("a thread")
 }
 
+fn take_priority(priority: u8) {
+    let own = Handle(0);
+    let taken =
+        call::thread_control(own, ThreadOperation::Priority, priority.into(), Some(initial::CPU_CONTROL));
+    assert_eq!(taken, Ok(0));
+}
+
+/// An endpoint of a server that has the calling thread's priority, and workers already.
+fn make_server(stacks: &'static Stacks, workers: u32) -> u64 {
+    // SAFETY: the stacks are used for nothing else.
+    let made = unsafe {
+        let (entry, stacks) = (serve as *const () as u64, stacks.address());
+        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, workers)
+    };
+    let made = made.expect("an endpoint").0;
+    ask_of(made, ECHO, 0, 0);
+    made
+}
+
+extern "C" fn hold_there(end: u64) -> ! {
+    ask_of(HIGH_ONE.load(Ordering::Relaxed), HOLD, end, 0);
+    call::thread_exit(0)
+}
+
 /// On one CPU; the calling thread has the high priority.
 pub fn are_not_held_up() {
-    for (endpoint, stacks) in [(&ENDPOINT, &WORKER_STACKS), (&OTHER, &OTHER_STACKS)] {
-        // SAFETY: the stacks are used for nothing else.
-        let made = unsafe {
-            let (entry, stacks) = (serve as *const () as u64, stacks.address());
-            call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, WORKERS)
-        };
-        let made = made.expect("an endpoint").0;
-        endpoint.store(made, Ordering::Relaxed);
-        // Workers are there before.
-        ask_of(made, ECHO, 0, 0);
-    }
+    take_priority(LOWEST);
+    ENDPOINT.store(make_server(&WORKER_STACKS, WORKERS), Ordering::Relaxed);
+    OTHER.store(make_server(&OTHER_STACKS, WORKERS), Ordering::Relaxed);
+    take_priority(HIGH);
     by_who_has_it();
     by_who_gets_it_next();
     by_who_was_helped();
@@ -184,6 +216,21 @@ pub fn are_not_held_up() {
     by_who_has_it_no_more();
     by_who_got_a_priority_late();
     by_each_other();
+    by_who_holds_a_lock();
+}
+
+/// A worker that serves a caller of low priority holds what this thread, of its server's priority, spins for.
+fn by_who_holds_a_lock() {
+    HIGH_ONE.store(make_server(&HIGH_STACKS, 1), Ordering::Relaxed);
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let low = start(hold_there, now + LONG, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it holds it");
+    assert!(IS_HELD.load(Ordering::Relaxed));
+    while IS_HELD.load(Ordering::Relaxed) && call::now() < SPINS_UNTIL.load(Ordering::Relaxed) {
+        core::hint::spin_loop();
+    }
+    in_time([low]);
 }
 
 /// A worker is helped to its end, and its caller, of low priority, does not run before who helped.
