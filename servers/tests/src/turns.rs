@@ -36,7 +36,7 @@ const SPIN_ON: u64 = 7;
 const TOUCH: u64 = 5;
 
 /// Spins, and holds meanwhile what others spin for.
-const HOLD: u64 = 6;
+const HOLD: u64 = 9;
 
 /// A page that the other server pages in, by this badge.
 const AREA: u64 = 0x5e_0000_0000;
