@@ -9,6 +9,7 @@ use crate::calls;
 use crate::companion::command::{CALL_BACK, ECHO, EXIT_THREAD, FAULT, KEEP, REPLY, SLEEP_UNTIL, SPIN_UNTIL};
 use crate::count::{self, MILLISECOND};
 use crate::ill_will::{self, rogue_endpoint};
+use crate::memory::{OWN, both, load, map, store};
 use crate::threads::{PRIORITY, child_stack, on_every_cpu, status_of};
 
 /// Calls of each CPU to each, while all call.
@@ -48,6 +49,7 @@ pub fn are_served_there(cpus: u64, entry: u64) {
         turns(server, there);
         if there != here {
             revoked_while_it_waits(server, rogue, there, here);
+            replaced_meanwhile(rogue, there);
         }
         kept(server);
         clients_end(server, here);
@@ -244,6 +246,47 @@ fn clients_end(server: Handle, here: u32) {
     assert_eq!(late, Err(Error::TimedOut), "it is stopped");
     assert_eq!(call::thread_control(client, ThreadOperation::Resume, 0, None), Ok(0));
     assert_eq!(call::join(client, 0), Ok(78), "it got its reply all the same");
+}
+
+/// Where the thread of [`replaced_meanwhile`] looks, what it saw, and whom it calls.
+const PLACE: u64 = 0x5d_0000_0000;
+static SEEN: AtomicU64 = AtomicU64::new(0);
+static CALLED: AtomicU64 = AtomicU64::new(0);
+
+extern "C" fn look_before_and_after(until: u64) -> ! {
+    SEEN.store(load(PLACE), Ordering::Release);
+    let reply = call::call(Handle(CALLED.load(Ordering::Relaxed)), [SPIN_UNTIL, until, 0, 0]);
+    call::thread_exit(reply.map_or_else(status_of, |_| load(PLACE)))
+}
+
+/// A page is replaced by another while a thread of another CPU that used it is in a server there: it sees the new one.
+fn replaced_meanwhile(rogue: Handle, there: u32) {
+    let pages = initial::memory(0);
+    for page in [1, 2] {
+        assert_eq!(map(pages, page, OWN, PLACE, 1, both().with(Access::REPLACE)), Ok(()));
+        store(PLACE, page);
+    }
+    assert_eq!(map(pages, 1, OWN, PLACE, 1, both().with(Access::REPLACE)), Ok(()));
+    SEEN.store(0, Ordering::Relaxed);
+    CALLED.store(rogue.0, Ordering::Relaxed);
+    let until = call::now() + 20 * MILLISECOND;
+    let place = Placement { cpu: there, priority: PRIORITY };
+    // SAFETY: nobody else uses the stack now.
+    let thread = unsafe {
+        call::thread_create(
+            place,
+            look_before_and_after,
+            child_stack(there),
+            until,
+            Some(initial::CPU_CONTROL),
+        )
+    };
+    count::wait_until("it looked", || SEEN.load(Ordering::Acquire) == 1);
+    call::sleep_until(until - 10 * MILLISECOND).expect("it calls meanwhile");
+    assert_eq!(map(pages, 2, OWN, PLACE, 1, both().with(Access::REPLACE)), Ok(()));
+    assert_eq!(call::join(thread.expect("a thread"), 0), Ok(2), "what was replaced was seen on CPU {there}");
+    // SAFETY: only these threads used the page.
+    assert_eq!(unsafe { memory::unmap(OWN, PLACE, 1) }, Ok(()));
 }
 
 /// A worker calls another CPU's, and its server serves others meanwhile.

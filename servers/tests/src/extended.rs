@@ -242,10 +242,69 @@ fn start(cpu: usize, index: usize, entry: extern "C" fn(u64) -> !, argument: u64
     thread
 }
 
+/// A server that uses no registers until it is told.
+fn late_server(first: Message) -> ! {
+    let mut message = first;
+    loop {
+        let answer = match message.words[0] {
+            LOOK => u64::from(are_initial()),
+            FILL => {
+                Image::of(FILL).load();
+                1
+            }
+            _ => 1,
+        };
+        message = call::reply_wait(0, [answer, 0, 0, 0]).expect("a worker waits for calls");
+    }
+}
+
+rt::worker!(serve_late, late_server);
+
+const PASS: u64 = 0;
+const LOOK: u64 = 1;
+const FILL: u64 = 2;
+
+/// A thread that uses none of them, but calls a server that does.
+extern "C" fn late_caller(_: u64) -> ! {
+    let filled = call::call(Handle(ENDPOINT.load(Ordering::Relaxed)), [FILL, 0, 0, 0]);
+    let status = u64::from(filled.is_ok() && are_initial());
+    call::thread_exit(status)
+}
+
+/// Over a call and a reply where nothing else runs between.
+fn on_the_two_sides_of_a_call() {
+    // SAFETY: the stacks are used for nothing else meanwhile.
+    let endpoint = unsafe {
+        let (entry, stacks) = (serve_late as *const () as u64, (&raw const WORKER_STACKS) as u64);
+        call::create_endpoint(initial::ADDRESS_SPACE, entry, stacks, STACK as u64, 1)
+    };
+    let endpoint = endpoint.expect("an endpoint");
+    ENDPOINT.store(endpoint.0, Ordering::Relaxed);
+    let ask = |what| call::call(endpoint, [what, 0, 0, 0]).map(|reply| reply.words[0]);
+    assert_eq!(ask(PASS), Ok(1), "its worker is there");
+    let (mine, words) = (Image::of(77), [5, 6]);
+    mine.load();
+    let (fs, gs) = ((&raw const words[0]) as u64, (&raw const words[1]) as u64);
+    if has_base_instructions() {
+        set_bases(fs, gs);
+    }
+    assert_eq!(ask(PASS), Ok(1));
+    assert!(mine.is_there(), "registers changed during a call of who has none");
+    if has_base_instructions() {
+        assert_eq!(bases(), (fs, gs), "bases changed during a call of who has none");
+    }
+    assert_eq!(ask(LOOK), Ok(1), "a server sees its caller's registers");
+    assert!(mine.is_there(), "registers changed during a call");
+    let caller = start(call::cpu_number() as usize, 0, late_caller, 0);
+    assert_eq!(call::join(caller, 0), Ok(1), "a caller sees its server's registers");
+    assert_eq!(call::destroy(endpoint), Ok(()));
+}
+
 /// Users and a late user on every CPU, and a server that all call; then what was used is given back.
 pub fn are_own(cpus: u64) {
     let cpus = cpus.min(MOST_CPUS as u64);
     set_by_the_kernel();
+    on_the_two_sides_of_a_call();
     // SAFETY: the stacks are used for nothing else.
     let endpoint = unsafe {
         let entry = serve as *const () as u64;

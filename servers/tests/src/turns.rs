@@ -32,6 +32,8 @@ const SPIN_AND_ASK: u64 = 4;
 /// Spins, and then has the other server spin as long as the one in between.
 const SPIN_AND_SPIN_THERE: u64 = 6;
 const SPIN_ON: u64 = 7;
+/// Asks the other server to sleep.
+const ASK_TO_SLEEP: u64 = 8;
 /// Touches the other server's page.
 const TOUCH: u64 = 5;
 
@@ -78,6 +80,7 @@ fn server(mut message: Message) -> ! {
                 ask_of(message.words[2], SPIN_ON, 0, 0);
             }
             SPIN_ON => spin_on(),
+            ASK_TO_SLEEP => ask_of(message.words[2], SLEEP, end, 0),
             TOUCH => drop(load(AREA)),
             SPIN => spin_until(end),
             HOLD => {
@@ -165,6 +168,11 @@ extern "C" fn spin_there_and_ask_on(end: u64) -> ! {
     call::thread_exit(0)
 }
 
+extern "C" fn sleep_elsewhere(end: u64) -> ! {
+    let reply = call::call(Handle(own()), [ASK_TO_SLEEP, end, other(), 0]);
+    call::thread_exit(u64::from(reply.is_err()))
+}
+
 extern "C" fn ask_back(_: u64) -> ! {
     ask_of(other(), SPIN_AND_ASK, 0, own());
     call::thread_exit(0)
@@ -216,6 +224,8 @@ pub fn are_not_held_up() {
     by_who_has_it_no_more();
     by_who_got_a_priority_late();
     by_each_other();
+    by_who_sleeps_elsewhere();
+    by_an_equal();
     by_who_holds_a_lock();
 }
 
@@ -326,6 +336,27 @@ fn by_who_gets_it_next() {
     ask(SPIN, now + LONG);
     assert_eq!(call::join(high, 0), Ok(0));
     in_time([low, middle]);
+}
+
+/// A worker called another server, which sleeps: its own one serves others meanwhile.
+fn by_who_sleeps_elsewhere() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let low = start(sleep_elsewhere, now + FOREVER / 10, LOW, 0);
+    call::sleep_until(now + SHORT).expect("it sleeps there");
+    ask(ECHO, 0);
+    assert!(call::now() < now + FOREVER / 10, "it was not served before the other one woke");
+    in_time([low]);
+}
+
+/// A worker whose caller has the same priority replies to that one, which goes on; who waited is served all the same.
+fn by_an_equal() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let equal = start(spin_there, now + LONG, HIGH, 0);
+    call::sleep_until(now + SHORT).expect("it has the replica");
+    ask(ECHO, 0);
+    in_time([equal]);
 }
 
 /// Those of high priority are through: the one in between still spins, and is told to stop.
