@@ -35,8 +35,7 @@
     mov r15, [rsp + {R15}]
     mov rsp, [rsp + {RSP}]
     xor eax, eax
-    xor r9d, r9d
-    sysretq
+    sysretq                                 # r9 is 0
 .endm
 
 # Takes back what the fast path used of the registers that it was called with.
@@ -176,6 +175,7 @@ fast_reply:
     mov qword ptr [r12 + {REPLICA_ACTIVE}], 0
     mov qword ptr [rbx + {THREAD_CALLEE}], 0
     mov byte ptr [rbx + {THREAD_STATE}], {RUNS}
+    xor r9d, r9d                            # the caller is not shown what the worker had there
     deliver
 1:  go_back
     jmp {reply_wait_slowly}

@@ -8,6 +8,7 @@ use crate::calls;
 use crate::count::{self, MILLISECOND};
 use crate::stacks::Stacks;
 use crate::threads::{PRIORITY, child_stack};
+use crate::turns::take_priority;
 
 /// Vectors.
 const BREAKPOINT: u64 = 3;
@@ -179,7 +180,10 @@ extern "C" fn keep_busy(end: u64) -> ! {
 /// A thread that waits to tell its handler is stopped, and given another handler; the first one goes. It does not run before
 /// it is resumed, and the other one is told.
 fn who_is_stopped_waits_for_another_handler() {
+    // Its worker, while it spins, runs with no more than its caller's priority.
+    take_priority(PRIORITY - 2);
     let first = make_handler();
+    take_priority(PRIORITY);
     BUSY.store(first.0, Ordering::Relaxed);
     GONE_ON.store(0, Ordering::Relaxed);
     assert_eq!(set(MYSELF, first), Ok(0));

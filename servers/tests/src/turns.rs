@@ -187,7 +187,8 @@ fn start(entry: extern "C" fn(u64) -> !, argument: u64, priority: u8, stack: usi
     made.expect("a thread")
 }
 
-fn take_priority(priority: u8) {
+/// Gives the calling thread a priority.
+pub fn take_priority(priority: u8) {
     let own = Handle(0);
     let taken =
         call::thread_control(own, ThreadOperation::Priority, priority.into(), Some(initial::CPU_CONTROL));
