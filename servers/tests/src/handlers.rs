@@ -41,7 +41,8 @@ fn handle(mut message: Message) -> ! {
                 (LABEL.load(Ordering::Relaxed), [rip, rsp, 11, 22])
             }
             SPIN => {
-                while call::now() < message.words[1] {
+                IS_SPINNING.store(1, Ordering::Relaxed);
+                while call::now() < message.words[1] && IS_SPINNING.load(Ordering::Relaxed) == 1 {
                     core::hint::spin_loop();
                 }
                 (0, [0; 4])
@@ -136,6 +137,7 @@ pub fn are_told() {
 const MYSELF: Handle = Handle(0);
 
 extern "C" fn trap(_: u64) -> ! {
+    TRAPS.store(1, Ordering::Relaxed);
     // SAFETY: the handler lets it go on.
     unsafe { core::arch::asm!("int3") };
     GONE_ON.store(1, Ordering::Release);
@@ -171,7 +173,12 @@ fn another_worker_is_told(entry: *const ()) {
 
 static BUSY: AtomicU64 = AtomicU64::new(0);
 
-/// Has the handler spin until then.
+/// 1 while the handler spins, which it does until this is 0 again, or until its time is over.
+static IS_SPINNING: AtomicU64 = AtomicU64::new(0);
+/// 1: that thread is about to trap.
+static TRAPS: AtomicU64 = AtomicU64::new(0);
+
+/// Has the handler spin, until then at most.
 extern "C" fn keep_busy(end: u64) -> ! {
     let _ = call::call(Handle(BUSY.load(Ordering::Relaxed)), [SPIN, end, 0, 0]);
     call::thread_exit(0)
@@ -187,17 +194,20 @@ fn who_is_stopped_waits_for_another_handler() {
     BUSY.store(first.0, Ordering::Relaxed);
     GONE_ON.store(0, Ordering::Relaxed);
     assert_eq!(set(MYSELF, first), Ok(0));
-    let end = call::now() + 60 * MILLISECOND;
-    let busy = thread(keep_busy, PRIORITY - 1, 0, end);
-    assert_eq!(call::sleep_until(call::now() + 10 * MILLISECOND), Ok(()));
+    IS_SPINNING.store(0, Ordering::Relaxed);
+    let busy = thread(keep_busy, PRIORITY - 1, 0, count::patience());
+    count::wait_until("the handler spins", || IS_SPINNING.load(Ordering::Relaxed) == 1);
+    TRAPS.store(0, Ordering::Relaxed);
     let trapped = thread(trap, PRIORITY - 1, 1, 0);
+    count::wait_until("the other one traps", || TRAPS.load(Ordering::Relaxed) == 1);
     assert_eq!(call::sleep_until(call::now() + 10 * MILLISECOND), Ok(()));
     let told = COUNT.load(Ordering::Relaxed);
     assert_eq!(call::thread_control(trapped, ThreadOperation::Stop, 0, None), Ok(0));
     let second = make(handler as *const (), OTHER_HANDLER.address());
     assert_eq!(set(trapped, second), Ok(0));
     assert_eq!(call::destroy(first), Ok(()));
-    wait_for_grace(end);
+    wait_for_grace(call::now() + 40 * MILLISECOND);
+    IS_SPINNING.store(0, Ordering::Relaxed);
     assert_eq!(call::join(busy, 0), Ok(0));
     count::wait_until("the other handler is told", || COUNT.load(Ordering::Relaxed) > told);
     count::pause();
@@ -224,6 +234,7 @@ extern "C" fn destroy_later(time: u64) -> ! {
     let _ = call::sleep_until(time);
     let _ = call::destroy(Handle(BUSY.load(Ordering::Relaxed)));
     wait_for_grace(time + 40 * MILLISECOND);
+    IS_SPINNING.store(0, Ordering::Relaxed);
     call::thread_exit(0)
 }
 
@@ -240,10 +251,9 @@ pub fn lose_handler() {
     let endpoint = make_handler();
     BUSY.store(endpoint.0, Ordering::Relaxed);
     assert_eq!(set(MYSELF, endpoint), Ok(0));
-    let now = call::now();
-    thread(keep_busy, PRIORITY - 1, 0, now + 60 * MILLISECOND);
-    assert_eq!(call::sleep_until(now + 10 * MILLISECOND), Ok(()));
-    thread(destroy_later, PRIORITY + 1, 1, now + 20 * MILLISECOND);
+    thread(keep_busy, PRIORITY - 1, 0, count::patience());
+    count::wait_until("the handler spins", || IS_SPINNING.load(Ordering::Relaxed) == 1);
+    thread(destroy_later, PRIORITY + 1, 1, call::now() + 10 * MILLISECOND);
     // SAFETY: it is meant to end the program.
     unsafe { core::arch::asm!("int3") };
 }
