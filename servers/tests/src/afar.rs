@@ -172,12 +172,18 @@ fn start(cpu: u32, server: Handle, command: u64, word: u64) -> Handle {
 
 /// Calls from elsewhere wait for their turn as those from here do.
 fn turns(server: Handle, there: u32) {
-    // It keeps its replica while it spins, and is asked by two, of which one is on its own CPU.
-    let until = call::now() + 8 * MILLISECOND;
-    let first = start(there, server, SPIN_UNTIL, until);
-    assert_eq!(ask(server, ECHO, 1, 0), Ok(2));
-    assert!(call::now() >= until, "it had its turn before the first one was served");
-    assert_eq!(call::join(first, 0), Ok(until));
+    // It keeps its replica while it spins, and is asked by two, of which one is on its own CPU. That one may be held up on
+    // its way, if the host takes its CPU away just then.
+    const TRIES: u32 = 4;
+    let has_waited = |_| {
+        let until = call::now() + 8 * MILLISECOND;
+        let first = start(there, server, SPIN_UNTIL, until);
+        assert_eq!(ask(server, ECHO, 1, 0), Ok(2));
+        let has_waited = call::now() >= until;
+        assert_eq!(call::join(first, 0), Ok(until));
+        has_waited
+    };
+    assert!((0..TRIES).any(has_waited), "it had its turn before the first one was served");
 }
 
 /// Who waits for its turn is not served any more by a capability that was revoked meanwhile.
