@@ -60,16 +60,21 @@ impl Cell {
     }
 
     /// Whether a thread with a higher priority is ready.
+    #[inline]
     #[must_use]
     pub fn has_ready_above(&self, priority: u8) -> bool {
         self.ready.highest().is_some_and(|highest| highest > priority)
     }
 
     /// Whether the running `thread` gives way to one of higher priority that is ready.
+    #[inline(always)]
     fn gives_way(&mut self, thread: &mut Thread) -> bool {
-        if !self.has_ready_above(thread.priority) {
-            return false;
-        }
+        self.has_ready_above(thread.priority) && self.gives_way_as_worker(thread)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn gives_way_as_worker(&mut self, thread: &mut Thread) -> bool {
         turn::lend_own(self, thread);
         self.has_ready_above(thread.priority)
     }
@@ -79,7 +84,17 @@ impl Cell {
     #[inline]
     pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
         let running = self.running();
-        if self.gives_way(running) {
+        if self.has_ready_above(running.priority) {
+            return self.give_way(running, result);
+        }
+        self.arm_slice();
+        crate::syscall::Return::value(result)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn give_way(&mut self, running: &mut Thread, result: u64) -> crate::syscall::Return {
+        if self.gives_way_as_worker(running) {
             running.set_result(result);
             self.make_ready(running);
             return crate::syscall::Return::switch(self.next_thread());
