@@ -1,11 +1,13 @@
 //! Registers beyond the general ones: each thread has its own, whatever its neighbours do, and a thread that has none
 //! yet sees none of theirs.
 
-use abi::{Error, Handle, Rights, ThreadOperation, initial};
+use abi::{Error, Handle, Kind, Rights, ThreadOperation, initial};
 use core::arch::x86_64::{__cpuid, __cpuid_count};
 use core::sync::atomic::{AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 use rt::memory;
+
+use crate::count;
 
 /// CPUs that take part, threads on each, and bytes of a stack.
 const MOST_CPUS: usize = 8;
@@ -273,6 +275,7 @@ extern "C" fn late_caller(_: u64) -> ! {
 
 /// Over a call and a reply where nothing else runs between.
 fn on_the_two_sides_of_a_call() {
+    let threads = count::objects(Kind::Thread);
     // SAFETY: the stacks are used for nothing else meanwhile.
     let endpoint = unsafe {
         let (entry, stacks) = (serve_late as *const () as u64, (&raw const WORKER_STACKS) as u64);
@@ -298,6 +301,7 @@ fn on_the_two_sides_of_a_call() {
     let caller = start(call::cpu_number() as usize, 0, late_caller, 0);
     assert_eq!(call::join(caller, 0), Ok(1), "a caller sees its server's registers");
     assert_eq!(call::destroy(endpoint), Ok(()));
+    count::wait_until("its worker has ended, with its registers", || count::objects(Kind::Thread) == threads);
 }
 
 /// Users and a late user on every CPU, and a server that all call; then what was used is given back.
