@@ -5,6 +5,7 @@
 
 extern crate alloc;
 
+mod barrier;
 mod console;
 mod family;
 mod files;
@@ -23,6 +24,7 @@ rt::main!(run);
 type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 
 const CHECKS: &[Check] = &[
+    ("threads/barrier", barrier::rounds),
     ("memory/contiguous", memory::contiguous),
     ("memory/heap", memory::heap),
     ("memory/pager", pager::page_in),

@@ -5,18 +5,21 @@
 //! [`log!`] writes to the early console. A panic logs its message and ends the program. [`here`] is what a thread knows of
 //! itself, [`layout`] says where things are in every program.
 //!
-//! For clients: [`service`] (typed calls from one description of a service) and [`errno`] (why one was refused), [`window`]
-//! (what does not fit in a message), [`items`] (a capability that goes with one), [`thread`], [`mutex`], [`pipe`], [`heap`].
+//! For clients: [`service`] (typed calls; [`interface!`] describes a service once) and [`errno`] (why one was refused), [`window`]
+//! (what does not fit in a message), [`items`] (a capability that goes with one), [`thread`], [`mutex`], [`barrier`],
+//! [`pipe`], [`heap`].
 //! For servers besides: [`mod@server`] (a replica a CPU), [`saved`] (what outlives the server), [`archive`].
 #![no_std]
 
 extern crate alloc;
 
 pub mod archive;
+pub mod barrier;
 pub mod call;
 pub mod errno;
 pub mod heap;
 pub mod here;
+pub mod interface;
 pub mod io;
 pub mod items;
 pub mod layout;

@@ -21,6 +21,7 @@ const LONG_TIMEOUT: Duration = Duration::from_secs(1200);
 const RESTARTS: &[&str] = &["echo", "files", "memory", "process"];
 /// Its other checks, and their CPUs.
 const CHECKS: &[(&str, u32)] = &[
+    ("threads/barrier", 4),
     ("memory/contiguous", 2),
     ("memory/heap", 1),
     ("memory/pager", 4),
