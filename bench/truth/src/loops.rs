@@ -9,6 +9,8 @@ use smp::marker::{ENTER, LEAVE, OPERATION, mark};
 
 /// Unmeasured turns at the start.
 const WARM: u64 = 20;
+/// Attempts of one operation that others can spoil.
+const TRIES: u32 = 32;
 /// No CPU.
 const NONE: usize = usize::MAX;
 
@@ -142,6 +144,9 @@ fn compare_and_add() {
 
 /// The same with a jump between the load and the compare-exchange, as where a value is looked at first: between blocks
 /// of code others can come in, unless the CPU still has its tenure.
+///
+/// It gives up after [`TRIES`]: a line is served in the order of requests, so without tenure the same CPU can come first
+/// in every round, and one that always comes later would never succeed.
 fn compare_and_add_apart() {
     thirty_nops();
     // SAFETY: reads and adds one to an atomic word.
@@ -151,9 +156,13 @@ fn compare_and_add_apart() {
             "lea {next}, [rax + 1]",
             "jmp 3f",
             "3: lock cmpxchg [{word}], {next}",
-            "jne 2b",
+            "je 4f",
+            "dec {tries:e}",
+            "jnz 2b",
+            "4:",
             word = in(reg) SHARED.0.as_ptr(),
             next = out(reg) _,
+            tries = inout(reg) TRIES => _,
             out("rax") _,
             options(nostack)
         )
