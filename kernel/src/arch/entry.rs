@@ -3,7 +3,6 @@
 //! `entry.s` stores registers and calls the functions here, which hand typed values to safe code:
 //! [`crate::syscall`] for calls, [`crate::boot::program`] for exceptions, [`crate::cell`] for interrupts.
 
-use core::mem::offset_of;
 use x86_64::VirtAddr;
 use x86_64::registers::model_specific::{LStar, SFMask, Star};
 use x86_64::registers::rflags::RFlags;
@@ -15,64 +14,9 @@ use super::gdt::{KERNEL_CODE, KERNEL_DATA, USER_CODE, USER_DATA};
 use super::idt::{exception_name, vector};
 use crate::cell::Cell;
 use crate::hooks;
-use crate::mem::layout::{KERNEL_BASE, OWN_CELL, memory_at};
+use crate::mem::layout::{KERNEL_BASE, memory_at};
 use crate::sched::Thread;
-use crate::syscall::{HANDLERS, HOOKED_HANDLERS, Return};
-
-/// Offset of a register from the end of the frame, where the stack pointer is at a system call.
-pub const fn below_top(offset: usize) -> isize {
-    offset as isize - size_of::<Registers>() as isize
-}
-
-const _: () = assert!(
-    offset_of!(Thread, extended) == offset_of!(Thread, interrupted) + 1
-        && offset_of!(Thread, interrupted).is_multiple_of(2),
-    "the entry code reads both at once"
-);
-const _: () = assert!(size_of::<Registers>().is_multiple_of(16), "the CPU aligns its stack to 16 bytes");
-const _: () = assert!(
-    (offset_of!(Thread, registers) + size_of::<Registers>()).is_multiple_of(16),
-    "the CPU aligns its stack to 16 bytes"
-);
-
-#[cfg(not(test))]
-core::arch::global_asm!(
-    include_str!("entry.s"),
-    CELL_USER_RSP = const offset_of!(Cell, user_rsp),
-    ENTRY_STACK = const Cell::ENTRY_STACK_AT,
-    CELL_KERNEL_STACK = const offset_of!(Cell, kernel_stack),
-    FRAME = const offset_of!(Thread, registers),
-    FRAME_TOP = const offset_of!(Thread, registers) + size_of::<Registers>(),
-    THREAD_INTERRUPTED = const offset_of!(Thread, interrupted),
-    RIP = const below_top(offset_of!(Registers, rip)),
-    RFLAGS = const below_top(offset_of!(Registers, rflags)),
-    RSP = const below_top(offset_of!(Registers, rsp)),
-    RAX = const below_top(offset_of!(Registers, rax)),
-    RDI = const below_top(offset_of!(Registers, rdi)),
-    RSI = const below_top(offset_of!(Registers, rsi)),
-    RDX = const below_top(offset_of!(Registers, rdx)),
-    R10 = const below_top(offset_of!(Registers, r10)),
-    R8 = const below_top(offset_of!(Registers, r8)),
-    RBX = const below_top(offset_of!(Registers, rbx)),
-    RBP = const below_top(offset_of!(Registers, rbp)),
-    R12 = const below_top(offset_of!(Registers, r12)),
-    R13 = const below_top(offset_of!(Registers, r13)),
-    R14 = const below_top(offset_of!(Registers, r14)),
-    R15 = const below_top(offset_of!(Registers, r15)),
-    SYSCALL_COUNT = const HANDLERS.len(),
-    SYSCALL_TABLE = sym HANDLERS,
-    HOOKED_TABLE = sym HOOKED_HANDLERS,
-    THREAD_EXTENDED = const offset_of!(Thread, extended),
-    CELL_EXTENDED = const offset_of!(Cell, extended),
-    OWN_CELL = const OWN_CELL as i32,
-    exchange = sym extended::exchange,
-    entered_call = sym hooks::entered_call,
-    entered_trap = sym hooks::entered_trap,
-    leaving = sym hooks::leaving,
-    bad_syscall = sym bad_syscall,
-    user_trap = sym user_trap,
-    kernel_trap = sym kernel_trap,
-);
+use crate::syscall::Return;
 
 unsafe extern "C" {
     fn syscall_entry();
@@ -175,12 +119,12 @@ pub unsafe fn continue_on_stack(top: u64, function: extern "C" fn() -> !) -> ! {
     }
 }
 
-extern "C" fn bad_syscall() -> Return {
+pub(super) extern "C" fn bad_syscall() -> Return {
     Return::error(abi::Error::NoSuchCall)
 }
 
 /// An exception or interrupt of the thread whose frame this is. Returns the thread to go on with.
-extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
+pub(super) extern "C" fn user_trap(thread: *mut Thread) -> *mut Thread {
     let cell = Cell::current();
     let thread = {
         debug_assert!(core::ptr::eq(cell.running(), thread), "the frame is the running thread's");
@@ -209,7 +153,7 @@ fn is_first_use(cell: &mut Cell, thread: &mut Thread) -> bool {
 }
 
 /// A trap while the kernel itself ran: an interrupt of an idle CPU, or the end.
-extern "C" fn kernel_trap(frame: *mut Registers) {
+pub(super) extern "C" fn kernel_trap(frame: *mut Registers) {
     // SAFETY: the entry code passes the frame that it just built on this stack.
     let registers = unsafe { &mut *frame };
     match registers.vector {

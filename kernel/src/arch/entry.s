@@ -58,7 +58,19 @@
     mov rsp, [{OWN_CELL} + {CELL_KERNEL_STACK}]
     xor ebp, ebp                            # backtraces end here, not in what the user left in rbp
 .endm
-# The same for an exception or interrupt, of which the CPU stored a part; rdi = the thread.
+# Loads what a system call keeps of a thread the end of whose frame is in rsp, and what `sysretq` wants.
+.macro load_caller
+    mov rcx, [rsp + {RIP}]
+    mov r11, [rsp + {RFLAGS}]
+    mov rbx, [rsp + {RBX}]
+    mov rbp, [rsp + {RBP}]
+    mov r12, [rsp + {R12}]
+    mov r13, [rsp + {R13}]
+    mov r14, [rsp + {R14}]
+    mov r15, [rsp + {R15}]
+    mov rsp, [rsp + {RSP}]
+.endm
+# `store_caller` for an exception or interrupt, of which the CPU stored a part; rdi = the thread.
 .macro store_interrupted
     push_registers
     lea rdi, [rsp - {FRAME}]
@@ -119,15 +131,7 @@ resume_thread:
     mov rdx, [rsp + {RDX}]
     mov r10, [rsp + {R10}]
     mov r8, [rsp + {R8}]
-    mov rcx, [rsp + {RIP}]
-    mov r11, [rsp + {RFLAGS}]
-    mov rbx, [rsp + {RBX}]
-    mov rbp, [rsp + {RBP}]
-    mov r12, [rsp + {R12}]
-    mov r13, [rsp + {R13}]
-    mov r14, [rsp + {R14}]
-    mov r15, [rsp + {R15}]
-    mov rsp, [rsp + {RSP}]
+    load_caller
     xor r9d, r9d
     sysretq
 2:  cmp byte ptr [rax + {THREAD_EXTENDED}], 0

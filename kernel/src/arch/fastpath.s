@@ -25,15 +25,7 @@
     jne deliver_by_frame                    # it has extended state
     cmp qword ptr [{OWN_CELL} + {CELL_EXTENDED}], 0
     jne deliver_by_frame                    # the CPU holds another one's
-    mov rcx, [rsp + {RIP}]
-    mov r11, [rsp + {RFLAGS}]
-    mov rbx, [rsp + {RBX}]
-    mov rbp, [rsp + {RBP}]
-    mov r12, [rsp + {R12}]
-    mov r13, [rsp + {R13}]
-    mov r14, [rsp + {R14}]
-    mov r15, [rsp + {R15}]
-    mov rsp, [rsp + {RSP}]
+    load_caller
     xor eax, eax
     sysretq                                 # r9 is 0
 .endm

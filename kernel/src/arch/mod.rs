@@ -10,6 +10,7 @@
 
 pub mod acpi;
 pub mod apic;
+mod assembly;
 pub mod boot;
 pub mod cpu;
 pub mod entry;
