@@ -84,7 +84,7 @@ impl Cell {
     #[inline]
     pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
         let running = self.running();
-        if self.has_ready_above(running.priority) {
+        if self.gives_way(running) {
             return self.give_way(running, result);
         }
         self.arm_slice();
@@ -94,13 +94,9 @@ impl Cell {
     #[cold]
     #[inline(never)]
     fn give_way(&mut self, running: &mut Thread, result: u64) -> crate::syscall::Return {
-        if self.gives_way_as_worker(running) {
-            running.set_result(result);
-            self.make_ready(running);
-            return crate::syscall::Return::switch(self.next_thread());
-        }
-        self.arm_slice();
-        crate::syscall::Return::value(result)
+        running.set_result(result);
+        self.make_ready(running);
+        crate::syscall::Return::switch(self.next_thread())
     }
 
     /// The next thread to run; waits, with the kernel's own page table loaded, until there is one.

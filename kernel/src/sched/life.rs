@@ -31,11 +31,7 @@ impl Cell {
         priority: u8,
         start: Start,
     ) -> Result<&'static mut Thread, Error> {
-        space.take_room(self)?;
-        let place = match self.pools().threads.allocate() {
-            Ok(place) => place,
-            Err(error) => return self.without_thread(space, error),
-        };
+        let place = self.take_place(space, |_| Ok(()))?;
         // SAFETY: the memory was just taken from this CPU's pool.
         let thread = unsafe { Thread::initialise(place, space, self.id(), priority, start) };
         if let Err(error) = space.add_thread(self, thread) {
@@ -73,14 +69,23 @@ impl Cell {
         priority: u8,
         start: Start,
     ) -> Result<&'static mut Thread, Error> {
-        space.take_room(self)?;
-        let local = space.make_local_of(self, home);
-        let place = match local.and_then(|()| self.pools().threads.allocate()) {
-            Ok(place) => place,
-            Err(error) => return self.without_thread(space, error),
-        };
+        let place = self.take_place(space, |cell| space.make_local_of(cell, home))?;
         // SAFETY: the memory was just taken from this CPU's pool.
         Ok(unsafe { Thread::initialise(place, space, home, priority, start) })
+    }
+
+    /// Takes room and, after `prepare`, memory for a thread of `space`.
+    #[inline(always)]
+    fn take_place(
+        &mut self,
+        space: &Space,
+        prepare: impl FnOnce(&mut Self) -> Result<(), Error>,
+    ) -> Result<*mut Thread, Error> {
+        space.take_room(self)?;
+        match prepare(self).and_then(|()| self.pools().threads.allocate()) {
+            Ok(place) => Ok(place),
+            Err(error) => self.without_thread(space, error),
+        }
     }
 
     /// Gives the room back that was taken for a thread which could not be made.
