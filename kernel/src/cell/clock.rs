@@ -50,7 +50,7 @@ impl Cell {
 
     /// Starts the slice of the running thread if another one of its priority is ready.
     #[inline]
-    pub(super) fn arm_slice(&mut self) {
+    pub fn arm_slice(&mut self) {
         let rival = self.ready.highest().is_some_and(|highest| highest == self.running().priority);
         if rival && self.slice_end == 0 {
             self.slice_end = time::now() + SLICE;

@@ -28,11 +28,13 @@ impl Cell {
         thread
     }
 
-    /// Takes `thread`, which is ready, out of the queue and runs it.
+    /// Takes `thread`, which is ready, out of the queue and runs it, for what is left of the running one's slice.
     pub fn run_now(&mut self, thread: &mut Thread) -> *mut Thread {
         self.ready.remove(thread);
         thread.state = State::Running;
-        self.switch_to(thread)
+        let thread = self.switch_to(thread);
+        self.arm_slice();
+        thread
     }
 
     /// Takes `thread`, which is ready, out of the queue.

@@ -118,9 +118,12 @@ fn enter_with_more(
     }
     let entered = enter(cell, replica, worker, caller, words, badge);
     worker.set_result(items);
-    if lets_go_on && cell.has_ready_above(worker.priority) {
-        cell.make_ready(worker);
-        return Ok(Return::switch(cell.next_thread()));
+    if lets_go_on {
+        if cell.has_ready_above(worker.priority) {
+            cell.make_ready(worker);
+            return Ok(Return::switch(cell.next_thread()));
+        }
+        cell.arm_slice();
     }
     Ok(Return::switch(entered))
 }
@@ -219,16 +222,32 @@ fn pass_on(cell: &mut Cell, replica: &mut Replica, caller: *mut Thread) {
     release(cell, replica);
 }
 
+/// Returns to a caller that is more than switched back to.
 #[cold]
 fn return_slowly(cell: &mut Cell, caller: &mut Thread) -> Return {
     if caller.notes.intersects(Notes::TIMED.union(Notes::COUNTED).union(Notes::STOPPED)) {
-        end_limit(cell, caller);
-        // The worker may have run with a priority that was lent to it.
-        if caller.notes.contains(Notes::STOPPED) || cell.has_ready_above(caller.priority) {
-            go_on(cell, caller);
-            return Return::switch(cell.next_thread());
-        }
+        return return_beside_others(cell, caller);
     }
+    take_replica_back(cell, caller)
+}
+
+/// The same where others may have become ready by the reply, or the worker may have run with a priority that was lent to it.
+#[cold]
+#[inline(never)]
+fn return_beside_others(cell: &mut Cell, caller: &mut Thread) -> Return {
+    end_limit(cell, caller);
+    if caller.notes.contains(Notes::STOPPED) || cell.has_ready_above(caller.priority) {
+        go_on(cell, caller);
+        return Return::switch(cell.next_thread());
+    }
+    let next = take_replica_back(cell, caller);
+    cell.arm_slice();
+    next
+}
+
+/// Runs `caller`; if it is a worker whose replica another one has, it waits for that instead.
+#[inline(always)]
+fn take_replica_back(cell: &mut Cell, caller: &mut Thread) -> Return {
     // SAFETY: a worker's replica lives as long as its server, and is this CPU's.
     if let Some(replica) = unsafe { caller.replica.as_mut() } {
         if !replica.active.is_null() && !ptr::eq(replica.active, caller) {

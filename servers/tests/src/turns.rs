@@ -124,6 +124,13 @@ extern "C" fn sleep_there(end: u64) -> ! {
     call::thread_exit(0)
 }
 
+/// The same, and ends what spins.
+extern "C" fn sleep_there_and_tell(end: u64) -> ! {
+    ask(SLEEP, end);
+    SPINS_UNTIL.store(0, Ordering::Relaxed);
+    call::thread_exit(0)
+}
+
 extern "C" fn ask_there(start: u64) -> ! {
     let _ = call::sleep_until(start);
     ask(ECHO, 0);
@@ -227,6 +234,8 @@ pub fn are_not_held_up() {
     by_each_other();
     by_who_sleeps_elsewhere();
     by_an_equal();
+    by_an_equal_that_runs_on(SPIN);
+    by_an_equal_that_runs_on(SPIN_AND_SPIN_THERE);
     by_who_holds_a_lock();
 }
 
@@ -358,6 +367,19 @@ fn by_an_equal() {
     call::sleep_until(now + SHORT).expect("it has the replica");
     ask(ECHO, 0);
     in_time([equal]);
+}
+
+/// A worker woke in vain, for the replica was taken by an equal: that one gives the replica up, by a reply or by a call, and
+/// goes on, but no longer than its slice.
+fn by_an_equal_that_runs_on(command: u64) {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let equal = start(sleep_there_and_tell, now + 2 * SHORT, HIGH, 0);
+    call::sleep_until(now + SHORT).expect("it sleeps there");
+    ask_of(own(), command, now + LONG, other());
+    spin_on();
+    assert!(call::now() < now + FOREVER, "an equal had the CPU for good");
+    assert_eq!(call::join(equal, 0), Ok(0));
 }
 
 /// Those of high priority are through: the one in between still spins, and is told to stop.
