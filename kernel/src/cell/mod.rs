@@ -50,6 +50,8 @@ pub struct Cell {
     node: u32,
     /// When the running thread's slice ends, in nanoseconds; 0 while nobody else is ready.
     slice_end: u64,
+    /// When the slice ended or was to end for which the timer was last set.
+    slice_timer: u64,
     /// Who pays for the time since `charged_until`: the thread that was chosen to run, or whom it serves.
     payer: *mut Thread,
     charged_until: u64,
@@ -169,6 +171,7 @@ impl Cell {
                 representative: if variant::get() == Variant::OneHome { CpuId::BOOT } else { id },
                 node,
                 slice_end: 0,
+                slice_timer: 0,
                 payer: ptr::null_mut(),
                 charged_until: 0,
                 ready: RunQueue::new(),

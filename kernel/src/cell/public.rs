@@ -189,6 +189,13 @@ impl Public {
         }
     }
 
+    /// Whether the timer is set to fire at `time` or before: then what is due is looked at, and the timer set again.
+    #[inline]
+    pub(super) fn fires_by(&self, time: u64) -> bool {
+        let at = self.own.timer_at.load(Ordering::Relaxed);
+        at != 0 && at <= time
+    }
+
     /// Lets the timer interrupt soon. Only the CPU whose public part this is.
     pub(super) fn look_soon(&self) {
         /// In nanoseconds.

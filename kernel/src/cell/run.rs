@@ -83,7 +83,7 @@ impl Cell {
 
     /// Lets a thread that became ready run before the running one if its priority is higher. `result` is what
     /// the running thread's system call returns.
-    #[inline]
+    #[inline(always)]
     pub fn reschedule(&mut self, result: u64) -> crate::syscall::Return {
         let running = self.running();
         if self.gives_way(running) {
@@ -91,6 +91,15 @@ impl Cell {
         }
         self.arm_slice();
         crate::syscall::Return::value(result)
+    }
+
+    /// The same for what a call returns that may have made threads ready.
+    #[inline(always)]
+    pub fn reschedule_with(&mut self, result: crate::syscall::Return) -> crate::syscall::Return {
+        match result.back_to_caller() {
+            Some(value) => self.reschedule(value),
+            None => result,
+        }
     }
 
     #[cold]

@@ -43,6 +43,12 @@ impl Return {
     pub fn switch(thread: *mut Thread) -> Self {
         Self { switch_to: thread, value: 0 }
     }
+
+    /// The result of one that leads back to the caller.
+    #[inline]
+    pub fn back_to_caller(&self) -> Option<u64> {
+        self.switch_to.is_null().then_some(self.value)
+    }
 }
 
 impl From<Result<u64, Error>> for Return {
@@ -148,7 +154,10 @@ pub(crate) mod shell {
         fn create(cell, kind, first, second, third, fourth) {
             with_room!(cell, object::create(cell, kind, [first, second, third, fourth]))
         }
-        fn destroy(cell, handle) { object::destroy(cell, Handle(handle)).into() }
+        fn destroy(cell, handle) {
+            let destroyed = object::destroy(cell, Handle(handle)).into();
+            cell.reschedule_with(destroyed)
+        }
         fn mint(cell, handle, mask, badge) {
             with_room!(cell, capability::mint(cell, Handle(handle), rights(mask), badge))
         }
@@ -160,7 +169,9 @@ pub(crate) mod shell {
         }
         fn thread_create(cell, space, placement, entry, stack, argument, control) {
             let start = [entry, stack, argument];
-            with_room!(cell, thread::create(cell, Handle(space), placement, start, Handle(control)))
+            let made =
+                with_room!(cell, thread::create(cell, Handle(space), placement, start, Handle(control)));
+            cell.reschedule_with(made)
         }
         fn thread_exit(cell, status) { thread::exit(cell, status) }
         fn join(cell, thread, deadline) { thread::join(cell, Handle(thread), deadline) }

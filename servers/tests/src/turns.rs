@@ -131,6 +131,11 @@ extern "C" fn sleep_there_and_tell(end: u64) -> ! {
     call::thread_exit(0)
 }
 
+extern "C" fn tell(_: u64) -> ! {
+    SPINS_UNTIL.store(0, Ordering::Relaxed);
+    call::thread_exit(0)
+}
+
 extern "C" fn ask_there(start: u64) -> ! {
     let _ = call::sleep_until(start);
     ask(ECHO, 0);
@@ -221,6 +226,7 @@ extern "C" fn hold_there(end: u64) -> ! {
 
 /// On one CPU; the calling thread has the high priority.
 pub fn are_not_held_up() {
+    by_who_made_it();
     take_priority(LOWEST);
     ENDPOINT.store(make_server(&WORKER_STACKS, WORKERS), Ordering::Relaxed);
     OTHER.store(make_server(&OTHER_STACKS, WORKERS), Ordering::Relaxed);
@@ -367,6 +373,16 @@ fn by_an_equal() {
     call::sleep_until(now + SHORT).expect("it has the replica");
     ask(ECHO, 0);
     in_time([equal]);
+}
+
+/// A thread makes one of the same priority, and runs on, but no longer than its slice.
+fn by_who_made_it() {
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let equal = start(tell, 0, HIGH, 0);
+    spin_on();
+    assert!(call::now() < now + FOREVER, "who made it had the CPU for good");
+    assert_eq!(call::join(equal, 0), Ok(0));
 }
 
 /// A worker woke in vain, for the replica was taken by an equal: that one gives the replica up, by a reply or by a call, and
