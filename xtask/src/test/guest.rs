@@ -1,11 +1,12 @@
 //! Tests in a guest: boots the kernel with a command line, and judges what it printed and how it ended.
 use std::fmt::Write as _;
-use std::fs;
+use std::fs::{self, File, TryLockError};
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lab::interrupt;
 use lab::qemu::console::text_of;
 use lab::qemu::{Accel, Console, Input, Limits, Machine, Outcome, process};
 
@@ -22,6 +23,27 @@ pub struct Lab {
     pub image: Image,
     logs: PathBuf,
     keep_logs: bool,
+    /// Held as long as the folder is used.
+    _lock: File,
+}
+
+/// Takes the lock of the tests' folder; waits for another run of the tests in this tree. None after an interrupt.
+fn lock(folder: &Path) -> io::Result<Option<File>> {
+    const LOOK: Duration = Duration::from_millis(200);
+    let file = File::create(folder.with_extension("lock"))?;
+    let mut is_told = false;
+    while !interrupt::requested() {
+        match file.try_lock() {
+            Ok(()) => return Ok(Some(file)),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(error)) => return Err(error),
+        }
+        if !std::mem::replace(&mut is_told, true) {
+            eprintln!("waiting for another `cargo xtask test` in this tree to end");
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(None)
 }
 
 /// What is expected of a guest.
@@ -49,14 +71,15 @@ pub struct Guest {
 }
 
 impl Lab {
-    /// Prepares the folder for console logs, empty.
-    pub fn new(image: Image, keep_logs: bool) -> io::Result<Self> {
+    /// Prepares the folder for console logs, empty. None after an interrupt.
+    pub fn new(image: Image, keep_logs: bool) -> io::Result<Option<Self>> {
         let logs = build::root().join("target/test-logs");
+        let Some(lock) = lock(&logs)? else { return Ok(None) };
         if logs.exists() {
             fs::remove_dir_all(&logs)?;
         }
         fs::create_dir_all(&logs)?;
-        Ok(Self { image, logs, keep_logs })
+        Ok(Some(Self { image, logs, keep_logs, _lock: lock }))
     }
 
     /// The folder for logs and for files that tests make.

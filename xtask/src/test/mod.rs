@@ -40,12 +40,13 @@ pub fn command(args: &TestArgs) -> Result<Exit> {
     let ready = setup::ensure(&ThisHost, true, !args.no_install)?;
     eprintln!("{}", ready.toolchain.describe());
     let image = build::image(&ready.toolchain)?;
+    let interrupted = || failure(Exit::Interrupted, "interrupted");
     let lab = guest::Lab::new(image, args.keep_logs).context("preparing the folder for logs")?;
+    let lab = lab.ok_or_else(interrupted)?;
     let selection = Selection { filter: args.filter.as_deref(), cpus: args.cpus, install: !args.no_install };
     let suites = host::SUITES.iter().filter(|suite| selection.takes(suite.name));
     let cases = cases::selected(&selection, &lab, &ready.toolchain)?;
     let summary = Summary::new();
-    let interrupted = || failure(Exit::Interrupted, "interrupted");
     for suite in suites {
         summary.starts(suite.name);
         let report = host::run(suite)?;
