@@ -89,8 +89,15 @@ rt::interface! {
         /// page's in the object. The capability to the pager goes with the request: [`MemoryClient::paged_by`]. Servers are not
         /// shown such an object, and there are no copies of it. Returns its number.
         19 paged(pages: u64) -> u64;
+        /// Makes `pages` pages of an object of the caller's, from its page `first` on, where they are not made yet: at most
+        /// [`PROVIDED`]. Whoever touches them needs no memory for that any more. Where there is too little, that is refused with
+        /// [`rt::errno::Errno::NoMemory`], and some of them may be made.
+        20 provide(object: u64, first: u64, pages: u64) -> ();
     }
 }
+
+/// Most pages of one [`MemoryClient::provide`].
+pub const PROVIDED: u64 = 64;
 
 /// The number of [`MemoryClient::paged`].
 pub const PAGED: u64 = 19;

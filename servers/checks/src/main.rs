@@ -9,6 +9,7 @@ mod barrier;
 mod console;
 mod family;
 mod files;
+mod full;
 mod left;
 mod load;
 mod memory;
@@ -26,6 +27,7 @@ type Check = (&'static str, fn(&'static Block) -> Result<(), &'static str>);
 const CHECKS: &[Check] = &[
     ("threads/barrier", barrier::rounds),
     ("memory/contiguous", memory::contiguous),
+    ("memory/full", full::files),
     ("memory/heap", memory::heap),
     ("memory/pager", pager::page_in),
     ("process/inherit", process::heirs),

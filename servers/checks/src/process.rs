@@ -16,7 +16,7 @@ use rt::thread::{self, Job, Stack};
 use crate::left::Left;
 use crate::load::Load;
 use crate::pager;
-use crate::{console, family, memory};
+use crate::{console, family, full, memory};
 
 /// This program, and what a process of it is to do: the lower half of its word.
 pub const PROGRAM: &[u8] = b"checks";
@@ -41,6 +41,8 @@ pub const GREEDY: u64 = 10;
 pub const READ: u64 = 11;
 /// It takes a line from the console that it has not read.
 pub const TAKE: u64 = 12;
+/// It takes all memory that it gets, and fills a file.
+pub const FULL: u64 = 13;
 /// How a process ends that could do what it must not.
 pub const NOT_REFUSED: u64 = 77;
 
@@ -96,6 +98,7 @@ pub fn play(block: &'static Block) -> u64 {
         HEIR => inherit(block, number).map_or_else(failed, |()| 0),
         END => number,
         GREEDY => memory::play(block),
+        FULL => full::play(block),
         READ => console::play_reader(block, number),
         TAKE => console::play_thief(block),
         PAGED => pager::play(block, number),

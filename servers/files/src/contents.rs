@@ -1,4 +1,4 @@
-//! What is in files: read, write, seek, truncate, and what is known of a file.
+//! What is in files: read, write, seek, and what is known of a file.
 
 use core::ptr;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -9,11 +9,20 @@ use rt::service::Data;
 
 use crate::descriptor::{Opened, Process};
 use crate::inode::Found;
+use crate::open::OpenFile;
 use crate::saved::{Filling, MOST_BYTES};
 use crate::{At, FileSystem, Outside};
 
 /// The largest offset, as in POSIX's signed 64 bits.
-const LARGEST_OFFSET: u64 = i64::MAX as u64;
+pub(crate) const LARGEST_OFFSET: u64 = i64::MAX as u64;
+
+/// What came of trying to write.
+enum Attempt {
+    /// So many bytes were written.
+    Written(u64),
+    /// Nothing: not all pages from this byte to that one are made.
+    Missing(u64, u64),
+}
 
 /// Overwrites what was read of a file that was closed meanwhile: it may be another one's.
 #[cold]
@@ -22,6 +31,11 @@ fn forget(data: Data, length: u64) -> Errno {
     // SAFETY: it was put there.
     unsafe { ptr::write_bytes(data.start, 0, length as usize) };
     Errno::BadDescriptor
+}
+
+/// The file behind `opened`, which can be written.
+fn writable(opened: &Opened) -> Result<Found, Errno> {
+    if opened.file.is_writable() { opened.file.found() } else { Err(Errno::BadDescriptor) }
 }
 
 impl<O: Outside> FileSystem<O> {
@@ -135,7 +149,7 @@ impl<O: Outside> FileSystem<O> {
             return Err(Errno::Invalid);
         }
         let opened = process.opened(descriptor)?;
-        let found = self.writable(at, &opened)?;
+        let found = writable(&opened)?;
         self.write_at(at, found, || opened.is_open_as(found), |_| offset, data, None)
     }
 
@@ -145,67 +159,53 @@ impl<O: Outside> FileSystem<O> {
     /// As POSIX's `write`.
     pub fn write(&self, at: At<'_>, process: &Process, descriptor: u32, data: Data) -> Result<u64, Errno> {
         let opened = process.opened(descriptor)?;
-        let found = self.writable(at, &opened)?;
+        let found = writable(&opened)?;
         if data.length == 0 {
             return Ok(0);
         }
         let file = opened.file;
         let is_appended = file.flags() & APPEND != 0;
-        let _moving = file.moving.lock();
         let place = |size| if is_appended { size } else { file.offset.load(Ordering::Relaxed) };
-        self.write_at(at, found, || opened.is_open_as(found), place, data, Some(&file.offset))
+        self.write_at(at, found, || opened.is_open_as(found), place, data, Some(file))
     }
 
-    /// The file behind `opened`, which can be written, and has a content: making it may block.
-    fn writable(&self, at: At<'_>, opened: &Opened) -> Result<Found, Errno> {
-        if !opened.file.is_writable() {
-            return Err(Errno::BadDescriptor);
-        }
-        let found = opened.file.found()?;
-        self.made_content(at, found)?;
-        Ok(found)
-    }
-
-    /// The content of a file, made if need be. May block.
-    pub(crate) fn made_content(&self, _: At<'_>, found: Found) -> Result<u64, Errno> {
-        let inode = found.inode;
-        let content = inode.content.load(Ordering::SeqCst);
-        if content != 0 {
-            return Ok(content);
-        }
-        let fresh = self.outside.make_content()?;
-        // Held, so that the file does not end before both say the same.
-        let held = inode.writing.0.lock();
-        let other = if found.is_same() {
-            match inode.content.load(Ordering::SeqCst) {
-                0 => {
-                    self.put(&inode.kept.content, fresh);
-                    inode.content.store(fresh, Ordering::SeqCst);
-                    return Ok(fresh);
-                }
-                other => Ok(other),
-            }
-        } else {
-            Err(Errno::BadDescriptor)
-        };
-        drop(held);
-        self.outside.end_content(fresh);
-        other
-    }
-
-    /// Writes where `place` says, which is told the size, and has `next` say where that ended; returns how many bytes. Once
-    /// the file can't end or change any more, `is_open` says whether it is to be written.
+    /// Writes where `place` says, which is told the size, and has the open file `next` be where that ended; returns how many
+    /// bytes. Once the file can't end or change any more, `is_open` says whether it is to be written. May block.
     pub(crate) fn write_at(
         &self,
         at: At<'_>,
         found: Found,
-        is_open: impl FnOnce() -> bool,
-        place: impl FnOnce(u64) -> u64,
+        is_open: impl Fn() -> bool,
+        place: impl Fn(u64) -> u64,
         data: Data,
-        next: Option<&'static AtomicU64>,
+        next: Option<&'static OpenFile>,
     ) -> Result<u64, Errno> {
+        let mut is_whole = true;
+        loop {
+            let moving = next.map(|file| file.moving.lock());
+            let next = next.map(|file| &file.offset);
+            let missing = match self.write_now(at, found, &is_open, &place, data, (next, is_whole))? {
+                Attempt::Written(length) => return Ok(length),
+                Attempt::Missing(start, end) => (start, end),
+            };
+            drop(moving);
+            is_whole = self.make_pages_towards(at, found, missing)?;
+        }
+    }
+
+    /// [`Self::write_at`] where all pages are made, or, if it need not be whole, one at least.
+    #[inline(always)]
+    fn write_now(
+        &self,
+        at: At<'_>,
+        found: Found,
+        is_open: impl Fn() -> bool,
+        place: impl Fn(u64) -> u64,
+        data: Data,
+        (next, is_whole): (Option<&'static AtomicU64>, bool),
+    ) -> Result<Attempt, Errno> {
         let inode = found.inode;
-        let mut paid = inode.writing.0.lock();
+        let paid = inode.writing.0.lock();
         // Closed meanwhile by another thread.
         if !found.is_same() || !is_open() {
             return Err(Errno::BadDescriptor);
@@ -213,13 +213,17 @@ impl<O: Outside> FileSystem<O> {
         let size = inode.own(at.cpu).size;
         let start = place(size);
         if data.length == 0 {
-            return Ok(0);
+            return Ok(Attempt::Written(0));
         }
         let length = (data.length.min(MOST_BYTES) as u64).min(O::LARGEST.saturating_sub(start));
         if length == 0 {
             return Err(Errno::FileTooLarge);
         }
-        let end = self.room.pay_towards(at.cpu, &mut paid, start, start + length)?;
+        let (wanted, made) = (start + length, *paid * abi::PAGE);
+        let end = if is_whole { wanted } else { wanted.min(made) };
+        if end > made || end <= start {
+            return Ok(Attempt::Missing(start, wanted));
+        }
         let length = end - start;
         let (kept, now, size) = (inode.kept, self.outside.now(), size.max(end));
         let own = [(&kept.size, size), (&kept.mtime, now), (&kept.ctime, now), (&kept.paid, *paid)];
@@ -229,11 +233,11 @@ impl<O: Outside> FileSystem<O> {
             let target = unsafe { content.add(start as usize) };
             self.change(at, &stores, Filling::Bytes(data.start, target, length as usize));
         });
-        // It has one, and keeps it while this is held.
+        // It has pages, so it has a content, and keeps it while this is held.
         written.ok_or(Errno::BadDescriptor)?;
         inode.resize(now, |_| size);
         drop(paid);
-        Ok(length)
+        Ok(Attempt::Written(length))
     }
 
     /// Says where an open file is read and written next; returns that.
@@ -264,74 +268,5 @@ impl<O: Outside> FileSystem<O> {
         let new = new.ok_or(Errno::Invalid)?;
         self.put(&file.offset, new);
         Ok(new)
-    }
-
-    /// Makes an open file so long.
-    ///
-    /// # Errors
-    /// As POSIX's `ftruncate`.
-    pub fn ftruncate(&self, at: At<'_>, process: &Process, descriptor: u32, size: u64) -> Result<(), Errno> {
-        let opened = process.opened(descriptor)?;
-        if size > LARGEST_OFFSET || !opened.file.is_writable() {
-            return Err(Errno::Invalid);
-        }
-        if size > O::LARGEST {
-            return Err(Errno::FileTooLarge);
-        }
-        let found = opened.file.found()?;
-        self.set_size(at, found, size, || opened.is_open_as(found))
-    }
-
-    /// Makes a file so long, by name.
-    ///
-    /// # Errors
-    /// As POSIX's `truncate`.
-    pub fn truncate(&self, at: At<'_>, path: &[u8], size: u64) -> Result<(), Errno> {
-        if size > LARGEST_OFFSET {
-            return Err(Errno::Invalid);
-        }
-        loop {
-            let seen = self.find(at, path)?;
-            if seen.found.directory().is_some() {
-                return Err(Errno::IsDirectory);
-            }
-            if size > O::LARGEST {
-                return Err(Errno::FileTooLarge);
-            }
-            match self.set_size(at, seen.found, size, || true) {
-                // It ended meanwhile: what has the name now?
-                Err(Errno::BadDescriptor) => {}
-                done => return done,
-            }
-        }
-    }
-
-    /// Makes a file at most [`Outside::LARGEST`] bytes long, if `is_open` says so once it can't end or change any more.
-    pub(crate) fn set_size(
-        &self,
-        at: At<'_>,
-        found: Found,
-        size: u64,
-        is_open: impl FnOnce() -> bool,
-    ) -> Result<(), Errno> {
-        let inode = found.inode;
-        let mut paid = inode.writing.0.lock();
-        if !found.is_same() || !is_open() {
-            return Err(Errno::BadDescriptor);
-        }
-        self.room.pay_to(at.cpu, &mut paid, size)?;
-        let (kept, now, old) = (inode.kept, self.outside.now(), inode.own(at.cpu).size);
-        let stores = [(&kept.size, size), (&kept.mtime, now), (&kept.ctime, now), (&kept.paid, *paid)];
-        let cut = |content: *mut u8| {
-            // SAFETY: within the content. Whoever reads meanwhile may see zeroes, as if it came later.
-            let target = unsafe { content.add(size as usize) };
-            self.change(at, &stores, Filling::Zeroes(target, (old - size) as usize));
-        };
-        if size >= old || self.with_content(at, inode, cut).is_none() {
-            self.change(at, &stores, Filling::None);
-        }
-        inode.resize(now, |_| size);
-        drop(paid);
-        Ok(())
     }
 }

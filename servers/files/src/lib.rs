@@ -30,6 +30,7 @@ pub mod descriptor;
 pub mod directory;
 pub mod initial;
 pub mod inode;
+pub mod length;
 pub mod listing;
 pub mod lock;
 pub mod names;

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use api::badge::PROCESSES;
 use api::files::{FSTAT, Files as _};
-use api::memory::MemoryClient;
+use api::memory::{MemoryClient, PROVIDED};
 use files::descriptor::Process;
 use files::saved::{CpuPart, SharedPart};
 use files::{At, FileSystem, NUMBERS, Outside, Replica};
@@ -63,6 +63,18 @@ impl Outside for Objects {
 
     fn make_content(&self) -> Result<u64, Errno> {
         until_answered(|| self.0.create(0, OBJECT / abi::PAGE)).map_err(refused)
+    }
+
+    fn provide(&self, number: u64, first: u64, pages: u64) -> Result<(), Errno> {
+        let is_much = pages > PROVIDED;
+        // What is refused should not have taken all that there is before.
+        if is_much && until_answered(|| self.0.free_pages()).map_err(refused)? < pages {
+            return Err(Errno::NoSpace);
+        }
+        (0..pages).step_by(PROVIDED as usize).try_for_each(|done| {
+            let made = until_answered(|| self.0.provide(number, first + done, PROVIDED.min(pages - done)));
+            made.map_err(|_| Errno::NoSpace)
+        })
     }
 
     fn end_content(&self, number: u64) {

@@ -31,6 +31,12 @@ pub trait Outside: Sync + 'static {
     /// Why there are none.
     fn make_content(&self) -> Result<u64, Errno>;
 
+    /// Makes `pages` pages of a content, from its page `first` on, so that touching them needs no memory. May block.
+    ///
+    /// # Errors
+    /// [`Errno::NoSpace`]; some of them may be made. The content may have ended meanwhile.
+    fn provide(&self, number: u64, first: u64, pages: u64) -> Result<(), Errno>;
+
     /// Ends such a content, when nobody uses it any more. May block.
     fn end_content(&self, number: u64);
 

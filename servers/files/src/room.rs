@@ -1,7 +1,7 @@
 //! How much a file system holds: pages of contents, and files.
 //!
-//! A file pays for the pages up to its end, holes too, before it uses them, and keeps what it paid for until it ends:
-//! being cut gives none back, as its content keeps them. Each CPU pays from credit of its own, and only where there is too
+//! A file pays for the pages up to its end, holes too, has them made before it uses them, so that nobody who reads or writes it
+//! needs memory, and keeps them until it ends: being cut gives none back, as its content keeps them. Each CPU pays from credit of its own, and only where there is too
 //! little in all, after what other CPUs hold was taken back, is a write refused. Files are counted where they are made
 //! and end. Neither moves a line from one CPU to another, but for a batch now and then.
 
@@ -51,36 +51,15 @@ impl Room {
         self.pages.root().deposit(self.capacity.saturating_sub(paid));
     }
 
-    /// Pays for all pages before `end`, of which a file has paid for the first `paid`.
+    /// Pays for so many pages.
     ///
     /// # Errors
     /// [`Errno::NoSpace`]: nothing was paid.
-    pub fn pay_to(&self, cpu: Cpu<'_>, paid: &mut u64, end: u64) -> Result<(), Errno> {
-        let need = end.div_ceil(abi::PAGE);
-        if need > *paid {
-            self.pages.reference().pay(cpu, need - *paid).map_err(|Exhausted| Errno::NoSpace)?;
-            *paid = need;
-        }
-        Ok(())
+    pub fn pay(&self, cpu: Cpu<'_>, pages: u64) -> Result<(), Errno> {
+        self.pages.reference().pay(cpu, pages).map_err(|Exhausted| Errno::NoSpace)
     }
 
-    /// As [`Room::pay_to`], but where there is not enough up to the last page after `start` that can be paid; returns
-    /// where that ends.
-    ///
-    /// # Errors
-    /// [`Errno::NoSpace`]: not even the byte at `start` could be paid.
-    pub fn pay_towards(&self, cpu: Cpu<'_>, paid: &mut u64, start: u64, end: u64) -> Result<u64, Errno> {
-        let mut end = end;
-        while let Err(error) = self.pay_to(cpu, paid, end) {
-            end = (end - 1) / abi::PAGE * abi::PAGE;
-            if end <= start {
-                return Err(error);
-            }
-        }
-        Ok(end)
-    }
-
-    /// Gives back pages whose content has ended.
+    /// Gives back pages whose content has ended, or that were not made.
     pub fn give_back(&self, cpu: Cpu<'_>, pages: u64) {
         if pages > 0 {
             self.pages.reference().refund(cpu, pages);

@@ -319,7 +319,7 @@ impl<O: Outside> FileSystem<O> {
                 (target, length, 0)
             }
         };
-        // Where there is no memory for a page the server ends here, and not each time that its next life makes the change again.
+        // Where the kernel has no memory to map a page the server ends here, and not each time that its next life makes the change again.
         // SAFETY: the caller sees to it that they are within the content.
         unsafe { self.outside.touch(target, length) };
         self.outside.step();

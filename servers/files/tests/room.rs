@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 
 use api::files::{CREATE, READ_WRITE, Room, TRUNCATE};
+use common::host::{Moment, at_next, is_all_done};
 use common::{Host, Life, Op, Random, SLOTS, Value, Worker, data, process};
 use files::{At, FILES, FileSystem};
 use rt::errno::Errno;
@@ -262,4 +263,55 @@ fn an_open_for_which_there_is_no_descriptor_makes_and_empties_nothing() {
     system.close(at, opener, first).unwrap();
     assert!(system.open(at, opener, b"/full", MAKE | TRUNCATE, 0o644).is_ok());
     assert_eq!(system.stat(at, b"/full").unwrap().size, 0);
+}
+
+#[test]
+fn what_there_is_no_memory_for_is_refused_and_all_that_was_paid_comes_back() {
+    const CAPACITY: u64 = 100;
+    let host = Host::with_capacity(CAPACITY);
+    let Life { system, at } = Life::new(&host, 1);
+    let (at, owner) = (at[0], process(system, at[0]));
+    let descriptor = system.open(at, owner, b"/file", MAKE, 0o644).unwrap();
+    let mut bytes = vec![1; 3 * PAGE];
+    host.set_memory(3);
+    assert_eq!(system.pwrite(at, owner, descriptor, 0, data(&mut bytes[..PAGE])), Ok(PAGE as u64));
+    let size = |size: usize| Ok(size as u64);
+    // All or nothing, but of a write what fits.
+    assert_eq!(system.ftruncate(at, owner, descriptor, 4 * PAGE as u64), Err(Errno::NoSpace));
+    assert_eq!(system.pwrite(at, owner, descriptor, 3 * PAGE as u64, data(&mut bytes)), Err(Errno::NoSpace));
+    assert_eq!(system.fstat(at, owner, descriptor).map(|known| known.size), size(PAGE));
+    assert_eq!(system.statfs().free, CAPACITY - 1);
+    assert_eq!(system.pwrite(at, owner, descriptor, PAGE as u64, data(&mut bytes)), size(2 * PAGE));
+    assert_eq!(system.statfs().free, CAPACITY - 3);
+    // What is made once is written again without memory, also when it was cut.
+    system.ftruncate(at, owner, descriptor, 0).unwrap();
+    assert_eq!(system.ftruncate(at, owner, descriptor, 3 * PAGE as u64), Ok(()));
+    assert_eq!(system.pwrite(at, owner, descriptor, 0, data(&mut bytes)), size(3 * PAGE));
+    // The file ends while a page of it is being made, and another one of that name has none.
+    host.set_memory(8);
+    at_next(Moment::Providing, move || {
+        system.close(at, owner, descriptor).unwrap();
+        system.unlink(at, b"/file").unwrap();
+        system.open(at, owner, b"/file", MAKE, 0o644).unwrap();
+    });
+    let late = system.pwrite(at, owner, descriptor, 3 * PAGE as u64, data(&mut bytes));
+    assert!(is_all_done());
+    assert_eq!(late, Err(Errno::BadDescriptor));
+    assert_eq!((system.statfs().free, host.contents()), (CAPACITY, 0));
+}
+
+#[test]
+fn two_that_make_the_same_pages_pay_once() {
+    let host = Host::with_capacity(10);
+    let Life { system, at } = Life::new(&host, 1);
+    let (at, owner) = (at[0], process(system, at[0]));
+    let descriptor = system.open(at, owner, b"/file", MAKE, 0o644).unwrap();
+    at_next(Moment::Providing, move || {
+        let size = PAGE as u64 * 2;
+        assert_eq!(system.ftruncate(at, owner, descriptor, size), Ok(()));
+    });
+    let mut bytes = vec![1; 3 * PAGE];
+    assert_eq!(system.pwrite(at, owner, descriptor, 0, data(&mut bytes)), Ok(3 * PAGE as u64));
+    assert!(is_all_done());
+    assert_eq!(system.statfs().free, 7);
 }

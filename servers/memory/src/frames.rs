@@ -6,6 +6,8 @@ use spin::mutex::SpinMutex;
 
 use crate::outside::RANGES;
 
+/// Frames that only servers take: programs leave them, so that no server ends for want of memory because a program wants more.
+pub const RESERVE: u64 = if cfg!(test) { 24 } else { 2048 };
 /// Frames that a CPU takes at a time.
 pub const BATCH: u64 = if cfg!(test) { 16 } else { 512 };
 const PAGE_BITS: u32 = 28;
@@ -135,9 +137,10 @@ impl Frames {
         None
     }
 
-    /// Takes up to so many frames, the lowest first.
-    pub fn take_some(&self, count: u64, mut each: impl FnMut(Frame)) {
+    /// Takes up to so many frames, the lowest first, while at least `rest` others are left.
+    pub fn take_some(&self, count: u64, rest: u64, mut each: impl FnMut(Frame)) {
         let mut pool = self.0.lock();
+        let count = count.min(pool.count.saturating_sub(rest));
         let mut taken = 0;
         for index in 0..RANGES {
             let Some(range) = &mut pool.ranges[index] else { continue };

@@ -6,6 +6,7 @@
 //! again at once, which keeps the page tables of servers few that see objects by place.
 
 use api::badge;
+use api::memory::PROVIDED;
 use rt::errno::Errno;
 use rt::layout::{OBJECT, OBJECTS, WINDOW};
 use rt::window::WINDOW_BYTES;
@@ -212,6 +213,27 @@ impl<O: Outside> Pager<O> {
             return Err(Errno::NotPermitted);
         }
         if object.original() != 0 || object.is_window() { Err(Errno::Invalid) } else { Ok(place) }
+    }
+
+    /// Makes pages of an object of the caller's that are not made yet.
+    pub fn provide(&self, caller: Caller<'_>, number: u64, first: u64, count: u64) -> Result<(), Errno> {
+        // Counted, so that it does not end meanwhile.
+        let place = self.show_object(caller, caller.process, number)?;
+        let object = &self.state.objects[place as usize];
+        let is_plain = object.owner() == caller.process && object.original() == 0 && object.pager().is_none();
+        let is_within =
+            count <= PROVIDED && first.checked_add(count).is_some_and(|end| end <= object.pages());
+        let make = |page| {
+            let made = || self.make_page(caller.replica, object, page, None);
+            object.frame(page).or_else(made).map(drop).ok_or(Errno::NoMemory)
+        };
+        let made = if is_plain && is_within {
+            (first..first + count).try_for_each(make)
+        } else {
+            Err(Errno::Invalid)
+        };
+        self.hide_object(caller, place);
+        made
     }
 
     /// The object of the caller's at the place behind that of `last`; its window is none.

@@ -7,7 +7,7 @@ use abi::{Error, Handle};
 use api::badge;
 use rt::errno::Errno;
 
-use crate::frames::MOST_PAGES;
+use crate::frames::{MOST_PAGES, RESERVE};
 use crate::log::Log;
 use crate::object::Object;
 use crate::outside::Outside;
@@ -15,9 +15,6 @@ use crate::pager::Pager;
 use crate::region::{RegionState, Shape};
 use crate::replica::Replica;
 use crate::state::Process;
-
-/// Pages that processes can't take in one piece: there is always memory for whoever maps what it was promised.
-const RESERVE: u64 = if cfg!(test) { 0 } else { 2048 };
 
 /// Who asks, and on which CPU.
 #[derive(Clone, Copy, Debug)]

@@ -1,6 +1,7 @@
 //! The pager: what faults are answered with.
 
 use abi::{Access, fault};
+use api::badge;
 use rt::layout::OBJECT;
 use rt::service::Answer;
 use spin::mutex::SpinMutex;
@@ -80,7 +81,18 @@ impl<O: Outside> Pager<O> {
         handle: impl Fn(Frame) -> u64,
     ) -> Answer {
         let [_, access, offset, _] = words;
-        let given = match Kind::of_badge(badge) {
+        let kind = Kind::of_badge(badge);
+        // The most frequent one at once: a page of an object that is there.
+        let frame = || {
+            let region = self.state.regions.get(region::index_of(badge))?;
+            self.object(region.object())?.frame(offset / abi::PAGE)
+        };
+        if kind == Kind::Object
+            && let Some(frame) = frame()
+        {
+            return Answer { label: fault::MAP, words: [handle(frame), frame.page(), BOTH.0, 0] };
+        }
+        let given = match kind {
             Kind::Anonymous => self.fresh(replica, region::index_of(badge)),
             Kind::Object => {
                 let region = self.state.regions.get(region::index_of(badge));
@@ -101,7 +113,7 @@ impl<O: Outside> Pager<O> {
     /// that is mapped.
     #[inline(always)]
     fn fresh(&self, replica: &Replica, region: usize) -> Option<(Frame, Access)> {
-        let frame = replica.take(self)?;
+        let frame = replica.take(self).or_else(|| self.last_frame(replica, region))?;
         replica.record(self, region, frame)?;
         Some((frame, BOTH.with(Access::ZERO)))
     }
@@ -160,10 +172,11 @@ impl<O: Outside> Pager<O> {
         Some((frame, BOTH.with(Access::REPLACE)))
     }
 
-    /// Makes a page of an object, of zeroes or as a copy; or finds that another CPU made it.
+    /// Makes a page of an object, of zeroes or as a copy; or finds that another CPU made it. Of windows also with the last
+    /// frames: servers touch them, and would end if they got none.
     #[cold]
     #[inline(never)]
-    fn make_page(
+    pub fn make_page(
         &self,
         replica: &Replica,
         object: &Object,
@@ -173,8 +186,9 @@ impl<O: Outside> Pager<O> {
         if page >= object.pages() {
             return None;
         }
-        let table = self.table(replica, object, page)?;
-        let frame = self.filled(replica, original)?;
+        let is_servers = object.is_window();
+        let table = self.table(replica, is_servers, object, page)?;
+        let frame = self.filled(replica, is_servers, original)?;
         // The page is the object's with this exchange.
         match table.place(Object::place(page)).change(0, frame.0) {
             Ok(()) => {
@@ -189,11 +203,11 @@ impl<O: Outside> Pager<O> {
     }
 
     /// The table that a page of an object belongs into, made if need be.
-    fn table(&self, replica: &Replica, object: &Object, page: u64) -> Option<&'static Log> {
+    fn table(&self, replica: &Replica, is_servers: bool, object: &Object, page: u64) -> Option<&'static Log> {
         let place = object.table(page)?;
         let mut table = place.get();
         if table.is_null() {
-            let fresh = replica.empty_log(self)?;
+            let fresh = replica.empty_log(self, is_servers)?;
             fresh.clear();
             let pointer = core::ptr::from_ref(fresh).cast_mut();
             match place.change(core::ptr::null_mut(), pointer) {
@@ -210,21 +224,29 @@ impl<O: Outside> Pager<O> {
     }
 
     /// A frame of zeroes, or with what `original` holds.
-    fn filled(&self, replica: &Replica, original: Option<Frame>) -> Option<Frame> {
+    fn filled(&self, replica: &Replica, is_servers: bool, original: Option<Frame>) -> Option<Frame> {
         /// Frames that somebody still maps are passed over, so many.
         const TRIES: u32 = 64;
         (0..TRIES).find_map(|_| {
-            let frame = replica.take(self)?;
+            let frame = replica.take_for(self, is_servers)?;
             let filled = match original {
                 Some(original) => self.outside.copy(replica.cpu(), original, frame),
                 None => self.outside.clear(replica.cpu(), frame),
             };
             if filled.is_err() {
-                replica.put_aside(self, frame);
+                replica.put_aside(self, is_servers, frame);
                 return None;
             }
             Some(frame)
         })
+    }
+
+    /// One of the last frames for a region, if it is a server's.
+    #[cold]
+    #[inline(never)]
+    fn last_frame(&self, replica: &Replica, region: usize) -> Option<Frame> {
+        let process = self.state.regions.get(region)?.process();
+        replica.take_for(self, (1..badge::FIRST_USER).contains(&process))
     }
 
     /// Pages that are neither in use nor set aside.

@@ -1,6 +1,6 @@
 //! What a CPU has: frames to give, and what it gave to which region. Only the latter means anything to the next life.
 
-use crate::frames::{BATCH, Frame, Frames};
+use crate::frames::{BATCH, Frame, Frames, RESERVE};
 use crate::kept::Kept32;
 use crate::log::{Chain, Log};
 use crate::outside::Outside;
@@ -56,6 +56,12 @@ impl Replica {
         }
     }
 
+    /// Takes a frame, for a server of the last ones.
+    pub fn take_for<O: Outside>(&self, pager: &Pager<O>, is_servers: bool) -> Option<Frame> {
+        let last = || if is_servers { self.refill_by(pager, 1, 0) } else { None };
+        self.take(pager).or_else(last)
+    }
+
     /// Puts back a frame that was not used.
     pub fn give(&self, frames: &Frames, frame: Frame) {
         if !self.stock.first().is_some_and(|log| log.push(frame)) {
@@ -64,11 +70,11 @@ impl Replica {
     }
 
     /// Puts aside a frame that can't be used now.
-    pub fn put_aside<O: Outside>(&self, pager: &Pager<O>, frame: Frame) {
+    pub fn put_aside<O: Outside>(&self, pager: &Pager<O>, is_servers: bool, frame: Frame) {
         if self.aside.first().is_some_and(|log| log.push(frame)) {
             return;
         }
-        match self.empty_log(pager) {
+        match self.empty_log(pager, is_servers) {
             Some(log) => {
                 log.push(frame);
                 self.aside.push(log);
@@ -80,6 +86,12 @@ impl Replica {
     #[cold]
     #[inline(never)]
     fn refill<O: Outside>(&self, pager: &Pager<O>) -> Option<Frame> {
+        self.refill_by(pager, BATCH, RESERVE)
+    }
+
+    /// Fills the stock by up to `most` frames, of which `rest` must be left, and takes one.
+    #[cold]
+    fn refill_by<O: Outside>(&self, pager: &Pager<O>, most: u64, rest: u64) -> Option<Frame> {
         let frames = &pager.life.frames;
         loop {
             while let Some(log) = self.stock.first() {
@@ -99,7 +111,7 @@ impl Replica {
         }
         let log = match self.empty.pop() {
             Some(log) => log,
-            None => self.new_log(pager, || frames.take_run(1, 0))?,
+            None => self.new_log(pager, || frames.take_run(1, rest))?,
         };
         self.stock.push(log);
         // Those that were in use come last, and once more.
@@ -114,7 +126,7 @@ impl Replica {
         // The lowest is given first.
         let mut batch = [Frame(0); BATCH as usize];
         let mut count = 0;
-        frames.take_some(BATCH, |frame| {
+        frames.take_some(most, rest, |frame| {
             batch[count] = frame;
             count += 1;
         });
@@ -145,10 +157,10 @@ impl Replica {
     }
 
     /// A log without frames.
-    pub fn empty_log<O: Outside>(&self, pager: &Pager<O>) -> Option<&'static Log> {
+    pub fn empty_log<O: Outside>(&self, pager: &Pager<O>, is_servers: bool) -> Option<&'static Log> {
         match self.empty.pop() {
             Some(log) => Some(log),
-            None => self.new_log(pager, || self.take(pager)),
+            None => self.new_log(pager, || self.take_for(pager, is_servers)),
         }
     }
 
@@ -165,7 +177,8 @@ impl Replica {
     #[cold]
     #[inline(never)]
     fn record_in_new_log<O: Outside>(&self, pager: &Pager<O>, chain: &Chain, frame: Frame) -> Option<()> {
-        let log = self.empty_log(pager)?;
+        // Whoever got a frame gets what lists it.
+        let log = self.empty_log(pager, true)?;
         log.push(frame);
         chain.push(log);
         Some(())

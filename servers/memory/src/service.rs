@@ -121,6 +121,10 @@ impl api::memory::Memory for Memory {
         Err(Errno::Invalid)
     }
 
+    fn provide(&self, turn: &Turn<'_, Self>, object: u64, first: u64, pages: u64) -> Result<(), Errno> {
+        self.0.provide(caller(turn), object, first, pages)
+    }
+
     fn next_object(&self, turn: &Turn<'_, Self>, last: u64) -> Result<u64, Errno> {
         self.0.next_object(caller(turn), last)
     }

@@ -19,6 +19,8 @@ pub struct Host(pub(super) Arc<Inner>);
 
 pub(super) struct Inner {
     capacity: u64,
+    /// Pages that can be made, which contents that end give nothing back of.
+    memory: AtomicU64,
     contents: Mutex<BTreeMap<u64, Box<[u8]>>>,
     next: AtomicU64,
     time: AtomicU64,
@@ -53,6 +55,7 @@ impl Host {
     pub fn with_capacity(capacity: u64) -> Self {
         Self(Arc::new(Inner {
             capacity,
+            memory: u64::MAX.into(),
             contents: Mutex::default(),
             next: 0.into(),
             time: 0.into(),
@@ -61,6 +64,11 @@ impl Host {
             processes: 0.into(),
             steps: NEVER.into(),
         }))
+    }
+
+    /// Has so many pages be made and no more.
+    pub fn set_memory(&self, pages: u64) {
+        self.0.memory.store(pages, Ordering::SeqCst);
     }
 
     /// Contents that were made and not ended.
@@ -95,6 +103,13 @@ impl Outside for Host {
         let number = self.0.next.fetch_add(1, Ordering::Relaxed) + 1;
         self.0.contents.lock().unwrap().insert(number, vec![0; LARGEST as usize].into());
         Ok(number)
+    }
+
+    fn provide(&self, _: u64, _: u64, pages: u64) -> Result<(), Errno> {
+        come(Moment::Providing);
+        let less = |memory: u64| memory.checked_sub(pages);
+        let taken = self.0.memory.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        taken.map(drop).map_err(|_| Errno::NoSpace)
     }
 
     fn end_content(&self, number: u64) {
@@ -142,6 +157,8 @@ impl Outside for Host {
 pub enum Moment {
     /// It waits for the memory server, which makes a content.
     Blocked,
+    /// It waits for the memory server, which makes pages of one.
+    Providing,
     /// It is about to copy what is in a content, or to change it.
     Copying,
     /// It touches what it is about to write.

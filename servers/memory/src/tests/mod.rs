@@ -2,6 +2,7 @@
 
 pub mod crash;
 mod random;
+mod room;
 mod script;
 mod world;
 
@@ -33,6 +34,7 @@ const STEPS: &[Step] = {
         Write(FIRST, 0x10_2000, 3),
         Fail(SECOND, 0x10_0000),
         Create(FIRST, 1, 30),
+        Provide(FIRST, 1, 18, 7),
         Find("shared", 0),
         Name(FIRST, 1, "shared"),
         Find("shared", 1),

@@ -19,6 +19,8 @@ pub enum Step {
     Anonymous(u64, u64, u64),
     Create(u64, usize, u64),
     Copy(u64, usize, usize),
+    /// Pages of an object are made: the first, and how many.
+    Provide(u64, usize, u64, u64),
     Name(u64, usize, &'static str),
     Find(&'static str, usize),
     Map(u64, usize, u64, u64),
@@ -196,6 +198,11 @@ impl Play {
                 let number = self.ended[&which];
                 let ended = crash::serve(|| self.server.destroy(caller(process), number))?;
                 assert_eq!(ended, Err(Errno::NoEntry), "object {number} is gone");
+            }
+            Step::Provide(process, which, first, count) => {
+                let number = self.object(which);
+                let made = crash::serve(|| self.server.provide(caller(process), number, first, count))?;
+                made.expect("pages of an object");
             }
             Step::Renew(process, start) => {
                 let region = self.regions[&(process, start)];
