@@ -118,8 +118,8 @@ impl<O: Outside> FileSystem<O> {
             if size > O::LARGEST {
                 return Err(Errno::FileTooLarge);
             }
-            match self.set_size(at, seen.found, size, || true) {
-                // It ended meanwhile: what has the name now?
+            match self.set_size(at, seen.found, size, || seen.is_current()) {
+                // It has lost the name meanwhile: what has it now?
                 Err(Errno::BadDescriptor) => {}
                 done => return done,
             }
