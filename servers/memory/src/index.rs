@@ -10,9 +10,19 @@ use crate::object::OBJECTS;
 use crate::region::REGIONS;
 use crate::replica::Replica;
 
-/// Places that a CPU takes at a time, and how many it keeps.
-const BATCH: u32 = 16;
-const MOST: u32 = 4 * BATCH;
+/// How many places a CPU keeps: so many, but all CPUs together no more than half of all.
+const fn most(cpus: u32) -> u32 {
+    const MOST: u32 = 64;
+    let share = REGIONS as u32 / 2 / cpus;
+    if share < MOST { share } else { MOST }
+}
+
+/// How many it takes at a time.
+const fn batch(cpus: u32) -> u32 {
+    most(cpus).div_ceil(4)
+}
+
+const _: () = assert!(most(rt::layout::MAX_CPUS as u32) > 0 || cfg!(test));
 
 /// For each place of a table the next one of its list; 0 ends it.
 struct Next<const N: usize>([AtomicU16; N]);
@@ -150,11 +160,11 @@ impl Index {
         *self.free_regions.lock() = 0;
     }
 
-    /// Takes a free place for a region, on the replica's CPU.
-    pub fn take_place(&self, replica: &Replica) -> Option<usize> {
+    /// Takes a free place for a region, on the replica's CPU, one of `cpus`.
+    pub fn take_place(&self, replica: &Replica, cpus: u32) -> Option<usize> {
         if replica.spare.get() == 0 {
             let mut free = self.free_regions.lock();
-            for _ in 0..BATCH {
+            for _ in 0..batch(cpus) {
                 let Some(place) = self.regions.pop(&mut free) else { break };
                 self.keep(replica, place);
             }
@@ -167,8 +177,8 @@ impl Index {
     }
 
     /// Gives a place back, on the replica's CPU.
-    pub fn give_place(&self, replica: &Replica, place: usize) {
-        if replica.spares.get() < MOST {
+    pub fn give_place(&self, replica: &Replica, cpus: u32, place: usize) {
+        if replica.spares.get() < most(cpus) {
             self.keep(replica, place);
         } else {
             self.free_at_first(place);

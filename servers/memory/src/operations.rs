@@ -73,7 +73,7 @@ impl<O: Outside> Pager<O> {
         if lists.regions().any(|other| self.state.regions[other].shape().meets(&shape)) {
             return Err(Errno::Exists);
         }
-        let place = index.take_place(caller.replica).ok_or(Errno::NoMemory)?;
+        let place = index.take_place(caller.replica, self.cpus).ok_or(Errno::NoMemory)?;
         self.state.regions[place].enter(&shape);
         lists.add_region(place);
         drop(lists);
@@ -136,7 +136,7 @@ impl<O: Outside> Pager<O> {
             lists.remove_region(place);
             region.set_state(RegionState::Free);
         }
-        self.life.index.give_place(caller.replica, place);
+        self.life.index.give_place(caller.replica, self.cpus, place);
     }
 
     /// Frames that a region was given go home.

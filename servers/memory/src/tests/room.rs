@@ -8,7 +8,7 @@ use super::{FIRST, PAGE, ROOT, alone};
 use crate::frames::RESERVE;
 use crate::object::{Made, Sharing};
 use crate::operations::Caller;
-use crate::region::{Kind, Shape};
+use crate::region::{Kind, REGIONS, Shape};
 
 /// Where each has a region.
 const PLACE: u64 = 0x100_0000;
@@ -56,6 +56,33 @@ fn programs_leave_memory_for_servers() {
     let given = fill(world, &play, ROOT);
     assert!(given > RESERVE / 2, "a server gets {given} pages");
     assert!(play.server.free_pages() <= 1);
+}
+
+#[test]
+fn regions_that_one_cpu_makes_and_another_one_ends_do_not_run_out() {
+    let _alone = alone();
+    let world = World::new();
+    let (play, _) = begin(world);
+    let caller = |cpu| Caller { process: FIRST, replica: world.replica_of(cpu) };
+    for round in 0..4 * REGIONS {
+        let start = 2 * PLACE;
+        let shape = Shape { kind: Kind::Anonymous, process: FIRST, object: 0, start, length: PAGE };
+        let made = play.server.make_region(caller(0), shape);
+        assert_eq!(made, Ok(()), "round {round}");
+        play.server.release(caller(1), FIRST, start).expect("its end");
+    }
+    // Whoever gives most back leaves the other at least a half.
+    let shape = |place: u64| Shape {
+        kind: Kind::Anonymous,
+        process: FIRST,
+        object: 0,
+        start: (2 + place) * PLACE,
+        length: PAGE,
+    };
+    let made =
+        (0..REGIONS as u64).take_while(|&place| play.server.make_region(caller(0), shape(place)).is_ok());
+    let made = made.count();
+    assert!(made >= REGIONS / 2, "{made} regions of {REGIONS}");
 }
 
 #[test]
