@@ -3,8 +3,6 @@
 use api::badge;
 use api::memory::Name;
 use rt::errno::Errno;
-use rt::layout::{OBJECT, OBJECTS};
-use rt::window::WINDOW_BYTES;
 
 use crate::object::{ObjectState, Sharing};
 use crate::operations::Caller;
@@ -69,19 +67,9 @@ impl<O: Outside> Pager<O> {
         self.life.index.lock(process).ok()?.objects().next()
     }
 
-    /// The object of a process that ends has no owner any more; servers that were shown it as a window forget it.
+    /// The object of a process that ends has no owner any more.
     fn orphan(&self, caller: Caller<'_>, process: u64, place: usize) {
         let object = &self.state.objects[place];
-        if object.is_window() {
-            let asked = self.state.processes.get(process as usize).map_or(0, |found| found.asked.get());
-            let others = (badge::FILES + 1..badge::FIRST_USER).filter(|server| asked & 1 << server != 0);
-            for server in [badge::ROOT, badge::FILES].into_iter().chain(others) {
-                if let Some(space) = self.state.processes[server as usize].space() {
-                    let address = OBJECTS + place as u64 * OBJECT;
-                    self.outside.unmap(space, address, WINDOW_BYTES / abi::PAGE);
-                }
-            }
-        }
         object.advance(ObjectState::Live, ObjectState::Orphan);
         if let Ok(mut lists) = self.life.index.lock(process) {
             lists.remove_object(place);

@@ -126,14 +126,15 @@ impl Object {
         page as usize % CAPACITY
     }
 
-    /// Takes the tables out, as logs of the frames in them.
-    pub fn take_tables(&self) -> impl Iterator<Item = &'static Log> {
-        self.tables.iter().filter_map(|place| {
+    /// Takes all tables out at once, as logs of the frames in them.
+    pub fn take_tables(&self) -> impl Iterator<Item = &'static Log> + use<> {
+        let taken: [_; TABLES] = core::array::from_fn(|index| {
             // SAFETY: as in `frame`.
-            let log = unsafe { place.take().as_ref() }?;
+            let log = unsafe { self.tables[index].take().as_ref() }?;
             log.close();
             Some(log)
-        })
+        });
+        taken.into_iter().flatten()
     }
 
     /// Forgets what it led to, after a death.

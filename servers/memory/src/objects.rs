@@ -11,7 +11,7 @@ use rt::errno::Errno;
 use rt::layout::{OBJECT, OBJECTS, WINDOW};
 use rt::window::WINDOW_BYTES;
 
-use crate::object::{self, MOST_PAGES, Made, ObjectState, Sharing};
+use crate::object::{self, MOST_PAGES, Made, Object, ObjectState, Sharing};
 use crate::operations::Caller;
 use crate::outside::Outside;
 use crate::pager::Pager;
@@ -172,16 +172,11 @@ impl<O: Outside> Pager<O> {
     /// Ends an object that is to end, from wherever an earlier life got to.
     pub fn finish_object(&self, caller: Caller<'_>, place: u32) {
         let Some(object) = self.object(place) else { return };
-        let owner = object.owner();
-        if (1..badge::FIRST_USER).contains(&owner)
-            && let Ok(Some(space)) = self.process(owner).map(Process::space)
-        {
-            self.outside.unmap(space, OBJECTS + u64::from(place) * OBJECT, object.pages());
-        }
+        // Whoever touches it from now on gets no page that it had.
+        let tables = object.take_tables();
+        self.unmap_from_servers(object, place);
         self.forget_name(place);
-        for log in object.take_tables() {
-            self.send_home(caller, log);
-        }
+        tables.for_each(|log| self.send_home(caller, log));
         if let Some(pager) = object.pager() {
             self.outside.delete(pager);
         }
@@ -193,6 +188,23 @@ impl<O: Outside> Pager<O> {
             *hint = (*hint).min(place as usize);
         }
         self.hide_object(caller, original);
+    }
+
+    /// Unmaps an object from servers that were shown it.
+    fn unmap_from_servers(&self, object: &Object, place: u32) {
+        let (owner, address) = (object.owner(), OBJECTS + u64::from(place) * OBJECT);
+        let unmap = |server: u64| {
+            if let Ok(Some(space)) = self.process(server).map(Process::space) {
+                self.outside.unmap(space, address, object.pages());
+            }
+        };
+        if object.is_window() {
+            let asked = self.process(owner).map_or(0, |found| found.asked.get());
+            let others = (badge::FILES + 1..badge::FIRST_USER).filter(|server| asked & 1 << server != 0);
+            [badge::ROOT, badge::FILES].into_iter().chain(others).for_each(unmap);
+        } else if (1..badge::FIRST_USER).contains(&owner) {
+            unmap(owner);
+        }
     }
 
     /// Lets every process map an object of the caller's.

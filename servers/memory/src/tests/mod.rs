@@ -4,6 +4,7 @@ pub mod crash;
 mod random;
 mod room;
 mod script;
+mod windows;
 mod world;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

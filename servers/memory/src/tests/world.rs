@@ -103,7 +103,11 @@ pub struct World {
     marks: [AtomicU64; WORDS],
     log_marks: [Kept64; WORDS],
     lives: Mutex<Vec<&'static Life>>,
+    /// What comes in the midst of the server's work: when it has next unmapped something of this space.
+    after_unmap: Mutex<Option<(Handle, Work)>>,
 }
+
+type Work = Box<dyn FnOnce() + Send>;
 
 // SAFETY: the pointer is to pages whose users share them as the server's CPUs do.
 unsafe impl Sync for World {}
@@ -125,6 +129,7 @@ impl World {
             marks: [const { AtomicU64::new(0) }; WORDS],
             log_marks: [const { Kept64::zero() }; WORDS],
             lives: Mutex::default(),
+            after_unmap: Mutex::default(),
         };
         Box::leak(Box::new(world))
     }
@@ -164,6 +169,16 @@ impl World {
     pub fn word(&self, frame: Frame) -> *mut u64 {
         // SAFETY: within the pages.
         unsafe { self.logs.add((frame.page() * abi::PAGE) as usize).cast() }
+    }
+
+    /// Does `work` as soon as the server has unmapped something of `space`.
+    pub fn after_unmap(&self, space: Handle, work: impl FnOnce() + Send + 'static) {
+        *self.after_unmap.lock().unwrap() = Some((space, Box::new(work)));
+    }
+
+    /// Whether nothing is to come.
+    pub fn is_all_done(&self) -> bool {
+        self.after_unmap.lock().unwrap().is_none()
     }
 
     fn changing<R>(&self, change: impl FnOnce(&mut Kernel) -> R) -> R {
@@ -270,6 +285,10 @@ impl Outside for &'static World {
         let next =
             |kernel: &mut Kernel| kernel.mapped.range((space.0, start)..end).next().map(|(place, _)| *place);
         while self.changing(|kernel| next(kernel).map(|place| kernel.unmap(place, 1))).is_some() {}
+        let due = self.after_unmap.lock().unwrap().take_if(|(of, _)| *of == space);
+        if let Some((_, work)) = due {
+            work();
+        }
     }
 
     fn derive(&self, _: Frame, _: u64) -> Result<Handle, Error> {
