@@ -7,9 +7,11 @@
 //! Ctrl-C interrupts the reader. While nobody reads it goes to those in the foreground that wait for it
 //! ([`Console::interrupt`]), or else to the owner, if it waits for it or as soon as it does.
 
-use rt::service::{DATA_BYTES, Data, Failure, Reply, Text};
+use rt::service::{DATA_BYTES, Data, Failure, Reply, Request, Text};
 use rt::window::Slot;
 
+/// The number of [`ConsoleClient::interrupt`].
+const INTERRUPT: u64 = 5;
 /// Most bytes of a line.
 pub const LINE_BYTES: usize = 1000;
 
@@ -75,6 +77,14 @@ rt::interface! {
 }
 
 impl ConsoleClient {
+    /// [`ConsoleClient::interrupt`], but gives up at `deadline` (nanoseconds of [`rt::call::now`]).
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub fn interrupt_until(&self, deadline: u64) -> Result<(), Failure> {
+        Request::new(INTERRUPT).send_until(self.0, deadline)
+    }
+
     /// Writes all of `text`.
     ///
     /// # Errors

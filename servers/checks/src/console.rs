@@ -12,7 +12,9 @@ use rt::service::{Failure, Fate, until_answered, until_served};
 use rt::start::{self, Block};
 use rt::window::{DATA, Slot};
 
+use crate::left::Allowed;
 use crate::process::{READ, TAKE, run};
+use crate::restart::Trial;
 
 static CONSOLE: AtomicU64 = AtomicU64::new(0);
 /// Pieces that each CPU asked for.
@@ -142,9 +144,22 @@ fn read() -> Result<(), &'static str> {
 /// For half of this time, in nanoseconds, all write as fast as there is room, and then each when all before was sent.
 const TIDE: u64 = 100_000_000;
 
-fn step(cpu: u32, _: u64) -> Result<(), &'static str> {
+/// Waits for Ctrl-C, which nobody types: the console keeps a caller on each CPU before anything is counted, however quick the
+/// device is to take what is written.
+fn wait_in_vain() -> Result<(), &'static str> {
+    match console().interrupt_until(call::now() + TIDE / 10) {
+        Err(Failure::Kernel(abi::Error::TimedOut)) => Ok(()),
+        Err(failure) if failure.fate().is_some() => Ok(()),
+        _ => Err("there is a Ctrl-C that nobody typed"),
+    }
+}
+
+fn step(cpu: u32, round: u64) -> Result<(), &'static str> {
     if cpu + 1 == start::block().cpus {
         return read();
+    }
+    if round == 0 {
+        return wait_in_vain();
     }
     if call::now() % TIDE >= TIDE / 2 {
         until_answered(|| console().drain()).map_err(|_| "what was written is not sent")?;
@@ -152,14 +167,20 @@ fn step(cpu: u32, _: u64) -> Result<(), &'static str> {
     write(cpu)
 }
 
+fn send_all(_: &'static Block) -> Result<(), &'static str> {
+    until_answered(|| console().drain()).map_err(|_| "what was written is not sent")
+}
+
 /// Whoever writes and reads goes on after each kill; what came to the serial port is judged elsewhere.
 pub fn restart(block: &'static Block) -> Result<(), &'static str> {
     CONSOLE.store(crate::restart::lookup(block, "console")?.0, Ordering::Relaxed);
-    crate::restart::under_load(block, "console", step)?;
-    until_answered(|| console().drain()).map_err(|_| "what was written is not sent")?;
+    let judged = Trial { server: "console", step, clear: send_all, allowed: Allowed::STACKS };
+    let judged = judged.run(block);
+    rt::log!("console-check: killed {}", crate::restart::restarts(block, "console")?);
     for (cpu, asked) in ASKED.iter().enumerate().take(block.cpus as usize - 1) {
         rt::log!("console-check: asked {cpu} {}", asked.load(Ordering::Relaxed));
     }
+    judged?;
     no_legacy(block)?;
     let (lines, damaged) = (LINES.load(Ordering::Relaxed), DAMAGED.load(Ordering::Relaxed));
     rt::log!("console-check: {lines} lines read, {damaged} damaged");

@@ -1,21 +1,26 @@
 //! The file server is killed under load: each CPU has a directory of its own and knows what of it was acknowledged. An
 //! operation under way happened wholly or not at all; open files go on where they were, also one without a name.
 
-use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 
-use api::files::{CREATE, EXCLUSIVE, FileClient, READ_WRITE};
+use api::files::{CREATE, EXCLUSIVE, FileClient, READ_WRITE, Room};
 use rt::errno::Errno;
 use rt::layout::MAX_CPUS;
 use rt::service::{Failure, Fate, until_answered, until_served};
 use rt::start::{self, Block};
 use rt::window::Slot;
 
+use crate::left::Allowed;
+use crate::restart::Trial;
+
 /// Names in a directory.
 const NAMES: usize = 4;
+/// Descriptors of a CPU's range.
+const DESCRIPTORS: u32 = 256;
 /// Longest content.
 const LONGEST: u64 = 4096;
 const DIRECTORY_MODE: u32 = 0o755;
@@ -45,6 +50,10 @@ fn server() -> FileClient {
     FileClient(start::block().files)
 }
 
+fn room() -> Result<Room, &'static str> {
+    until_answered(|| server().statfs()).map_err(|_| "the room for files is not told")
+}
+
 fn slot() -> Slot {
     Slot::own(rt::here::get().slot)
 }
@@ -57,6 +66,39 @@ fn fill((value, length): Content) {
 fn is_filled((value, length): Content) -> bool {
     // SAFETY: as above; the server has filled it before it answered.
     (0..length as usize).all(|index| unsafe { slot().data().add(index).read() } == value)
+}
+
+/// Whether a CPU's thread may have descriptors that it does not know, of opens that were under way when the server died.
+static IS_UNSURE: [AtomicBool; MAX_CPUS as usize] = [const { AtomicBool::new(false) }; MAX_CPUS as usize];
+
+/// Notes whether an open or a close may have left a descriptor that nobody knows.
+fn note<R>(cpu: u32, result: Result<R, Failure>) -> Result<R, Failure> {
+    result.inspect_err(|failure| {
+        if failure.fate() == Some(Fate::Unknown) {
+            IS_UNSURE[cpu as usize].store(true, Ordering::Relaxed);
+        }
+    })
+}
+
+fn open(cpu: u32, path: &str, flags: u32) -> Result<u32, Failure> {
+    until_answered(|| note(cpu, server().open(path.as_bytes(), flags, FILE_MODE)))
+}
+
+/// Closes a descriptor, unless the server dies in it.
+fn close(cpu: u32, descriptor: u32) -> Result<Option<()>, Failure> {
+    outcome(|| note(cpu, server().close(descriptor)))
+}
+
+/// Closes all descriptors of a CPU's range but `known`.
+fn close_others(cpu: u32, known: Option<u32>) -> Result<(), &'static str> {
+    let range = cpu * DESCRIPTORS..(cpu + 1) * DESCRIPTORS;
+    for descriptor in range.filter(|descriptor| Some(*descriptor) != known) {
+        match until_answered(|| server().close(descriptor)) {
+            Ok(()) | Err(Failure::Refused(Errno::BadDescriptor)) => {}
+            Err(_) => return Err("a descriptor can't be closed"),
+        }
+    }
+    Ok(())
 }
 
 /// What an operation came to: done, certainly not done because the server refused it, or perhaps done.
@@ -81,7 +123,7 @@ fn path(cpu: u32, name: usize) -> String {
 /// What a name stands for, whoever of two it is.
 fn look(cpu: u32, name: usize) -> Result<Option<Content>, &'static str> {
     let (files, path) = (server(), path(cpu, name));
-    let descriptor = match until_answered(|| files.open(path.as_bytes(), 0, 0)) {
+    let descriptor = match open(cpu, &path, 0) {
         Ok(descriptor) => descriptor,
         Err(Failure::Refused(Errno::NoEntry)) => return Ok(None),
         Err(_) => return Err("a file can't be opened"),
@@ -97,7 +139,7 @@ fn look(cpu: u32, name: usize) -> Result<Option<Content>, &'static str> {
         return Err("a write happened in part");
     }
     // Done or not before the server died: it is closed.
-    match outcome(|| files.close(descriptor)) {
+    match close(cpu, descriptor) {
         Ok(_) => Ok(Some(if size == 0 { (0, 0) } else { content })),
         Err(_) => Err("a descriptor is lost"),
     }
@@ -112,7 +154,7 @@ impl Own {
         };
         done(until_answered(|| files.mkdir(format!("/restart{cpu}").as_bytes(), DIRECTORY_MODE)))?;
         let path = path(cpu, NAMES);
-        let held = until_answered(|| files.open(path.as_bytes(), CREATE | READ_WRITE, FILE_MODE))?;
+        let held = open(cpu, &path, CREATE | READ_WRITE)?;
         fill((HELD, LONGEST));
         until_answered(|| files.pwrite(held, 0, LONGEST as usize))?;
         match until_answered(|| files.unlink(path.as_bytes())) {
@@ -160,13 +202,10 @@ impl Own {
             (1, _) => self.read_on(),
             (_, None) => {
                 let open = || {
-                    files.open(own_path.as_bytes(), CREATE | EXCLUSIVE | READ_WRITE, FILE_MODE).and_then(
-                        |descriptor| match files.close(descriptor) {
-                            // It is open, or not; it is made.
-                            Err(failure) if failure.fate().is_some() => Ok(()),
-                            closed => closed,
-                        },
-                    )
+                    let flags = CREATE | EXCLUSIVE | READ_WRITE;
+                    let made = note(cpu, files.open(own_path.as_bytes(), flags, FILE_MODE));
+                    // Open still, or not: it is made.
+                    close(cpu, made?).map(drop)
                 };
                 self.change(cpu, name, Some((0, 0)), open)
             }
@@ -193,14 +232,13 @@ impl Own {
             (_, Some((_, length))) => {
                 // Not shorter, so that one value is all there is.
                 let content = ((round % 255) as u8 + 1, (length + self.below(LONGEST)).clamp(1, LONGEST));
-                let descriptor = until_answered(|| files.open(own_path.as_bytes(), READ_WRITE, 0))
-                    .map_err(|_| "a file can't be opened")?;
+                let descriptor = open(cpu, &own_path, READ_WRITE).map_err(|_| "a file can't be opened")?;
                 fill(content);
                 let written = self.change(cpu, name, Some(content), || {
                     files.pwrite(descriptor, 0, content.1 as usize).map(drop)
                 });
                 written?;
-                outcome(|| files.close(descriptor)).map(drop).map_err(|_| "a descriptor is lost")
+                close(cpu, descriptor).map(drop).map_err(|_| "a descriptor is lost")
             }
         }
     }
@@ -237,15 +275,48 @@ fn step(cpu: u32, round: u64) -> Result<(), &'static str> {
     let place = &OWN[cpu as usize];
     if place.load(Ordering::Relaxed).is_null() {
         let own = Own::new(cpu).map_err(|_| "the file server refuses what the test begins with")?;
-        place.store(Box::leak(Box::new(own)), Ordering::Relaxed);
+        place.store(Box::into_raw(Box::new(own)), Ordering::Relaxed);
     }
-    // SAFETY: made above for good, and this CPU's thread's alone.
-    unsafe { &mut *place.load(Ordering::Relaxed) }.step(cpu, round)
+    // SAFETY: made above, and this CPU's thread's alone until all threads have ended.
+    let own = unsafe { &mut *place.load(Ordering::Relaxed) };
+    if IS_UNSURE[cpu as usize].swap(false, Ordering::Relaxed) {
+        // As every program can that knows what it has open: else more and more files that have no name any more stay.
+        close_others(cpu, Some(own.held))?;
+    }
+    own.step(cpu, round)
+}
+
+/// Closes and removes all that the load left.
+fn clear(block: &'static Block) -> Result<(), &'static str> {
+    let files = server();
+    let done = |removed| match removed {
+        Ok(()) | Err(Failure::Refused(Errno::NoEntry)) => Ok(()),
+        Err(_) => Err("what the load made can't be removed"),
+    };
+    for cpu in 0..block.cpus {
+        let own = OWN[cpu as usize].swap(core::ptr::null_mut(), Ordering::Relaxed);
+        if !own.is_null() {
+            // SAFETY: made by `step`, and the thread that used it has ended.
+            drop(unsafe { Box::from_raw(own) });
+        }
+        close_others(cpu, None)?;
+        for name in 0..=NAMES {
+            done(until_answered(|| files.unlink(path(cpu, name).as_bytes())))?;
+        }
+        done(until_answered(|| files.rmdir(format!("/restart{cpu}").as_bytes())))?;
+    }
+    Ok(())
 }
 
 /// Nothing that was acknowledged is lost, whenever the server is killed.
 pub fn restart(block: &'static Block) -> Result<(), &'static str> {
-    crate::restart::under_load(block, "files", step)?;
+    let before = room()?;
+    Trial { server: "files", step, clear, allowed: Allowed::STACKS }.run(block)?;
+    let after = room()?;
+    if after != before {
+        rt::log!("files: {before:?} before, {after:?} after");
+        return Err("files, or their pages, were lost or found");
+    }
     let (acknowledged, unknown) = (ACKNOWLEDGED.load(Ordering::Relaxed), UNKNOWN.load(Ordering::Relaxed));
     rt::log!("files: {acknowledged} changes acknowledged, {unknown} under way when it died");
     Ok(())

@@ -2,6 +2,7 @@
 
 use core::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 use rt::start::Block;
 use rt::thread::{self, Job, Stack, Thread};
@@ -20,7 +21,7 @@ fn work(cpu: u64) {
     let mut round = 0;
     while !STOP.load(Ordering::Relaxed) {
         if let Err(why) = step(cpu as u32, round) {
-            FAILED.store(alloc::boxed::Box::leak(alloc::boxed::Box::new(why)), Ordering::Release);
+            FAILED.store(Box::leak(Box::new(why)), Ordering::Release);
             return;
         }
         round += 1;
@@ -30,7 +31,7 @@ fn work(cpu: u64) {
 
 /// A thread on each CPU that does its step again and again.
 pub struct Load {
-    threads: Vec<Thread>,
+    threads: Vec<(Thread, Box<Job>)>,
 }
 
 impl Load {
@@ -43,10 +44,11 @@ impl Load {
         let mut threads = Vec::new();
         for cpu in 0..block.cpus {
             let job = Job { work, argument: cpu.into(), slot: cpu + 1 };
-            let job: &'static Job = alloc::boxed::Box::leak(alloc::boxed::Box::new(job));
-            // SAFETY: one load at a time uses the stacks, and the job stays.
-            let made = unsafe { thread::start(Stack { cpu, index: 0 }, job, Some(block.cpu_control)) };
-            threads.push(made.map_err(|_| "no thread for the load")?);
+            let job = Box::new(job);
+            // SAFETY: one load at a time uses the stacks, and the job stays until the thread has ended.
+            let made =
+                unsafe { thread::start(Stack { cpu, index: 0 }, &raw const *job, Some(block.cpu_control)) };
+            threads.push((made.map_err(|_| "no thread for the load")?, job));
         }
         Ok(Self { threads })
     }
@@ -66,7 +68,7 @@ impl Load {
     pub fn stop(self) -> Result<(), &'static str> {
         STOP.store(true, Ordering::Relaxed);
         let failed = self.failed();
-        for thread in self.threads {
+        for (thread, _job) in self.threads {
             thread.join().map_err(|_| "a thread of the load can't be joined")?;
         }
         failed.map_or(Ok(()), Err)

@@ -1,5 +1,6 @@
 //! Tests of the servers, from the outside: what they promise to programs, also while servers are killed. `check=NAME` on the
-//! command line chooses one, or all whose names begin so; `kills=N` says how often a server is killed.
+//! command line chooses one, or all whose names begin so; `kills=N` says how often a server is killed, once before and once
+//! after it is counted what there is ([`restart::Trial`], [`left::Books`]).
 #![cfg_attr(target_os = "none", no_std)]
 #![cfg_attr(target_os = "none", no_main)]
 

@@ -11,8 +11,8 @@ use rt::service::{Failure, until_answered, until_done};
 use rt::start::Block;
 use rt::thread::{self, Job, Stack};
 
-use crate::left::Books;
-use crate::restart::{end_once, under_load};
+use crate::left::Allowed;
+use crate::restart::Trial;
 
 /// Where each CPU's worker has its regions.
 const PLACES: u64 = 0x2900_0000_0000;
@@ -110,7 +110,7 @@ fn objects(base: u64, seed: u64) -> Result<(), &'static str> {
 }
 
 /// Ends all that a load left: what it keeps, and objects whose numbers it was not told.
-fn release_all(block: &Block) -> Result<(), &'static str> {
+fn release_all(block: &'static Block) -> Result<(), &'static str> {
     for cpu in 0..u64::from(block.cpus) {
         told(memory().release(0, PLACES + cpu * PLACES_OF_CPU + KEPT), "what was kept can't be released")?;
     }
@@ -120,28 +120,10 @@ fn release_all(block: &Block) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Pages that are free when the server has nothing of its own in stock.
-fn free_pages(block: &Block) -> Result<u64, &'static str> {
-    end_once(block, "memory")?;
-    told(until_answered(|| memory().free_pages()), "free pages are not told")
-}
-
-/// Kills it under load; then all that was given is free again, to the page, and the account has what it had, to the byte, but
-/// for frames of which it is known what they are.
+/// Kills it under load; then all that was given is free again, to the page.
 pub fn restart(block: &'static Block) -> Result<(), &'static str> {
     MEMORY.store(block.memory.0, Ordering::Relaxed);
-    // Tables that stay are made before anything is counted.
-    under_load(block, "memory", round)?;
-    release_all(block)?;
-    let (pages, books) = (free_pages(block)?, Books::now()?);
-    under_load(block, "memory", round)?;
-    release_all(block)?;
-    let pages_then = free_pages(block)?;
-    rt::log!("pages free: {pages}, then {pages_then}");
-    if pages_then != pages {
-        return Err("pages were lost, or found");
-    }
-    books.compare()
+    Trial { server: "memory", step: round, clear: release_all, allowed: Allowed::NOTHING }.run(block)
 }
 
 /// Pages that processes can't take in one piece, so that there is always memory for others.

@@ -1,15 +1,20 @@
 //! Servers that are killed at random moments while all CPUs use them.
 
+use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
 
+use abi::Handle;
+use api::console::ConsoleClient;
 use api::echo::EchoClient;
+use api::files::FileClient;
+use api::memory::MemoryClient;
 use api::process::ProcessClient;
 use api::supervisor::{ServerState, State, SupervisorClient};
 use rt::call;
 use rt::service::until_answered;
 use rt::start::Block;
 
-use crate::left::{Books, Left};
+use crate::left::{self, Allowed, Books};
 use crate::load::{Load, Step};
 
 /// Kills where the command line says nothing.
@@ -20,7 +25,7 @@ const PATIENCE: u64 = 60_000_000_000;
 const REST: u64 = 500_000;
 
 /// The capability to call the server `name`.
-pub fn lookup(block: &Block, name: &str) -> Result<abi::Handle, &'static str> {
+pub fn lookup(block: &Block, name: &str) -> Result<Handle, &'static str> {
     until_answered(|| ProcessClient(block.processes).lookup(name.as_bytes()))
         .map_err(|_| "a server can't be looked up")
 }
@@ -91,7 +96,10 @@ pub fn restarts(block: &Block, name: &str) -> Result<u32, &'static str> {
 
 /// Ends the server `name` once, and waits until it serves again.
 pub fn end_once(block: &Block, name: &str) -> Result<(), &'static str> {
-    let root = supervisor(block)?;
+    end_by(supervisor(block)?, name)
+}
+
+fn end_by(root: SupervisorClient, name: &str) -> Result<(), &'static str> {
     let (index, before) = find(root, name)?;
     root.end(index).map_err(|_| "root does not end the server")?;
     let is_back = |now: ServerState| now.state == State::Running && now.restarts > before.restarts;
@@ -101,11 +109,94 @@ pub fn end_once(block: &Block, name: &str) -> Result<(), &'static str> {
     )
 }
 
+/// All servers but root that root's account pays for, the memory server last: others take memory in their new lives.
+const SERVERS: [&str; 4] = ["console", "process", "files", "memory"];
+/// How long what has ended is given to be gone, in nanoseconds.
+const A_WHILE: u64 = 200_000_000;
+/// How often, beside the first kills, a load begins before anything is counted, at least and at most: each time CPUs have other
+/// places of what they share, until that adds no more frames than `FEW`.
+const WARM_UPS: Range<u64> = 8..64;
+const FEW: u64 = 2;
+/// How long each of them goes on, in nanoseconds.
+const WARM_UP: u64 = 100_000_000;
+
+/// How a server is killed under load, and looked at then: whether anything is lost.
+pub struct Trial {
+    /// Its name.
+    pub server: &'static str,
+    /// The load.
+    pub step: Step,
+    /// Ends all that the load left, on all CPUs.
+    pub clear: fn(&'static Block) -> Result<(), &'static str>,
+    /// What may be otherwise than before.
+    pub allowed: Allowed,
+}
+
+impl Trial {
+    /// Kills it and counts what there is, twice: what the kernel and servers have for good once they had to do so much is there
+    /// after the first time.
+    pub fn run(&self, block: &'static Block) -> Result<(), &'static str> {
+        let endpoints = ["root", "console", "echo"].map(|name| lookup(block, name));
+        under_load(block, self.server, self.step)?;
+        let mut frames = left::frames();
+        for round in 0..WARM_UPS.end {
+            (self.clear)(block)?;
+            self.warm_up(block)?;
+            let before = core::mem::replace(&mut frames, left::frames());
+            if round >= WARM_UPS.start && frames <= before + FEW {
+                break;
+            }
+        }
+        self.settle(block, endpoints)?;
+        let before = Books::now(block)?;
+        under_load(block, self.server, self.step)?;
+        self.settle(block, endpoints)?;
+        before.compare(block, self.allowed)
+    }
+
+    /// Has each CPU do its step for a while.
+    fn warm_up(&self, block: &'static Block) -> Result<(), &'static str> {
+        let load = Load::start(block, self.step)?;
+        let end = call::now() + WARM_UP;
+        wait_until(|| load.failed().map_or(Ok(call::now() >= end), Err), "time stands still")?;
+        load.stop()
+    }
+
+    /// Ends all that the load left. Then no server has anything in stock: each is in a new life, and has been asked there.
+    fn settle(
+        &self,
+        block: &'static Block,
+        [root, console, echo]: [Result<Handle, &'static str>; 3],
+    ) -> Result<(), &'static str> {
+        let (root, console, echo) = (SupervisorClient(root?), ConsoleClient(console?), EchoClient(echo?));
+        let ask = |server| {
+            let answered = match server {
+                "console" => until_answered(|| console.drain()),
+                "echo" => until_answered(|| echo.next(0)).map(drop),
+                "process" => until_answered(|| ProcessClient(block.processes).next(0)).map(drop),
+                "files" => until_answered(|| FileClient(block.files).statfs()).map(drop),
+                _ => until_answered(|| MemoryClient(block.memory).free_pages()).map(drop),
+            };
+            answered.map_err(|_| "a server does not answer")
+        };
+        (self.clear)(block)?;
+        let servers = [self.server].into_iter().chain(SERVERS);
+        for server in servers.clone() {
+            end_by(root, server)?;
+            ask(server)?;
+        }
+        // Whoever waited in one that ended asks again meanwhile, which takes a worker, and what nobody uses any more is freed.
+        call::sleep_until(call::now() + A_WHILE).map_err(|_| "sleep was refused")?;
+        servers.into_iter().try_for_each(ask)?;
+        call::sleep_until(call::now() + A_WHILE).map_err(|_| "sleep was refused")
+    }
+}
+
 static ECHO: AtomicU64 = AtomicU64::new(0);
 
 fn count_on(cpu: u32, round: u64) -> Result<(), &'static str> {
     let number = u64::from(cpu) << 32 | round;
-    let echo = EchoClient(abi::Handle(ECHO.load(Ordering::Relaxed)));
+    let echo = EchoClient(Handle(ECHO.load(Ordering::Relaxed)));
     match until_answered(|| echo.next(number)) {
         Ok(next) if next == number + 1 => Ok(()),
         Ok(_) => Err("echo answers something else"),
@@ -116,7 +207,8 @@ fn count_on(cpu: u32, round: u64) -> Result<(), &'static str> {
 /// A server without state: its clients' capabilities stay good, and nobody is stuck.
 pub fn echo(block: &'static Block) -> Result<(), &'static str> {
     ECHO.store(lookup(block, "echo")?.0, Ordering::Relaxed);
-    under_load(block, "echo", count_on)
+    let allowed = Allowed { has_own_account: true, ..Allowed::STACKS };
+    Trial { server: "echo", step: count_on, clear: |_| Ok(()), allowed }.run(block)
 }
 
 /// Processes that a step has at a time.
@@ -150,36 +242,23 @@ fn spawn_and_wait(cpu: u32, round: u64) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Has each CPU do `step` some times, so that it has filled its stocks.
-fn warm_up(block: &'static Block, step: Step) -> Result<(), &'static str> {
-    const ROUNDS: u64 = 8;
-    let load = Load::start(block, step)?;
-    let rounds = ROUNDS * u64::from(block.cpus);
-    wait_until(|| load.failed().map_or(Ok(load.rounds() >= rounds), Err), "a client is stuck")?;
-    load.stop()
+/// Whether there is no process but this one.
+fn no_others(block: &'static Block) -> Result<(), &'static str> {
+    let processes = ProcessClient(block.processes);
+    let mut number = 0;
+    while let Ok(state) = until_answered(|| processes.next(number)) {
+        if state.number != block.process {
+            return Err("a process is left that nobody was told of");
+        }
+        number = state.number + 1;
+    }
+    Ok(())
 }
 
 /// Processes outlive their server: those that it acknowledged are there, with their statuses, and of others no address space,
 /// thread or account is left, and the account has what it had.
 pub fn process(block: &'static Block) -> Result<(), &'static str> {
-    // Each CPU's stocks, and what the servers keep for good, are there after the first lives.
-    under_load(block, "process", spawn_and_wait)?;
-    warm_up(block, spawn_and_wait)?;
-    let (before, books) = (Left::now(block)?, Books::now()?);
-    under_load(block, "process", spawn_and_wait)?;
-    warm_up(block, spawn_and_wait)?;
-    let processes = ProcessClient(block.processes);
-    let mut others = 0;
-    let mut number = 0;
-    while let Ok(state) = processes.next(number) {
-        others += u64::from(state.number != block.process);
-        number = state.number + 1;
-    }
-    if others != 0 {
-        return Err("a process is left that nobody was told of");
-    }
-    before.compare_objects(block)?;
-    books.compare()
+    Trial { server: "process", step: spawn_and_wait, clear: no_others, allowed: Allowed::STACKS }.run(block)
 }
 
 /// Two servers end within a moment: the one that the other needs to begin is started anew all the same, at once.

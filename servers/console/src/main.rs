@@ -32,6 +32,7 @@ mod uart;
 use alloc::vec;
 use core::ptr;
 
+use abi::Kind;
 use api::console::{Console as _, LINE_BYTES, Line};
 use api::memory::MemoryClient;
 use rt::call::{self, Message};
@@ -97,6 +98,9 @@ const fn device(block: &Block) -> Uart {
 
 impl Server for Console {
     type Replica = ();
+
+    /// The driver's thread, too.
+    const RENEWED: &[Kind] = &[Kind::Reply, Kind::Thread];
 
     fn new(block: &'static Block) -> Self {
         let uart = device(block);

@@ -14,6 +14,8 @@
 //! - [`open`] says whether this is the first start; if not, the server looks through what it saved, ends or undoes what
 //!   was under way, and then answers. Locks that were taken stay taken in saved memory: keep them in statics, which are
 //!   fresh.
+//! - Capabilities stay, too. Those that mean nothing to another life (callers that were kept, threads of its own) are deleted by
+//!   the framework: [`crate::server::Server::RENEWED`].
 //! - A version that is another than the server's is an error of the server's, which does not begin.
 //!
 //! Clients learn by [`crate::service::Failure::fate`] what became of a call that was under way; see there.

@@ -14,6 +14,7 @@ use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 extern crate alloc;
 use alloc::boxed::Box;
 
+use abi::{Error, Handle, Kind};
 use smp::platform::{CpuLocal, MAX_CPUS, RemoteTable};
 use smp::{Cpu, CpuId, Platform};
 
@@ -35,6 +36,10 @@ pub trait Server: Sync + Sized + 'static {
 
     /// Whether a request to it may bring a capability: see [`crate::items`].
     const TAKES_CAPABILITIES: bool = false;
+
+    /// Kinds of capabilities that each life makes for itself: those of an earlier one are deleted. Callers that are kept are of
+    /// them in any server.
+    const RENEWED: &[Kind] = &[Kind::Reply];
 
     /// Makes what there is before anything else on CPU `cpu` of a server without a pager; others need nothing.
     fn prepare(_block: &Block, _cpu: u32) {}
@@ -159,6 +164,9 @@ pub fn work<S: Server, const ENTRIES: usize>(place: &'static Place<S, ENTRIES>) 
     let block = start::block();
     if place.locals[cpu as usize % MAX_CPUS].load(Ordering::Acquire).is_null() {
         S::prepare(block, cpu);
+        if block.restarts != 0 {
+            delete_old(cpu, S::RENEWED);
+        }
     }
     here::set(Here { cpu, slot: 0 });
     if S::TAKES_CAPABILITIES && items::let_in().is_err() {
@@ -182,6 +190,19 @@ pub fn work<S: Server, const ENTRIES: usize>(place: &'static Place<S, ENTRIES>) 
             badge: message.first,
         };
         message = next(server.serve(&turn, message));
+    }
+}
+
+/// Deletes capabilities of these kinds that an earlier life made on CPU `cpu`, where this one has served nobody yet: the kernel has
+/// ended what they stand for, but their places in the table would never be used again.
+#[cold]
+fn delete_old(cpu: u32, kinds: &[Kind]) {
+    for slot in 0..Handle::SLOTS as u32 {
+        match call::own_capability(cpu, slot) {
+            Ok((old, Some(kind))) if kinds.contains(&kind) => drop(call::delete(old)),
+            Err(Error::NoCapability) => return,
+            _ => {}
+        }
     }
 }
 

@@ -26,13 +26,11 @@ const MOST_MORE: u64 = 61;
 /// How long is waited before Enter is pressed once more, which may have been lost with the console.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A check with so many kills.
+/// A check whose guest says how often it has killed the console.
 #[derive(Clone, Debug)]
 pub struct Check {
     /// Its guest.
     pub guest: Guest,
-    /// How often the console is killed.
-    pub kills: u32,
 }
 
 /// Types a line for each number that a prompt shows.
@@ -139,16 +137,20 @@ fn judge(bytes: &[u8]) -> (Vec<String>, usize, usize) {
         !is_again
     });
     debug_assert!(rest.len() + doubled == length);
-    let (mut asked, mut unknown) = (BTreeMap::new(), BTreeSet::new());
+    let (mut asked, mut unknown, mut killed) = (BTreeMap::new(), BTreeSet::new(), 0);
     for words in said.iter().map(|line| line.split(' ').collect::<Vec<_>>()) {
         let number = |place: usize| words.get(place).and_then(|word| word.parse::<u64>().ok()).unwrap_or(0);
         match words[0] {
             "asked" => drop(asked.insert(number(1), number(2))),
             "unknown" => drop(unknown.insert((number(1), number(2)))),
+            "killed" => killed = number(1),
             _ => {}
         }
     }
     let mut why = Vec::new();
+    if doubled as u64 > killed {
+        why.push(format!("{doubled} bytes came twice, with {killed} kills"));
+    }
     let mut came: BTreeMap<u64, u64> = BTreeMap::new();
     let mut pieces = 0;
     for text in rest.split(|&byte| byte == b'{').skip(1) {
@@ -228,9 +230,6 @@ impl Check {
         console.finish(|_| ());
         let (_, _, mut why) = judge_tests(Outcome::of(&finished.end), &console);
         let (wrong, pieces, doubled) = judge(&all);
-        if doubled > self.kills as usize {
-            why.push(format!("{doubled} bytes came twice, with {} kills", self.kills));
-        }
         if wrong.len() > SHOWN {
             why.push(format!("{} things are wrong; the first of them:", wrong.len()));
         }
@@ -248,7 +247,10 @@ mod tests {
     }
 
     fn wrong(output: &str) -> Vec<String> {
-        judge(format!("{output}[  0] console-check: asked 3 4\r\n").as_bytes()).0
+        judge(
+            format!("{output}[  0] console-check: killed 1\r\n[  0] console-check: asked 3 4\r\n").as_bytes(),
+        )
+        .0
     }
 
     #[test]
@@ -259,6 +261,7 @@ mod tests {
         let doubled = format!("{first}{}{second}\r\n", &first[19..]);
         assert_eq!(judge(doubled.as_bytes()).2, 1);
         assert_eq!(wrong(&doubled), Vec::<String>::new());
+        assert_eq!(wrong(&doubled.replacen('}', "}}", 1)), ["2 bytes came twice, with 1 kills"]);
     }
 
     #[test]

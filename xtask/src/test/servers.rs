@@ -43,7 +43,7 @@ fn console() -> impl Iterator<Item = Case> {
         let cmdline = format!("program=checks check=restart/console kills={kills}");
         let guest = Guest { cpus: CPUS, cmdline, timeout, expect: Expect::Tests };
         let mut case = Case::guest(format!("{prefix}/restart/console"), guest.clone());
-        case.kind = Kind::Console(Check { guest, kills });
+        case.kind = Kind::Console(Check { guest });
         case
     })
 }
