@@ -54,12 +54,13 @@ impl Failure {
     }
 }
 
-/// How long a dead server is waited for, and how long a client rests between two tries, in nanoseconds.
-const PATIENCE: u64 = 60_000_000_000;
+/// How long a client rests between two tries, in nanoseconds, and how often: a minute, without the time in which a server had the
+/// request, which may have been any before it died.
 const REST: u64 = 1_000_000;
+const MOST_RESTS: u64 = 60_000;
 
 fn repeat<R>(ask: &mut dyn FnMut() -> Result<R, Failure>, repeats: fn(Fate) -> bool) -> Result<R, Failure> {
-    let end = call::now() + PATIENCE;
+    let mut rests = 0;
     loop {
         let answer = ask();
         let fate = answer.as_ref().err().and_then(|failure| match failure {
@@ -68,7 +69,8 @@ fn repeat<R>(ask: &mut dyn FnMut() -> Result<R, Failure>, repeats: fn(Fate) -> b
             failure => failure.fate(),
         });
         match fate {
-            Some(fate) if repeats(fate) && call::now() < end => {
+            Some(fate) if repeats(fate) && rests < MOST_RESTS => {
+                rests += 1;
                 if call::sleep_until(call::now() + REST).is_err() {
                     call::yield_now();
                 }
