@@ -68,6 +68,8 @@ pub enum Fact {
     KernelObjects = 8,
     /// Interrupts from other CPUs that the calling CPU took since boot.
     InterruptsTaken = 9,
+    /// Interrupts of its timer that the calling CPU took since boot.
+    TimerInterrupts = 12,
     /// What the caller has in a slot of its table, which is named by a [`Handle`] of any generation: the handle, with the
     /// [`Kind`]'s number from bit [`Handle::BITS`] on. [`Error::StaleHandle`]: nothing. [`Error::NoCapability`]: there is no
     /// such slot, nor one behind it. So a server that was started anew finds what it was about to take down.

@@ -183,6 +183,7 @@ pub fn interrupt(cell: &mut Cell, number: u64) {
             cell.apic().end_of_interrupt();
         }
         vector::TIMER => {
+            cell.timer_interrupts += 1;
             cell.public().timer_fired();
             cell.apic().end_of_interrupt();
         }

@@ -75,6 +75,8 @@ pub struct Cell {
     pub device_interrupts: u64,
     /// Interrupts from other CPUs that it took.
     pub cpu_interrupts: u64,
+    /// Interrupts of its timer that this CPU took.
+    pub timer_interrupts: u64,
     /// Their task state tells the end of the running thread's register frame.
     segments: Segments,
 }
@@ -184,6 +186,7 @@ impl Cell {
                 ended: ptr::null(),
                 device_interrupts: 0,
                 cpu_interrupts: 0,
+                timer_interrupts: 0,
                 segments: Segments::new(number),
             });
         }

@@ -179,10 +179,14 @@ impl Public {
     }
 
     /// Sets the timer to `deadline`, or to when the CPU wants to look after what it retired, if that is sooner;
-    /// without a deadline to that alone. Only the CPU whose public part this is.
+    /// without a deadline to that alone. If it fires sooner already, that stays: somebody may count on it. Only the CPU
+    /// whose public part this is.
     pub(super) fn arm_timer(&self, deadline: Option<u64>) {
         let look_at = Some(self.own.look_at.load(Ordering::Relaxed)).filter(|&at| at != 0);
         let Some(soonest) = deadline.into_iter().chain(look_at).min() else { return };
+        if self.fires_by(soonest) {
+            return;
+        }
         self.own.timer_at.store(soonest, Ordering::Relaxed);
         if let Some(apic) = self.own.apic.get() {
             apic.set_timer(time::ticks_until(soonest));

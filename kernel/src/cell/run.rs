@@ -205,6 +205,10 @@ impl Cell {
         // `serve_others` only marks the running one.
         let thread = unsafe { &mut *thread };
         let slice_is_over = self.slice_end != 0 && time::now() >= self.slice_end;
+        if slice_is_over {
+            // If nobody wants the next one, the timer is not to fire for this one again.
+            self.slice_end = 0;
+        }
         let gives_way =
             self.gives_way(thread) || slice_is_over && self.ready.highest() == Some(thread.priority);
         if thread.notes.contains(Notes::DYING) || thread.space.is_dead() {

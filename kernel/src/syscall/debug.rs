@@ -45,6 +45,7 @@ pub fn info(cell: &mut Cell, what: u64, handle: Handle) -> Result<u64, Error> {
             Kind::from_number(handle.0).map(pool::alive).ok_or(Error::BadArgument)
         }
         what if what == Fact::InterruptsTaken as u64 => Ok(cell.cpu_interrupts),
+        what if what == Fact::TimerInterrupts as u64 => Ok(cell.timer_interrupts),
         what if what == Fact::OwnCapability as u64 => cap::describe(&cell.running().space.table, handle),
         what if what == Fact::PaidFrames as u64 => {
             let purpose = abi::Paid::ALL.into_iter().find(|purpose| *purpose as u64 == handle.0);

@@ -2,7 +2,7 @@
 //! worker that has the replica runs with the priority of whoever waits for it, and is preempted only by who is above its
 //! server.
 
-use abi::{Handle, ThreadOperation, fault, initial};
+use abi::{Fact, Handle, ThreadOperation, fault, initial};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use rt::call::{self, Message, Placement};
 use rt::memory;
@@ -19,6 +19,8 @@ const HIGH: u8 = PRIORITY;
 const LOWEST: u8 = LOW - 1;
 /// How long the one in between spins: whoever waits for it waits too long.
 const FOREVER: u64 = 10_000 * MILLISECOND;
+/// Less than the longest time for which the timer can be set.
+const SOON: u64 = 3_000 * MILLISECOND;
 const SHORT: u64 = 10 * MILLISECOND;
 const LONG: u64 = 40 * MILLISECOND;
 const WORKERS: u32 = 2;
@@ -136,6 +138,11 @@ extern "C" fn tell(_: u64) -> ! {
     call::thread_exit(0)
 }
 
+extern "C" fn yield_and_tell(_: u64) -> ! {
+    call::yield_now();
+    tell(0)
+}
+
 extern "C" fn ask_there(start: u64) -> ! {
     let _ = call::sleep_until(start);
     ask(ECHO, 0);
@@ -231,6 +238,8 @@ pub fn are_not_held_up() {
     ENDPOINT.store(make_server(&WORKER_STACKS, WORKERS), Ordering::Relaxed);
     OTHER.store(make_server(&OTHER_STACKS, WORKERS), Ordering::Relaxed);
     take_priority(HIGH);
+    by_a_deadline();
+    by_no_timer();
     by_who_has_it();
     by_who_gets_it_next();
     by_who_was_helped();
@@ -383,6 +392,39 @@ fn by_who_made_it() {
     spin_on();
     assert!(call::now() < now + FOREVER, "who made it had the CPU for good");
     assert_eq!(call::join(equal, 0), Ok(0));
+}
+
+/// A thread whose slice begins when the timer fires that was set for an earlier one's makes a call with a deadline long after
+/// that, and the server runs on: the timer still fires for the slice.
+fn by_a_deadline() {
+    // The timer has nothing else to fire for by then.
+    call::sleep_until(call::now() + SHORT).expect("a while");
+    let now = call::now();
+    SPINS_UNTIL.store(now + SOON, Ordering::Relaxed);
+    let equal = start(yield_and_tell, 0, HIGH, 0);
+    call::yield_now();
+    let reply = call::call_until(Handle(own()), [SPIN_ON, 0, 0, 0], now + 2 * FOREVER);
+    assert!(reply.is_ok() && call::now() < now + SOON, "a call's deadline put the slice off");
+    assert_eq!(call::join(equal, 0), Ok(0));
+}
+
+/// A thread whose slice began has no rival any more: the timer leaves it alone.
+fn by_no_timer() {
+    /// Far more than there is reason for, and far fewer than come one after the other.
+    const MANY: u64 = 50;
+    // The slice begins at once, and not when the timer fires for something else.
+    call::sleep_until(call::now() + SHORT).expect("a while");
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let rival = start(spin_here, 0, HIGH, 0);
+    assert_eq!(call::thread_control(rival, ThreadOperation::Stop, 0, None), Ok(0));
+    let before = call::fact(Fact::TimerInterrupts);
+    spin_until(call::now() + 2 * LONG);
+    let came = call::fact(Fact::TimerInterrupts) - before;
+    assert!(came < MANY, "{came} interrupts of the timer, for a slice that nobody else wants");
+    SPINS_UNTIL.store(0, Ordering::Relaxed);
+    assert_eq!(call::thread_control(rival, ThreadOperation::Resume, 0, None), Ok(0));
+    assert_eq!(call::join(rival, 0), Ok(0));
 }
 
 /// A worker woke in vain, for the replica was taken by an equal: that one gives the replica up, by a reply or by a call, and
