@@ -29,6 +29,7 @@ const CHECKS: &[Check] = &[
     ("threads/barrier", barrier::rounds),
     ("memory/contiguous", memory::contiguous),
     ("memory/full", full::files),
+    ("memory/handed", memory::handed),
     ("memory/heap", memory::heap),
     ("memory/pager", pager::page_in),
     ("process/inherit", process::heirs),

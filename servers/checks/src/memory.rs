@@ -158,6 +158,46 @@ pub fn contiguous(block: &'static Block) -> Result<(), &'static str> {
     }
 }
 
+/// A block that one CPU has made, for another one to free; 0: none.
+static HANDED: AtomicU64 = AtomicU64::new(0);
+static FREE: Job = Job { work: free_handed, argument: 0, slot: 1 };
+/// Blocks that are handed over, and words of each.
+const BLOCKS: u64 = 20_000;
+const WORDS: usize = 512;
+
+fn free_handed(_: u64) {
+    for _ in 0..BLOCKS {
+        let mut block = 0;
+        while block == 0 {
+            block = HANDED.swap(0, Ordering::AcqRel);
+        }
+        // SAFETY: such a box was handed over, once.
+        drop(unsafe { Box::from_raw(block as *mut [u64; WORDS]) });
+    }
+}
+
+/// What one CPU allocates and another one frees is allocated again.
+pub fn handed(block: &'static Block) -> Result<(), &'static str> {
+    let memory = MemoryClient(block.memory);
+    let other = Stack { cpu: 1 - block.cpu, index: 0 };
+    // SAFETY: the stack is nobody else's here, and the job stays.
+    let thread = unsafe { thread::start(other, &raw const FREE, Some(block.cpu_control)) };
+    let thread = thread.map_err(|_| "no thread")?;
+    let before = told(memory.free_pages(), "free pages are not told")?;
+    for round in 0..BLOCKS {
+        let block = Box::into_raw(Box::new([round; WORDS])) as u64;
+        while HANDED.compare_exchange(0, block, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+            core::hint::spin_loop();
+        }
+    }
+    if thread.join() != Ok(0) {
+        return Err("the thread ended otherwise");
+    }
+    let used = before.saturating_sub(told(memory.free_pages(), "free pages are not told")?);
+    rt::log!("{used} pages for {BLOCKS} blocks");
+    if used < BLOCKS / 100 { Ok(()) } else { Err("the heap grows with what is handed over") }
+}
+
 static STOP: AtomicBool = AtomicBool::new(false);
 static ALLOCATE: Job = Job { work: allocate, argument: 0, slot: 1 };
 

@@ -24,6 +24,7 @@ const CHECKS: &[(&str, u32)] = &[
     ("threads/barrier", 4),
     ("memory/contiguous", 2),
     ("memory/full", 2),
+    ("memory/handed", 2),
     ("memory/heap", 1),
     ("memory/pager", 4),
     ("process/inherit", 4),
