@@ -1,8 +1,9 @@
 //! The heap: an arena of blocks for each CPU, so that threads on different CPUs share no line.
 //!
 //! A block has a power of two of bytes. A freed block goes onto a list of its arena, or, on another CPU than the arena's, onto
-//! a stack of those that come back, without waiting for anybody; an empty list is filled from there, then from the arena's end. The arena's pages come from the program's pager when they are first touched, zeroed,
-//! and an arena of zeroes is an empty one; so there is nothing to set up. Nothing is given back to the pager.
+//! a stack of those that come back, without waiting for anybody; an empty list is filled from there, then from the arena's
+//! end. The arena's pages come from the program's pager when they are first touched, zeroed, and an arena of zeroes is an
+//! empty one; so there is nothing to set up. Nothing is given back to the pager.
 //!
 //! **Cost.** A locked exchange, about 20 instructions, and no line moved. What another CPU allocated takes one exchange more to
 //! free, and moves the line of that CPU's stack and the block's own.
