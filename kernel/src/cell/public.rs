@@ -201,7 +201,7 @@ impl Public {
     }
 
     /// Lets the timer interrupt soon. Only the CPU whose public part this is.
-    pub(super) fn look_soon(&self) {
+    pub fn look_soon(&self) {
         /// In nanoseconds.
         const SOON: u64 = 500_000;
         if self.own.look_at.load(Ordering::Relaxed) == 0 {

@@ -167,6 +167,9 @@ pub fn first_capability_ended(cell: &mut Cell, tag: Tag, object: *mut ()) {
             (*object.cast::<Interrupt>()).end(tag);
         }
     }
+    // Those that it kept waiting may be ready now. So that no other use of `Delete` pays for it, the CPU looks for them when the
+    // timer interrupts it.
+    cell.public().look_soon();
 }
 
 #[cfg(test)]

@@ -99,6 +99,9 @@ rt::interface! {
 /// Most pages of one [`MemoryClient::provide`].
 pub const PROVIDED: u64 = 64;
 
+/// Pages that only servers take: of those that are free, programs, and contents that grow, leave so many.
+pub const RESERVE: u64 = 2048;
+
 /// The number of [`MemoryClient::paged`].
 pub const PAGED: u64 = 19;
 /// That of [`MemoryClient::renew`].

@@ -12,7 +12,7 @@ use core::sync::atomic::{AtomicPtr, Ordering};
 
 use api::badge::PROCESSES;
 use api::files::{FSTAT, Files as _};
-use api::memory::{MemoryClient, PROVIDED};
+use api::memory::{MemoryClient, PROVIDED, RESERVE};
 use files::descriptor::Process;
 use files::saved::{CpuPart, SharedPart};
 use files::{At, FileSystem, NUMBERS, Outside, Replica};
@@ -68,7 +68,7 @@ impl Outside for Objects {
     fn provide(&self, number: u64, first: u64, pages: u64) -> Result<(), Errno> {
         let is_much = pages > PROVIDED;
         // What is refused should not have taken all that there is before.
-        if is_much && until_answered(|| self.0.free_pages()).map_err(refused)? < pages {
+        if is_much && until_answered(|| self.0.free_pages()).map_err(refused)? < pages + RESERVE {
             return Err(Errno::NoSpace);
         }
         (0..pages).step_by(PROVIDED as usize).try_for_each(|done| {

@@ -7,7 +7,7 @@ use spin::mutex::SpinMutex;
 use crate::outside::RANGES;
 
 /// Frames that only servers take: programs leave them, so that no server ends for want of memory because a program wants more.
-pub const RESERVE: u64 = if cfg!(test) { 24 } else { 2048 };
+pub const RESERVE: u64 = if cfg!(test) { 24 } else { api::memory::RESERVE };
 /// Frames that a CPU takes at a time.
 pub const BATCH: u64 = if cfg!(test) { 16 } else { 512 };
 const PAGE_BITS: u32 = 28;

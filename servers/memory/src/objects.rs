@@ -199,7 +199,9 @@ impl<O: Outside> Pager<O> {
             }
         };
         if object.is_window() {
-            let asked = self.process(owner).map_or(0, |found| found.asked.get());
+            // If somebody used the window longer than its process was there, who asked for it is not known any more.
+            let ends = self.process(owner).ok().filter(|found| found.is_ending());
+            let asked = ends.map_or(u32::MAX, |found| found.asked.get());
             let others = (badge::FILES + 1..badge::FIRST_USER).filter(|server| asked & 1 << server != 0);
             [badge::ROOT, badge::FILES].into_iter().chain(others).for_each(unmap);
         } else if (1..badge::FIRST_USER).contains(&owner) {

@@ -138,6 +138,11 @@ extern "C" fn tell(_: u64) -> ! {
     call::thread_exit(0)
 }
 
+extern "C" fn wait_and_tell(notification: u64) -> ! {
+    let _ = call::wait(Handle(notification), 0);
+    tell(0)
+}
+
 extern "C" fn yield_and_tell(_: u64) -> ! {
     call::yield_now();
     tell(0)
@@ -234,6 +239,7 @@ extern "C" fn hold_there(end: u64) -> ! {
 /// On one CPU; the calling thread has the high priority.
 pub fn are_not_held_up() {
     by_who_made_it();
+    by_who_ended_what_it_waits_for();
     take_priority(LOWEST);
     ENDPOINT.store(make_server(&WORKER_STACKS, WORKERS), Ordering::Relaxed);
     OTHER.store(make_server(&OTHER_STACKS, WORKERS), Ordering::Relaxed);
@@ -391,6 +397,20 @@ fn by_who_made_it() {
     let equal = start(tell, 0, HIGH, 0);
     spin_on();
     assert!(call::now() < now + FOREVER, "who made it had the CPU for good");
+    assert_eq!(call::join(equal, 0), Ok(0));
+}
+
+/// A thread gives the first capability of a notification up for which an equal waits, and runs on.
+fn by_who_ended_what_it_waits_for() {
+    let notification = call::create_notification().expect("a notification");
+    let now = call::now();
+    SPINS_UNTIL.store(now + FOREVER, Ordering::Relaxed);
+    let equal = start(wait_and_tell, notification.0, HIGH, 0);
+    // The other one waits by then, and the timer has nothing to fire for.
+    call::sleep_until(now + SHORT).expect("a while");
+    call::delete(notification).expect("it was there");
+    spin_on();
+    assert!(call::now() < now + SOON, "who ended it had the CPU for good");
     assert_eq!(call::join(equal, 0), Ok(0));
 }
 
