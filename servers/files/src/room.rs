@@ -1,9 +1,10 @@
 //! How much a file system holds: pages of contents, and files.
 //!
 //! A file pays for the pages up to its end, holes too, has them made before it uses them, so that nobody who reads or writes it
-//! needs memory, and keeps them until it ends: being cut gives none back, as its content keeps them. Each CPU pays from credit of its own, and only where there is too
-//! little in all, after what other CPUs hold was taken back, is a write refused. Files are counted where they are made
-//! and end. Neither moves a line from one CPU to another, but for a batch now and then.
+//! needs memory, and keeps them until it ends: being cut gives none back, as its content keeps them. Each CPU pays from
+//! credit of its own, and only where there is too little in all, after what other CPUs hold was taken back, is a write
+//! refused. Files are counted where they are made and end. Neither moves a line from one CPU to another, but for a batch
+//! now and then.
 
 use api::files::Room as Told;
 use rt::errno::Errno;
